@@ -1,0 +1,127 @@
+"""The largest image series of a DICOM folder as one volume, when its slices make one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from medgan.reading import check_image, from_image, quiet
+from medgan.volume import LPS_TO_RAS, VolumeError
+
+POSITION, ORIENTATION, THICKNESS = "0020|0032", "0020|0037", "0018|0050"
+MODALITY, DESCRIPTION = "0008|0060", "0008|103e"
+
+
+def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Voxels in their own type, the ijk-to-RAS matrix and what to say, of the series with most files.
+
+    Raises :class:`VolumeError` when the folder has no series, or slices are missing, doubled, turned or not
+    equally spaced. A tilted gantry gives a sheared matrix, which is where the anatomy lies.
+    """
+    with quiet():
+        series = {
+            uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
+            for uid in sorted(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+        }
+    if not series:
+        raise VolumeError(f"Folder '{folder}' holds no DICOM series; give the folder with the DICOM files themselves.")
+    uid, files = max(series.items(), key=lambda item: len(item[1]))
+    _check_none_dropped(folder, uid, {folder / Path(file).name for names in series.values() for file in names})
+    try:
+        with quiet():
+            first = sitk.ImageFileReader()
+            first.SetImageIO("GDCMImageIO")
+            first.SetFileName(files[0])
+            first.ReadImageInformation()
+            check_image(Path(files[0]).name, first)
+            if first.GetSize()[2] > 1:
+                raise VolumeError(f"'{folder.name}' is a multi-frame DICOM file; convert it to NIfTI or NRRD first.")
+            reader = sitk.ImageSeriesReader()
+            reader.SetImageIO("GDCMImageIO")
+            reader.SetFileNames(files)
+            reader.MetaDataDictionaryArrayUpdateOn()
+            image = reader.Execute()
+    except RuntimeError as error:
+        raise VolumeError(
+            f"The DICOM series in '{folder}' can not be read; a file is damaged, cut off or of another size."
+        ) from error
+    array, matrix = from_image(image)
+    places = [
+        (_numbers(reader, index, POSITION, 3), _numbers(reader, index, ORIENTATION, 6)) for index in range(len(files))
+    ]
+    if len(files) > 1:
+        # ITK keeps the slice axis at right angles to the slices and averages the distance; the positions know.
+        step = _slice_step(folder, [p for p, _ in places], [o for _, o in places])
+        matrix[:3, 2] = LPS_TO_RAS[:3, :3] @ step
+    elif first.HasMetaDataKey(THICKNESS):
+        matrix[:3, 2] *= _numbers(reader, 0, THICKNESS, 1) / np.linalg.norm(matrix[:3, 2])
+    return array, matrix, {"source": folder.name, "format": "DICOM", "messages": _said(reader, first, series, files)}
+
+
+def _check_none_dropped(folder: Path, uid: str, listed: set[Path]) -> None:
+    """Raise :class:`VolumeError` for a slice of the series that GDCM left out of its list, because it is damaged."""
+    for file in sorted(folder.iterdir()):
+        if not file.is_file() or file in listed:
+            continue
+        with file.open("rb") as opened:
+            start = opened.read(1 << 16)
+        if start[128:132] == b"DICM" and uid.encode() in start:
+            raise VolumeError(
+                f"DICOM slice '{file.name}' is damaged or cut off; copy the series again from its source."
+            )
+
+
+def _numbers(reader: sitk.ImageSeriesReader, index: int, tag: str, count: int) -> np.ndarray:
+    try:
+        numbers = np.array([float(part) for part in reader.GetMetaData(index, tag).split("\\")])
+    except (RuntimeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.shape != (count,) or not np.isfinite(numbers).all():
+        raise VolumeError(
+            "A DICOM slice does not say where it lies (image position and orientation); give a volume series."
+        )
+    return numbers
+
+
+def _slice_step(folder: Path, positions: list[np.ndarray], orientations: list[np.ndarray]) -> np.ndarray:
+    """Vector in LPS mm from one slice to the next. Raises :class:`VolumeError` unless all are equal."""
+    if np.abs(np.array(orientations) - orientations[0]).max() > 1e-3:
+        raise VolumeError(
+            f"The slices in '{folder}' do not face the same way (a localiser?); give one stack of slices."
+        )
+    normal = np.cross(orientations[0][:3], orientations[0][3:])
+    heights = np.array(positions) @ normal
+    gaps = np.abs(np.diff(heights))
+    usual = float(np.median(gaps))
+    if gaps.min() < 1e-3:
+        raise VolumeError(
+            f"The series in '{folder}' has several slices at one position (phases or echoes); keep one volume of it."
+        )
+    if gaps.max() > 1.5 * usual:
+        raise VolumeError(
+            f"Slices are missing in '{folder}': one gap is {gaps.max():.4g} mm where slices are {usual:.4g} mm apart; "
+            "copy the whole series."
+        )
+    if gaps.max() - gaps.min() > max(0.02 * usual, 0.02):
+        raise VolumeError(
+            f"The slices in '{folder}' are not equally spaced ({gaps.min():.4g} to {gaps.max():.4g} mm); resample them "
+            "first."
+        )
+    step = (positions[-1] - positions[0]) / (len(positions) - 1)
+    line = positions[0] + np.arange(len(positions))[:, None] * step
+    if np.abs(np.array(positions) - line).max() > 0.2 * usual:
+        raise VolumeError(f"The slices in '{folder}' do not lie on one straight line; give one stack of slices.")
+    return step
+
+
+def _said(
+    reader: sitk.ImageSeriesReader, first: sitk.ImageFileReader, series: dict[str, Any], files: tuple[str, ...]
+) -> list[str]:
+    if len(series) == 1:
+        return []
+    said = [first.GetMetaData(tag).strip() for tag in (MODALITY, DESCRIPTION) if first.HasMetaDataKey(tag)]
+    name = " ".join(part for part in said if part) or "unnamed"
+    return [f"The folder holds {len(series)} series; this is the largest one, '{name}' with {len(files)} slices."]

@@ -1,0 +1,313 @@
+"""Run a network over a whole volume: normalise, choose a device, plan the memory, go through it tile by tile.
+
+Legend for tensor names: B batch, C channels, D H W voxels (k, j, i).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.inferers import SlidingWindowInferer
+from torch import Tensor
+
+from medgan.memory import free_memory_bytes
+from medgan.noise import intensity_range
+from medgan.progress import Progress
+from medgan.settings import Device
+
+OVERLAP = 24
+"""Voxels that neighbouring tiles share; they are blended with Gaussian weights."""
+
+SHORTEST_TILE = 40
+"""Side below which a tile would be more overlap than content."""
+
+MINIMUM_TILE_VOXELS = SHORTEST_TILE**3
+VOLUME_COPIES = 6
+"""Float32 copies of the whole volume alive at once: input, normalised, result, blending weights and their quotient."""
+
+
+class MemoryRefused(ValueError):
+    """The volume does not fit, whatever the tile; the sentence says what is needed and what is free."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Linear map between the unit of a volume and the network's: ``low`` becomes 0, ``high`` becomes 1."""
+
+    low: float
+    high: float
+
+    @property
+    def scale(self) -> float:
+        return self.high - self.low
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """Float32 array in the network's unit."""
+        return ((array - np.float32(self.low)) / np.float32(self.scale)).astype(np.float32)
+
+    def invert(self, array: np.ndarray) -> np.ndarray:
+        """Float32 array back in the volume's unit."""
+        return (array * np.float32(self.scale) + np.float32(self.low)).astype(np.float32)
+
+
+def robust_normalisation(array: np.ndarray) -> Normalisation:
+    """The normalisation of a volume from its robust intensity range (see medgan.noise.intensity_range).
+
+    A volume whose range is empty (constant) is given a range of 1, so that the map stays invertible.
+    """
+    low, high = intensity_range(array)
+    if not high - low > 1e-6 * max(abs(low), abs(high)):
+        high = low + 1.0
+    return Normalisation(low, high)
+
+
+def fill_not_finite(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The array with NaN and infinite voxels replaced by their 6 neighbours' mean, and where they were (bool).
+
+    Raises ``ValueError`` when more than a tenth of the voxels is not finite: such a volume is broken.
+    """
+    broken = ~np.isfinite(array)
+    count = int(broken.sum())
+    if count == 0:
+        return array, broken
+    if count > array.size // 10:
+        raise ValueError(f"{count} of {array.size} voxels are not finite numbers; the volume is damaged, not noisy.")
+    filled = np.where(broken, np.nan, array).astype(np.float32)
+    left = broken
+    for _ in range(8):
+        places = np.argwhere(left)
+        if not len(places):
+            break
+        total, weight = np.zeros(len(places)), np.zeros(len(places))
+        for axis, step in itertools.product(range(3), (-1, 1)):
+            near = places.copy()
+            near[:, axis] += step
+            valid = (near[:, axis] >= 0) & (near[:, axis] < array.shape[axis])
+            value = filled[tuple(np.where(valid[:, None], near, places).T)]
+            known = valid & np.isfinite(value)
+            total[known] += value[known]
+            weight[known] += 1
+        filled[tuple(places.T)] = np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
+        left = np.isnan(filled)
+    return np.where(left, np.float32(np.nanmedian(filled)), filled), broken
+
+
+@dataclass(frozen=True)
+class ChosenDevice:
+    """A torch device, how to name it to a person, and why it was taken (a sentence, or empty when asked for)."""
+
+    device: torch.device
+    name: str
+    reason: str = ""
+
+
+def choose_device(wanted: Device) -> ChosenDevice:
+    """The device asked for, or the best one that there is; falls back to the CPU and says why."""
+    if wanted in (Device.AUTO, Device.CUDA) and torch.cuda.is_available():
+        return ChosenDevice(torch.device("cuda"), torch.cuda.get_device_name())
+    if wanted in (Device.AUTO, Device.MPS) and torch.backends.mps.is_available():
+        return ChosenDevice(torch.device("mps"), "Apple GPU")
+    found = {Device.CUDA: "no NVIDIA GPU that this PyTorch can use", Device.MPS: "no Apple GPU"}
+    reason = "" if wanted is Device.CPU else f"There is {found.get(wanted, 'no usable GPU')}; the CPU is used."
+    return cpu_device(reason)
+
+
+def cpu_device(reason: str = "") -> ChosenDevice:
+    """The processor, with the number of threads that torch uses."""
+    return ChosenDevice(torch.device("cpu"), f"CPU ({torch.get_num_threads()} threads)", reason)
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Mixed precision where it is known to help: CUDA. CPU and Apple GPU compute in float32."""
+    kind = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+    return torch.autocast(device.type, dtype=kind, enabled=device.type == "cuda")
+
+
+def free_bytes(chosen: ChosenDevice) -> int:
+    """Bytes that are free where the network would run."""
+    if chosen.device.type == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return free_memory_bytes()
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Tile (D, H, W) in voxels, overlap as a share of each side, and the memory the run was planned with."""
+
+    tile: tuple[int, int, int]
+    overlap: tuple[float, float, float]
+    tile_bytes: int
+    volume_bytes: int
+
+    @property
+    def voxels(self) -> int:
+        return math.prod(self.tile)
+
+
+def plan_tiles(shape: Sequence[int], bytes_per_voxel: int, free: int, on_cpu: bool, most_voxels: int = 0) -> TilePlan:
+    """The equal tiles that cover a volume with the least work in the memory that is free.
+
+    ``bytes_per_voxel``: what the network needs for a voxel of a tile. ``most_voxels``: a further limit on the
+    tile (0: none). Raises :class:`MemoryRefused` when not even the smallest tile fits.
+    """
+    volume_bytes = math.prod(shape) * 4 * VOLUME_COPIES
+    room = 0.8 * free - (volume_bytes if on_cpu else 0)
+    limit = int(room / bytes_per_voxel)
+    if on_cpu:
+        limit = min(limit, 160**3)  # larger tiles gain no speed on a CPU
+    limit = min(limit, most_voxels or limit)
+    smallest = math.prod(min(SHORTEST_TILE, side) for side in shape)
+    if limit < smallest:
+        needed = (volume_bytes if on_cpu else 0) + smallest * bytes_per_voxel
+        raise MemoryRefused(
+            f"The volume of {' x '.join(str(n) for n in reversed(shape))} voxels needs at least "
+            f"{needed / 0.8e9:.2f} GB of memory and {free / 1e9:.2f} GB are free; "
+            "close other programs or crop the volume."
+        )
+    best: tuple[int, tuple[int, ...], tuple[int, ...]] | None = None
+    for counts in itertools.product(
+        *(range(1, max(1, math.ceil((side - OVERLAP) / (SHORTEST_TILE - OVERLAP))) + 1) for side in shape)
+    ):
+        tile = tuple(_tile_side(side, count) for side, count in zip(shape, counts, strict=True))
+        work = math.prod(tile) * math.prod(counts)
+        if math.prod(tile) <= limit and (best is None or work < best[0]):
+            best = (work, tile, counts)
+    assert best is not None
+    _, tile, counts = best
+    overlap = tuple(
+        0.0 if count == 1 else 1.0 - _interval(side, part, count) / part
+        for side, part, count in zip(shape, tile, counts, strict=True)
+    )
+    return TilePlan(tile, overlap, math.prod(tile) * bytes_per_voxel, volume_bytes)  # type: ignore[arg-type]
+
+
+def _tile_side(side: int, count: int) -> int:
+    """Side of ``count`` equal tiles with the usual overlap, rounded up to what the network's grid takes best."""
+    if count == 1:
+        return side
+    return min(side, max(SHORTEST_TILE, 4 * math.ceil((side + (count - 1) * OVERLAP) / count / 4)))
+
+
+def _interval(side: int, part: int, count: int) -> float:
+    """Distance from tile to tile that covers the side; half a voxel off whole numbers, against rounding."""
+    return math.ceil((side - part) / (count - 1)) + 0.25
+
+
+def run_tiled(
+    predict: Callable[[Tensor], Tensor],
+    array: np.ndarray,
+    plan: TilePlan,
+    device: torch.device,
+    progress: Progress,
+    label: str = "",
+) -> np.ndarray:
+    """The network's answer for a whole [k, j, i] float32 array, of the same shape.
+
+    ``predict`` maps (1, 1, D, H, W) to a new tensor of the same shape. Tiles are blended by MONAI's sliding window
+    with Gaussian weights, results gather on the CPU. ``progress`` is called after each tile and may raise
+    ``Cancelled``.
+    """
+    counts = [
+        1 if share == 0 else math.ceil((side - part) / int(part * (1 - share))) + 1
+        for side, part, share in zip(array.shape, plan.tile, plan.overlap, strict=True)
+    ]
+    total, done = math.prod(counts), 0
+
+    def predict_and_tell(tile: Tensor) -> Tensor:
+        nonlocal done
+        result = predict(tile)
+        done += 1
+        progress(min(1.0, done / total), f"{label} tile {done} of {total}".strip())
+        return result
+
+    progress(0.0, f"{label} tile 1 of {total}".strip())
+    inferer = SlidingWindowInferer(
+        roi_size=plan.tile,
+        sw_batch_size=1,
+        overlap=plan.overlap,
+        mode="gaussian",
+        sw_device=device,
+        device=torch.device("cpu"),
+        progress=False,
+    )
+    with torch.inference_mode():
+        image = torch.from_numpy(np.ascontiguousarray(array))[None, None]
+        whole: Any = predict_and_tell(image.to(device)) if total == 1 else inferer(image, predict_and_tell)
+        return whole[0, 0].float().cpu().numpy()
+
+
+def run_with_fallback(
+    make_predict: Callable[[torch.device], Callable[[Tensor], Tensor]],
+    array: np.ndarray,
+    bytes_per_voxel: int,
+    chosen: ChosenDevice,
+    memory_limit_bytes: int,
+    progress: Progress,
+    label: str = "",
+) -> tuple[np.ndarray, ChosenDevice, list[str]]:
+    """:func:`run_tiled` that meets a lack of memory with a smaller tile, then with the CPU, then with a refusal.
+
+    Returns the result, the device that made it, and sentences on what had to be changed.
+    """
+    told: list[str] = []
+    most_voxels = 0
+    while True:
+        on_cpu = chosen.device.type == "cpu"
+        free = memory_limit_bytes or free_bytes(chosen)
+        try:
+            plan = plan_tiles(array.shape, bytes_per_voxel, free, on_cpu, most_voxels)
+        except MemoryRefused:
+            if on_cpu:
+                raise
+            told.append(f"{chosen.name} has too little free memory ({free / 1e9:.2f} GB); the CPU was used.")
+            chosen, most_voxels = cpu_device(), 0
+            continue
+        try:
+            result = run_tiled(make_predict(chosen.device), array, plan, chosen.device, progress, label)
+            return result, chosen, told
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, NotImplementedError) and not on_cpu:
+                told.append(f"{chosen.name} lacks an operation that the model needs; the CPU was used.")
+                chosen, most_voxels = cpu_device(), 0
+                continue
+            if not is_out_of_memory(error):
+                raise
+        if chosen.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if plan.voxels > MINIMUM_TILE_VOXELS:
+            told.append(f"Memory ran out with tiles of {plan.voxels} voxels; smaller ones were used.")
+            most_voxels = max(MINIMUM_TILE_VOXELS, plan.voxels // 2)
+        elif not on_cpu:
+            told.append(f"Memory of {chosen.name} ran out with the smallest tile; the CPU was used.")
+            chosen, most_voxels = cpu_device(), 0
+        else:
+            raise MemoryRefused(
+                f"Memory ran out even with tiles of {plan.voxels} voxels, though {free / 1e9:.2f} GB were reported "
+                "free; close other programs or crop the volume."
+            )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch, CUDA, Apple's GPU or Python says that memory ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return any(
+        sign in text
+        for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "seems to be oom")
+    )
+
+
+def set_deterministic(seed: int) -> None:
+    """Same seed, same voxels: seeds torch and asks CUDA for repeatable kernels."""
+    torch.manual_seed(seed)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True

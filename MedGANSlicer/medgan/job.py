@@ -1,0 +1,273 @@
+"""Running one task in a child process: start, poll, cancel, outputs, close. No threads, no torch, no Qt.
+
+The two processes share a folder: ``job.json`` and ``inputs/`` come from the parent, ``pid``, ``events.jsonl``,
+``log.txt``, ``outputs/`` and ``result.json`` from the child, and a file ``cancel`` asks the child to stop.
+The folder and the process live as long as the job: :meth:`Job.close`, the end of a ``with`` block, the garbage
+collector and the end of the interpreter remove both. A child whose parent was killed removes them itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from medgan import exchange, processes
+from medgan.settings import Settings
+from medgan.tasks import Outputs
+from medgan.volume import LabelMap, Volume
+
+GRACE_S = 1.0
+"""Time from cancel to ending the process tree. The child stops itself earlier, unless it hangs."""
+
+LOG_TAIL = 4000
+"""Characters of the child's log that an unexplained end is reported with."""
+
+
+class JobError(RuntimeError):
+    """A job that can not be started or has no outputs; the text is one sentence for a person."""
+
+
+class JobStatus(Enum):
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class JobState:
+    """Where a job is. ``fraction`` is 0..1; ``error`` is one sentence and ``details`` a traceback or log."""
+
+    status: JobStatus = JobStatus.RUNNING
+    fraction: float = 0.0
+    message: str = ""
+    error: str = ""
+    details: str = ""
+
+
+class Job:
+    """One run of ``medgan.tasks.task(task)`` in a child process.
+
+    ``python`` may be a launcher such as PythonSlicer. ``parent_folder`` is where the folder of the job is
+    made, the system's temporary folder unless told; it needs room for inputs and outputs as float32.
+    """
+
+    child_script = Path(__file__).with_name("job_child.py")
+
+    def __init__(
+        self,
+        task: str,
+        inputs: Mapping[str, Volume | LabelMap],
+        settings: Settings,
+        *,
+        python: str = sys.executable,
+        parent_folder: str | Path | None = None,
+    ) -> None:
+        self._task, self._inputs, self._settings, self._python = task, dict(inputs), settings, python
+        self._parent_folder = Path(parent_folder) if parent_folder else Path(tempfile.gettempdir())
+        self._state = JobState()
+        self._remains = _Remains()
+        self._events_read = 0
+        self._last_event: dict[str, Any] = {}
+        self._cancelled_at: float | None = None
+        self._finalizer = weakref.finalize(self, self._remains.remove)
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the job, from :meth:`start` to :meth:`close`."""
+        return self._remains.folder
+
+    def start(self) -> None:
+        """Write the inputs and start the child. Raises :class:`JobError`, and then leaves nothing behind."""
+        if self._remains.folder is not None or self._state.status is not JobStatus.RUNNING:
+            raise JobError("This job was started, cancelled or closed before; make another one.")
+        _sweep(self._parent_folder)
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-", dir=self._parent_folder)).resolve()
+            self._remains.folder = folder
+            job = {
+                "task": self._task,
+                "settings": self._settings.to_dict(),
+                "inputs": exchange.save(self._inputs, folder / "inputs"),
+                "parent_pid": os.getpid(),
+            }
+            exchange.write_json(job, folder / "job.json")
+        except OSError as error:
+            self.close()
+            raise JobError(
+                f"The inputs can not be written into '{self._parent_folder}': {error.strerror or error}."
+            ) from error
+        try:
+            with (folder / "log.txt").open("wb") as log:
+                self._remains.process = subprocess.Popen(
+                    [self._python, "-u", str(self.child_script), str(folder)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, "PYTHONUTF8": "1"},
+                    **processes.own_group(),
+                )
+        except OSError as error:
+            self.close()
+            raise JobError(f"Python '{self._python}' can not be started: {error.strerror or error}.") from error
+        self._inputs = {}  # the child has them; the parent's memory is free for the outputs
+
+    def poll(self) -> JobState:
+        """The state right now; returns at once. A timer of 20 to 200 ms is the right caller."""
+        process = self._remains.process
+        if process is None or self._state.status is not JobStatus.RUNNING:
+            return self._state
+        exit_code = process.poll()  # before the events: what the child wrote last is then there to read
+        self._read_events()
+        if exit_code is None:
+            if self._cancelled_at is not None and time.monotonic() - self._cancelled_at > GRACE_S:
+                self._remains.end_process()
+                self._finish(JobStatus.CANCELLED)
+            return self._state
+        processes.end_group(process.pid)  # whatever the child had started and left
+        self._conclude(exit_code)
+        return self._state
+
+    def cancel(self) -> None:
+        """Ask the child to stop; returns at once, and :meth:`poll` says when it has."""
+        if self._remains.folder is None:
+            self._finish(JobStatus.CANCELLED)
+        elif self._cancelled_at is None and self._state.status is JobStatus.RUNNING:
+            self._cancelled_at = time.monotonic()
+            with contextlib.suppress(OSError):  # no room for an empty file: poll ends the process
+                (self._remains.folder / "cancel").touch()
+
+    def wait(self, timeout: float | None = None) -> JobState:
+        """The state once the job has ended, or after ``timeout`` seconds. Not for a program with windows."""
+        end = None if timeout is None else time.monotonic() + timeout
+        state = self.poll()
+        while self._remains.process and state.status is JobStatus.RUNNING and (end is None or time.monotonic() < end):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._remains.process.wait(timeout=0.03)
+            state = self.poll()
+        return state
+
+    def outputs(self) -> Outputs:
+        """What the task returned. Raises :class:`JobError` unless the job is done and not closed."""
+        folder = self._remains.folder
+        if self._state.status is not JobStatus.DONE or folder is None:
+            raise JobError(self._state.error or "The job has no outputs: it is not done, was cancelled or was closed.")
+        result = exchange.read_json(folder / "result.json")
+        return Outputs(exchange.load(result["volumes"], folder / "outputs"), result["report"])
+
+    def close(self) -> None:
+        """End the process with all it started and remove the folder. Does nothing the second time."""
+        if self._state.status is JobStatus.RUNNING:
+            self._finish(JobStatus.CANCELLED)
+        self._inputs = {}
+        self._finalizer()
+
+    def _read_events(self) -> None:
+        assert self._remains.folder is not None
+        try:
+            with (self._remains.folder / "events.jsonl").open("rb") as events:
+                events.seek(self._events_read)
+                fresh = events.read()
+        except FileNotFoundError:
+            return
+        whole = fresh[: fresh.rfind(b"\n") + 1]  # the child may be in the middle of a line
+        self._events_read += len(whole)
+        for line in whole.splitlines():
+            try:
+                self._last_event = json.loads(line)
+            except ValueError:  # cut off by a full disk
+                continue
+            if self._last_event["event"] == "progress":
+                fraction, message = self._last_event["fraction"], self._last_event["message"]
+                self._state = replace(self._state, fraction=fraction, message=message or self._state.message)
+
+    def _conclude(self, exit_code: int) -> None:
+        """The final state of a child that is gone, from its last event and its exit code."""
+        event, last = self._last_event.get("event"), self._last_event
+        if self._cancelled_at is not None or event == "cancelled":
+            self._finish(JobStatus.CANCELLED)
+        elif event == "done" and exit_code == 0:
+            self._state = replace(self._state, fraction=1.0)
+            self._finish(JobStatus.DONE)
+        elif event == "failed":
+            self._finish(JobStatus.FAILED, last["error"], last["details"])
+        else:
+            log = self._log()
+            self._finish(JobStatus.FAILED, _unexplained(exit_code, log), log[-LOG_TAIL:])
+
+    def _finish(self, status: JobStatus, error: str = "", details: str = "") -> None:
+        self._state = replace(self._state, status=status, error=error, details=details)
+
+    def _log(self) -> str:
+        assert self._remains.folder is not None
+        with contextlib.suppress(OSError):
+            return (self._remains.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+        return ""
+
+
+class _Remains:
+    """What must not outlive the job. Apart from it, so that the finalizer does not keep the job alive."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def end_process(self) -> None:
+        if self.process is not None and self.process.returncode is None:  # not yet waited for: its number is still its
+            real_pid = None
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                real_pid = int((self.folder / "pid").read_text())  # type: ignore[operator]
+            processes.end_tree(self.process, real_pid)
+
+    def remove(self) -> None:
+        self.end_process()
+        folder, self.folder = self.folder, None
+        for _ in range(20):  # Windows keeps the files of an ending process for a moment
+            if folder is None or not folder.exists():
+                return
+            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                time.sleep(0.05)
+
+
+def _unexplained(exit_code: int, log: str) -> str:
+    if processes.was_out_of_memory(exit_code, log):
+        return (
+            "The system ended the task, most likely because the computer ran out of memory; close other programs, set "
+            "a lower memory limit or use a smaller volume."
+        )
+    how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
+    return f"The task ended without an answer ({how}); its log says more."
+
+
+def _prefix() -> str:
+    """Start of the names of our folders; the host's name, because a temporary folder may be shared by several."""
+    return f"medgan-job-{re.sub('[^A-Za-z0-9]', '', platform.node())[:20]}-"
+
+
+def _sweep(parent_folder: Path) -> None:
+    """Remove folders of jobs whose parent was killed after its child had ended."""
+    for folder in parent_folder.glob(f"{_prefix()}*-*"):
+        pid = folder.name.removeprefix(_prefix()).split("-")[0]
+        if pid.isdigit() and not processes.alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,143 @@
+"""The child process of a :class:`medgan.job.Job`: ``python job_child.py FOLDER`` runs the task in that folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":
+    # The folder of this script would make every engine module a top-level one; its parent makes `medgan` found.
+    _here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [os.path.dirname(_here), *(entry for entry in sys.path if os.path.abspath(entry or ".") != _here)]
+
+import faulthandler
+import json
+import math
+import shutil
+import signal
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from medgan import exchange, processes
+from medgan.progress import Cancelled
+
+CHECK_S = 0.05
+"""How often the cancel file is looked for and progress is written."""
+
+PATIENCE_S = 0.6
+"""How long a task may take to call progress after a cancel before the process ends."""
+
+
+class Events:
+    """The child's side of the job folder: writes events, and is the progress call of the task."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cancel_file = folder / "cancel"
+        self._file = (folder / "events.jsonl").open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+        self._checked_at = self._written_at = -math.inf
+        self._message = ""
+
+    def write(self, event: str, **fields: Any) -> None:
+        with self._lock:
+            self._file.write(json.dumps({"event": event, **fields}) + "\n")
+            self._file.flush()
+
+    def __call__(self, fraction: float, message: str = "") -> None:
+        now = time.monotonic()
+        if now - self._checked_at >= CHECK_S:
+            self._checked_at = now
+            if self.cancel_file.exists():
+                raise Cancelled
+        if now - self._written_at >= CHECK_S or message not in ("", self._message):
+            self._written_at, self._message = now, message or self._message
+            share = min(max(float(fraction), 0.0), 1.0) if math.isfinite(fraction) else 0.0
+            self.write("progress", fraction=share, message=message)
+
+
+def main(folder: Path) -> int:
+    """Run the job in ``folder``; the exit code is 0 when it is done."""
+    faulthandler.enable()
+    (folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
+    job = exchange.read_json(folder / "job.json")
+    events = Events(folder)
+    threading.Thread(target=_watch, args=(folder, events, job["parent_pid"]), daemon=True).start()
+    try:
+        events(0.0, "Starting")
+        _run(job, folder, events)
+        events(1.0)
+    except Cancelled:
+        events.write("cancelled")
+        return 1
+    except BaseException as error:
+        events.write("failed", error=sentence(error), details=traceback.format_exc())
+        return 1
+    events.write("done")
+    return 0
+
+
+def _run(job: dict[str, Any], folder: Path, events: Events) -> None:
+    from medgan.settings import SETTINGS
+    from medgan.tasks import task
+
+    run = task(job["task"])
+    settings = SETTINGS[job["task"]].from_dict(job["settings"])
+    outputs = run(exchange.load(job["inputs"], folder / "inputs"), settings, events)
+    volumes = exchange.save(outputs.volumes, folder / "outputs")
+    exchange.write_json({"volumes": volumes, "report": outputs.report}, folder / "result.json")
+
+
+def sentence(error: BaseException) -> str:
+    """One sentence for the person, from an exception of a task."""
+    text = " ".join(str(error).split())
+    short = text if len(text) <= 300 else text[:297] + "..."
+    if _is_memory(error, text):
+        if isinstance(error, MemoryError) and text.endswith("."):
+            return text  # refused by the engine, with numbers
+        return (
+            "The task ran out of memory; close other programs, set a lower memory limit or use a smaller volume"
+            f"{f' ({short})' if short else ''}."
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"Python package '{error.name.split('.')[0]}' is not installed; install it and run the task again."
+    if isinstance(error, ValueError) and text:
+        return short if text.endswith((".", "!", "?")) else f"{short}."
+    return f"The task failed: {type(error).__name__}{f': {short}' if short else ''}{'' if short.endswith('.') else '.'}"
+
+
+def _is_memory(error: BaseException, text: str) -> bool:
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # torch's, without importing torch
+        or (isinstance(error, RuntimeError) and any(word in text.lower() for word in words))
+    )
+
+
+def _watch(folder: Path, events: Events, parent_pid: int) -> None:
+    """End this process when it does not stop after a cancel, or when nobody waits for it any more."""
+    first_parent, asked_at = os.getppid(), math.inf
+    while True:
+        time.sleep(CHECK_S)
+        now = time.monotonic()
+        if asked_at is math.inf and events.cancel_file.exists():
+            asked_at = now
+        if now - asked_at > PATIENCE_S:
+            events.write("cancelled")
+            os._exit(1)
+        # Behind a launcher the direct parent is not the one that asked; either may vanish.
+        if os.getppid() != first_parent or not processes.alive(parent_pid):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not processes.WINDOWS and os.getpgrp() in (os.getpid(), first_parent):
+                os.killpg(os.getpgrp(), signal.SIGKILL)
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    code = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # torch takes its time to go, and everything is written

@@ -1,0 +1,78 @@
+"""How much memory is free, before a run is planned. Standard library only."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def free_memory_bytes() -> int:
+    """Bytes of RAM that a new process could take without swapping, container limits counted in; 4 GB if unknown."""
+    try:
+        if sys.platform.startswith("linux"):
+            return min(_linux_available(), _control_group_room())
+        if sys.platform == "win32":
+            return _windows_available()
+        if sys.platform == "darwin":
+            return _mac_available()
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError):
+        pass
+    return 4_000_000_000
+
+
+def _linux_available() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise KeyError("MemAvailable")
+
+
+def _control_group_room() -> int:
+    """What the control group (version 2, then 1) of this process leaves; very much where there is no limit."""
+    pairs = (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    )
+    for limit_file, usage_file in pairs:
+        try:
+            limit, usage = Path(limit_file).read_text().strip(), Path(usage_file).read_text().strip()
+        except OSError:
+            continue
+        if limit.isdigit():
+            return max(0, int(limit) - int(usage))
+    return 1 << 62
+
+
+class _MemoryStatus(ctypes.Structure):
+    _fields_ = (
+        ("length", ctypes.c_ulong),
+        ("load", ctypes.c_ulong),
+        ("total", ctypes.c_ulonglong),
+        ("available", ctypes.c_ulonglong),
+        ("total_page", ctypes.c_ulonglong),
+        ("available_page", ctypes.c_ulonglong),
+        ("total_virtual", ctypes.c_ulonglong),
+        ("available_virtual", ctypes.c_ulonglong),
+        ("available_extended", ctypes.c_ulonglong),
+    )
+
+
+def _windows_available() -> int:
+    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):  # type: ignore[attr-defined]
+        raise OSError("GlobalMemoryStatusEx failed")
+    return int(status.available)
+
+
+def _mac_available() -> int:
+    """Free, inactive and speculative pages, as Activity Monitor counts them."""
+    text = subprocess.run(["vm_stat"], capture_output=True, text=True, check=True, timeout=5).stdout
+    pages = 0
+    for line in text.splitlines():
+        name, _, number = line.partition(":")
+        if name in ("Pages free", "Pages inactive", "Pages speculative"):
+            pages += int(number.strip(" ."))
+    return pages * os.sysconf("SC_PAGE_SIZE")

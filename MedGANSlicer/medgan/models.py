@@ -1,0 +1,193 @@
+"""The models there are, and the verified weights and network of one. Imports without torch, so that menus fill.
+
+A model is one bundle folder (see :mod:`medgan.bundle`). Nothing in it is ever run: the network class comes from
+an allow-list, and weights load with ``weights_only=True`` after their SHA-256 was compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medgan.bundle import MONAI_PREFIX, ModelCard, ModelError, WeightFile, read_card
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "ModelCard",
+    "ModelError",
+    "WeightFile",
+    "build_network",
+    "catalogue",
+    "find",
+    "load_state",
+    "model_folders",
+    "problems",
+    "read_card",
+    "sha256_of",
+    "verify",
+]
+
+SHIPPED = Path(__file__).parent / "bundles"
+"""The models that come with the extension."""
+
+
+def model_folders() -> list[Path]:
+    """Where models are looked for: ours, then the person's (``MEDGAN_MODELS`` or ``~/.medgan/models``)."""
+    named = os.environ.get("MEDGAN_MODELS")
+    own = [Path(part) for part in named.split(os.pathsep) if part] if named else [Path.home() / ".medgan" / "models"]
+    return [SHIPPED, *own]
+
+
+def catalogue(extra_folders: Iterable[str | Path] = ()) -> dict[str, ModelCard]:
+    """Every usable model by name. A broken bundle is left out here and listed by :func:`problems`."""
+    return _scan(extra_folders)[0]
+
+
+def problems(extra_folders: Iterable[str | Path] = ()) -> dict[Path, str]:
+    """One sentence for each bundle folder that can not be used."""
+    return _scan(extra_folders)[1]
+
+
+def find(name_or_folder: str | Path) -> ModelCard:
+    """The model of that name, or in that bundle folder. Raises :class:`ModelError`."""
+    name = str(name_or_folder)
+    cards, broken = _scan(())
+    if name in cards:
+        return cards[name]
+    if Path(name).is_dir():
+        return read_card(Path(name))
+    for folder, problem in broken.items():
+        if folder.name == name:
+            raise ModelError(problem)
+    known = ", ".join(cards) or "none"
+    raise ModelError(f"There is no model '{name}'; there are: {known}; or give the path of a bundle folder.")
+
+
+def load_state(card: ModelCard, key: str) -> dict[str, torch.Tensor]:
+    """The state dict of the weights called ``key``, on the CPU, as stored (float16 stays float16).
+
+    Raises :class:`ModelError` for a missing or changed file, and for one that holds anything but tensors.
+    """
+    import torch
+
+    content, path = _verified(card, key), card.weights[key].path
+    try:
+        held = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"Model '{card.name}': '{path.name}' holds Python objects besides tensors, so it was not loaded; "
+            "save it as a plain state dict."
+        ) from error
+    except Exception as error:  # torch raises many kinds for a damaged archive
+        raise ModelError(
+            f"Model '{card.name}': '{path.name}' is damaged or no state dict; install the model again."
+        ) from error
+    return _plain_state(card, path, held)
+
+
+def verify(card: ModelCard) -> None:
+    """Raise :class:`ModelError` for a weight file that is missing or not the one the card describes; no torch."""
+    for key in card.weights:
+        _verified(card, key)
+
+
+def build_network(card: ModelCard, state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """The card's network in float32 and evaluation mode, with ``state`` in it. Raises :class:`ModelError`."""
+    make = _network(card)
+    try:
+        network = make(**card.network_arguments)
+    except Exception as error:  # whatever a constructor finds wrong with its arguments
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"Model '{card.name}': {card.network} can not be made with its arguments: {reason}."
+        ) from error
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(
+            f"Model '{card.name}': its weights do not fit its network {card.network}; the bundle is not consistent."
+        ) from error
+    return network.float().eval()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _scan(extra_folders: Iterable[str | Path]) -> tuple[dict[str, ModelCard], dict[Path, str]]:
+    cards: dict[str, ModelCard] = {}
+    broken: dict[Path, str] = {}
+    for root in [*model_folders(), *map(Path, extra_folders)]:
+        for folder in _bundles(root):
+            try:
+                card = read_card(folder)
+            except ModelError as error:
+                broken[folder] = str(error)
+                continue
+            if card.name not in cards:
+                cards[card.name] = card
+            elif cards[card.name].folder != card.folder:
+                broken[folder] = f"Model '{card.name}' in '{root}' has a name that is taken; rename its folder."
+    return cards, broken
+
+
+def _bundles(root: Path) -> list[Path]:
+    if (root / "configs").is_dir():
+        return [root]
+    try:
+        return sorted(folder for folder in root.iterdir() if (folder / "configs").is_dir())
+    except OSError:  # no such folder, or not ours to read: no models there
+        return []
+
+
+def _verified(card: ModelCard, key: str) -> bytes:
+    if key not in card.weights:
+        raise ModelError(f"Model '{card.name}' has no weights '{key}'; it has {', '.join(card.weights)}.")
+    weight = card.weights[key]
+    try:
+        content = weight.path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"Model '{card.name}': '{weight.path.name}' can not be read ({error.strerror}); install the model again."
+        ) from error
+    # One read for both: the bytes that are loaded are the bytes that were compared.
+    found = hashlib.sha256(content).hexdigest()
+    if weight.sha256 and found != weight.sha256:
+        raise ModelError(
+            f"Model '{card.name}': '{weight.path.name}' is not the file its card describes (SHA-256 {found[:12]}..., "
+            f"not {weight.sha256[:12]}...); install the model again."
+        )
+    return content
+
+
+def _network(card: ModelCard) -> Any:
+    if card.network.startswith(MONAI_PREFIX):
+        import monai.networks.nets
+
+        return getattr(monai.networks.nets, card.network.removeprefix(MONAI_PREFIX))
+    from medgan.networks import NETWORKS
+
+    if card.network not in NETWORKS:
+        raise ModelError(
+            f"Model '{card.name}' asks for the network '{card.network}'; this version knows {', '.join(NETWORKS)}."
+        )
+    return NETWORKS[card.network]
+
+
+def _plain_state(card: ModelCard, path: Path, held: Any) -> dict[str, torch.Tensor]:
+    import torch
+
+    for wrapper in ("model", "state_dict", "network", "net"):
+        if isinstance(held, dict) and isinstance(held.get(wrapper), dict):
+            held = held[wrapper]
+    if not isinstance(held, dict) or not held or not all(isinstance(value, torch.Tensor) for value in held.values()):
+        raise ModelError(f"Model '{card.name}': '{path.name}' is not a state dict of tensors.")
+    return {str(name).removeprefix("module."): value for name, value in held.items()}

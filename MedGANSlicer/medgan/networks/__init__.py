@@ -1,0 +1,15 @@
+"""The networks that a model may use: an allow-list, so that a bundle can name a class but never bring one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from medgan.networks.denoise import DenoiseNet
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"medgan.DenoiseNet": DenoiseNet}
+"""Network class by the name that stands in a bundle's metadata."""
+
+NOISE_CONDITIONED = (DenoiseNet,)
+"""Networks that take (image, sigma, spread), through ``shift_averaged``; all others take the image alone."""

@@ -1,0 +1,155 @@
+"""A 3D generator that removes noise by learned shrinkage of cosine coefficients.
+
+Shapes: B batch, D H W voxels, d h w = blocks on a grid of 2 voxels, K = 64 coefficients of a 4x4x4 block.
+
+Overlapping 4x4x4 blocks (every second voxel along each axis) are taken to the orthonormal 3D cosine
+transform, as in sliding-window DCT denoising (Yaroslavsky et al., 2001; Manjon et al., Med Image Anal 16:18,
+2012). There every coefficient, in units of the noise, is multiplied by a gate between 0 and 1 and a residual is
+added; a convolutional network decides both from the surroundings. The block means, which hold the low
+frequencies, are parted into bands by box filters of growing size and shrunk in the same way. Before training
+the gates are those of a plain threshold, so that learning starts from a good classical method. All quantities
+are relative to the noise level: scaling the volume and its noise together scales the result (the network knows
+no absolute intensity).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medgan.noise import BLOCK, cosine_matrix
+
+STRIDE = 2
+COEFFICIENTS = BLOCK**3
+GATES = COEFFICIENTS + 3
+"""The cosine coefficients and the bands of the block means."""
+
+BAND_SIDES = (3, 5, 9)
+"""Sides, in blocks, of the boxes over which block means are averaged to part them into bands."""
+
+BAND_NOISE = (0.76, 0.31, 0.14)
+"""Standard deviation that unit white noise gives to each band of the block means."""
+
+MARGIN = STRIDE
+"""Voxels by which the volume is extended by reflection on each side."""
+
+
+def _start_at_zero(convolution: nn.Conv3d) -> None:
+    for parameter in convolution.parameters():
+        nn.init.zeros_(parameter)
+
+
+class ResidualPair(nn.Module):
+    """Two 3x3x3 convolutions whose sum with the input goes on; starts as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(channels, channels, 3, padding=1)
+        self.second = nn.Conv3d(channels, channels, 3, padding=1)
+        _start_at_zero(self.second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.leaky_relu(self.first(F.leaky_relu(x, 0.1)), 0.1))
+
+
+class DenoiseNet(nn.Module):
+    """Denoised volume from a noisy one and its noise profile.
+
+    ``forward(image, sigma, spread)``: image (B, 1, D, H, W) with 0 as the darkest physical intensity,
+    sigma (B,) in the unit of the image and above 0, spread (B, 64) of :func:`medgan.noise.noise_profile`;
+    returns (B, 1, D, H, W) in the unit of the image.
+    """
+
+    basis: Tensor
+
+    def __init__(self, channels: int = 32, deep_channels: int = 64, pairs: int = 1, deep_pairs: int = 3) -> None:
+        super().__init__()
+        matrix = torch.from_numpy(cosine_matrix())
+        basis = torch.einsum("ai,bj,ck->abcijk", matrix, matrix, matrix)
+        self.register_buffer("basis", basis.reshape(COEFFICIENTS, 1, BLOCK, BLOCK, BLOCK), persistent=False)
+        start = [2.2] * COEFFICIENTS + list(BAND_NOISE)
+        self.threshold = nn.Parameter(torch.tensor([math.log(value) for value in start]))
+        self.slope = nn.Parameter(torch.full((GATES,), 4.0))
+        self.profile = nn.Sequential(nn.Linear(COEFFICIENTS, 64), nn.LeakyReLU(0.1), nn.Linear(64, channels))
+        self.enter = nn.Conv3d(GATES, channels, 3, padding=1)
+        self.before = nn.Sequential(*(ResidualPair(channels) for _ in range(pairs)))
+        self.down = nn.Conv3d(channels, deep_channels, 2, stride=2)
+        self.deep = nn.Sequential(*(ResidualPair(deep_channels) for _ in range(deep_pairs)))
+        self.up = nn.Conv3d(deep_channels, channels * 8, 1)
+        self.after = nn.Sequential(*(ResidualPair(channels) for _ in range(pairs)))
+        self.leave = nn.Conv3d(channels, GATES + COEFFICIENTS + 1, 1)
+        _start_at_zero(self.leave)
+
+    def forward(self, image: Tensor, sigma: Tensor, spread: Tensor) -> Tensor:
+        size = image.shape[2:]
+        x = _extend(image)
+        sigma = sigma.to(x).view(-1, 1, 1, 1, 1)
+        spread = spread.to(x) / sigma.view(-1, 1)
+        relative = F.conv3d(x / sigma, self.basis, stride=STRIDE)
+        bands, rest = _bands(relative[:, :1])
+        relative = torch.cat([relative, bands], dim=1)
+        features = self._body(relative, spread)
+        gate_shift, residual, weight = features.split((GATES, COEFFICIENTS, 1), dim=1)
+        shape = (1, -1, 1, 1, 1)
+        distance = 0.5 * torch.log(relative.square() + 1e-4) - self.threshold.view(shape)
+        kept = torch.sigmoid(self.slope.view(shape) * distance + gate_shift) * relative
+        # The mean of a block is never shrunk towards zero, which would darken the volume, only to its surroundings.
+        mean = rest + kept[:, COEFFICIENTS:].sum(dim=1, keepdim=True) + 8.0 * residual[:, :1]
+        kept = torch.cat([mean, kept[:, 1:COEFFICIENTS] + residual[:, 1:]], dim=1)
+        weight = torch.exp(weight.clamp(-6.0, 6.0))
+        ones = torch.ones_like(self.basis[:1])
+        total = F.conv_transpose3d(kept * weight, self.basis, stride=STRIDE)
+        count = F.conv_transpose3d(weight, ones, stride=STRIDE)
+        result = total / count * sigma
+        return result[:, :, MARGIN : MARGIN + size[0], MARGIN : MARGIN + size[1], MARGIN : MARGIN + size[2]]
+
+    def shift_averaged(self, image: Tensor, sigma: Tensor, spread: Tensor) -> Tensor:
+        """The mean of ``forward`` on its block grid and on the grid a voxel further, for twice the work.
+
+        Cycle spinning, Coifman and Donoho 1995: errors that depend on where the blocks lie average out.
+        """
+        mode = "reflect" if min(image.shape[2:]) > 1 else "replicate"
+        moved = self(F.pad(image, (1, 0, 1, 0, 1, 0), mode=mode), sigma, spread)
+        return 0.5 * (self(image, sigma, spread) + moved[:, :, 1:, 1:, 1:])
+
+    def _body(self, relative: Tensor, spread: Tensor) -> Tensor:
+        told = self.profile(torch.log(spread.clamp(1e-3, 1e3)))
+        x = self.enter(torch.asinh(relative)) + told.view(*told.shape, 1, 1, 1)
+        x = self.before(x)
+        deep = self.up(self.deep(self.down(x)))
+        x = self.after(x + _depth_to_space(deep))
+        return self.leave(F.leaky_relu(x, 0.1))
+
+
+def _bands(means: Tensor) -> tuple[Tensor, Tensor]:
+    """Block means (B, 1, d, h, w) as bands (B, 3, d, h, w), fine to coarse, and what is left: together the input."""
+    bands = []
+    for side in BAND_SIDES:
+        box = [min(side, length - 1 + length % 2) for length in means.shape[2:]]  # odd, and no longer than the axis
+        padding = [length // 2 for length in box]
+        smooth = F.avg_pool3d(means, box, stride=1, padding=padding, count_include_pad=False)
+        bands.append(means - smooth)
+        means = smooth
+    return torch.cat(bands, dim=1), means
+
+
+def _extend(image: Tensor) -> Tensor:
+    """Reflected margins, and as much more at the far side as makes the block grid even along every axis."""
+    pads: list[int] = []
+    for side in reversed(image.shape[2:]):
+        # blocks = (side + before + after - 4) / 2 + 1 must be a whole, even number
+        after = MARGIN + (-(side + 2 * MARGIN - BLOCK + STRIDE)) % (2 * STRIDE)
+        pads += [MARGIN, after]
+    if all(side > pad for side, pad in zip(reversed(image.shape[2:]), pads[1::2], strict=True)):
+        return F.pad(image, pads, mode="reflect")
+    return F.pad(image, pads, mode="replicate")
+
+
+def _depth_to_space(x: Tensor) -> Tensor:
+    """(B, 8C, d, h, w) -> (B, C, 2d, 2h, 2w)."""
+    batch, channels, d, h, w = x.shape
+    x = x.view(batch, channels // 8, 2, 2, 2, d, h, w)
+    return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(batch, channels // 8, 2 * d, 2 * h, 2 * w)

@@ -1,0 +1,83 @@
+"""Whether a process is alive, and ending one with everything it started. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+from typing import Any
+
+WINDOWS = os.name == "nt"
+
+
+def alive(pid: int) -> bool:
+    """Whether a process with this number exists."""
+    if not WINDOWS:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+    kernel: Any = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    synchronize, timed_out = 0x00100000, 0x102
+    handle = kernel.OpenProcess(synchronize, False, pid)
+    if not handle:
+        return False
+    try:
+        return kernel.WaitForSingleObject(handle, 0) == timed_out
+    finally:
+        kernel.CloseHandle(handle)
+
+
+def own_group() -> dict[str, Any]:
+    """Arguments for ``subprocess.Popen`` that let :func:`end_tree` reach the grandchildren too.
+
+    They also keep Ctrl-C from the child: the parent asks it to stop instead.
+    """
+    if WINDOWS:
+        flags = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined]
+        return {"creationflags": flags}
+    return {"start_new_session": True}
+
+
+def end_tree(process: subprocess.Popen[bytes], real_pid: int | None = None) -> None:
+    """End a process started with :func:`own_group` and its descendants, and wait until it is gone.
+
+    ``real_pid`` is the interpreter behind a launcher: on Windows it outlives the launcher otherwise.
+    """
+    if WINDOWS:
+        for pid in {process.pid, real_pid} - {None}:
+            command = ["taskkill", "/F", "/T", "/PID", str(pid)]
+            subprocess.run(command, capture_output=True, check=False, **own_group())
+    else:
+        end_group(process.pid)
+    with contextlib.suppress(OSError):
+        process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=5)
+
+
+def end_group(leader_pid: int) -> None:
+    """End what is left of a process group on POSIX; nothing elsewhere."""
+    if not WINDOWS:
+        # macOS answers "not permitted" for a group of which only a zombie is left.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader_pid, signal.SIGKILL)
+
+
+def was_out_of_memory(exit_code: int, log: str) -> bool:
+    """Whether a process that nobody stopped was ended for lack of memory, as far as one can tell.
+
+    On Linux and macOS the kernel kills with signal 9 (137 through a shell or a launcher); Windows refuses the
+    allocation, with a status of its own.
+    """
+    if exit_code in (-9, 137) or exit_code & 0xFFFFFFFF in (0xC0000017, 0xC000012D):
+        return True
+    end = "\n" + log[-2000:].lower()
+    return any(
+        word in end for word in ("\nkilled", "bad_alloc", "out of memory", "memoryerror", "cannot allocate memory")
+    )

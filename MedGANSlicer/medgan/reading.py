@@ -1,0 +1,230 @@
+"""What a file or folder holds, as a Volume or a LabelMap, or one sentence on why it can not be read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from medgan import nifti
+from medgan.volume import FORMATS, LPS_TO_RAS, Label, LabelMap, Volume, VolumeError, checked_matrix, file_format
+
+# ITK tells of repaired headers on the console; what matters of it is checked here and said once.
+sitk.ProcessObject.SetGlobalWarningDisplay(False)
+
+READERS = {
+    ".nii": ("NIfTI", "NiftiImageIO"),
+    ".nii.gz": ("NIfTI", "NiftiImageIO"),
+    ".nrrd": ("NRRD", "NrrdImageIO"),
+    ".nhdr": ("NRRD", "NrrdImageIO"),
+    ".mha": ("MetaImage", "MetaImageIO"),
+    ".mhd": ("MetaImage", "MetaImageIO"),
+}
+"""What a file with this ending is called, and SimpleITK's reader for it."""
+
+
+def read(path: Path) -> Volume:
+    """The scalar volume at ``path``. Raises :class:`VolumeError`."""
+    array, matrix, meta = _read_any(path)
+    voxel_type = array.dtype.name
+    with np.errstate(over="ignore"):
+        voxels = array.astype(np.float32)
+    finite = np.isfinite(voxels)
+    if not finite.any():
+        what = "NaN" if np.isnan(voxels).all() else "NaN or infinity"
+        raise VolumeError(f"Every voxel of '{path.name}' is {what}; a volume needs numbers.")
+    if array.dtype.itemsize > 4 and not np.array_equal(finite, np.isfinite(array)):
+        raise VolumeError(f"'{path.name}' has values beyond 3.4e38, which 32-bit voxels can not hold; scale it first.")
+    return Volume(voxels, matrix, meta, voxel_type)
+
+
+def read_labels(path: Path) -> LabelMap:
+    """The label map at ``path``. Raises :class:`VolumeError` for values that are not whole numbers."""
+    array, matrix, meta = _read_any(path)
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all() or not np.array_equal(array, np.rint(array)):
+            raise VolumeError(f"'{path.name}' has values that are not whole numbers; a label map has only these.")
+        array = array.astype(np.int32)
+    return LabelMap(array, matrix, meta.get("labels", {}))
+
+
+def _read_any(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Voxels in their own type, geometry, and what there is to say about the source."""
+    if path.is_dir():
+        from medgan import dicom
+
+        return dicom.read_series(path)
+    _check_present(path)
+    ending = file_format(path)
+    if ending in (".npy", ".npz"):
+        array, matrix, meta = _read_numpy(path, ending)
+    elif ending:
+        array, matrix, meta = _read_image(path, ending)
+    else:
+        raise VolumeError(_what_else(path))
+    return array, matrix, {"source": path.name, **meta}
+
+
+def _check_present(path: Path) -> None:
+    if not path.exists():
+        raise VolumeError(f"There is no file '{path}'; check the spelling and the folder.")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise VolumeError(f"'{path}' can not be opened: {error.strerror or error}.") from error
+    if empty:
+        raise VolumeError(f"'{path.name}' is empty (0 bytes); copy it again from its source.")
+
+
+def _what_else(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(132)
+    if start[128:] == b"DICM":
+        return f"'{path.name}' is one DICOM file; give the folder that holds its series."
+    return f"'{path.name}' is not a volume file by its ending; readable are {', '.join(FORMATS)} and DICOM folders."
+
+
+def _read_image(path: Path, ending: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    name, reader_name = READERS[ending]
+    not_finite = nifti.check(path) if name == "NIfTI" else np.empty(0, np.int64)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(reader_name)
+    try:
+        with _without_twin(path) as safe, quiet():
+            reader.SetFileName(str(safe))
+            reader.ReadImageInformation()
+            check_image(path.name, reader)
+            image = reader.Execute()
+    except RuntimeError as error:
+        raise VolumeError(_why_not(path, name, str(error))) from error
+    while image.GetDimension() == 4:
+        image = image[:, :, :, 0]
+    array, matrix = from_image(image)
+    if name == "NIfTI":
+        nifti.check_geometry(path, matrix)
+    if not_finite.size:
+        array.reshape(-1)[not_finite] = np.nan  # infinity too: after ITK only its place is left
+    return array, matrix, {"format": name}
+
+
+@contextlib.contextmanager
+def _without_twin(path: Path) -> Iterator[Path]:
+    """The same file away from its uncompressed twin: beside ``a.nii``, ITK takes its voxels for ``a.nii.gz``."""
+    if not (file_format(path) == ".nii.gz" and path.with_name(path.name[:-3]).exists()):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="medgan-") as folder:
+        safe = Path(folder) / "volume.nii.gz"
+        try:
+            safe.symlink_to(path.resolve())
+        except OSError:  # Windows lets only some people link
+            shutil.copyfile(path, safe)
+        yield safe
+
+
+def check_image(name: str, reader: sitk.ImageFileReader) -> None:
+    """Raise :class:`VolumeError` unless the header of ``reader`` describes one scalar volume."""
+    size, spacing = reader.GetSize(), reader.GetSpacing()
+    if reader.GetDimension() < 3:
+        raise VolumeError(f"'{name}' is a 2D image; a volume has three axes (one slice is enough).")
+    if any(length > 1 for length in size[3:]):
+        count = int(np.prod(size[3:]))
+        raise VolumeError(f"'{name}' is 4D with {count} volumes; give one 3D volume, for example one time point of it.")
+    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+        raise VolumeError(f"'{name}' has complex voxels; give the magnitude image.")
+    if reader.GetNumberOfComponents() != 1:
+        raise VolumeError(
+            f"'{name}' has {reader.GetNumberOfComponents()} values a voxel (colour or vectors); give a volume with one."
+        )
+    if not all(np.isfinite(spacing[:3])) or 0 in spacing[:3]:
+        shown = " x ".join(f"{step:g}" for step in spacing[:3])
+        raise VolumeError(f"'{name}' has a voxel spacing of {shown} mm; every spacing must be above zero.")
+    direction = np.array(reader.GetDirection()).reshape(len(size), -1)[:3, :3]
+    if not np.isfinite(direction).all() or abs(np.linalg.det(direction)) < 1e-4:
+        raise VolumeError(f"The axis directions of '{name}' lie in one plane; they must span all three dimensions.")
+
+
+def from_image(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels ``[k, j, i]`` and the ijk-to-RAS matrix of a 3D SimpleITK image."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    matrix[:3, 3] = image.GetOrigin()
+    return sitk.GetArrayFromImage(image), checked_matrix(LPS_TO_RAS @ matrix)
+
+
+def _why_not(path: Path, name: str, error: str) -> str:
+    if "orthonormal" in error:
+        return f"The axes of '{path.name}' are sheared, which NIfTI readers refuse; resample it to a straight grid."
+    with path.open("rb") as file:
+        header = file.read(64)
+    known = {"NRRD": header.startswith(b"NRRD"), "MetaImage": b"ObjectType" in header or b"NDims" in header}
+    if not known.get(name, True):
+        return f"'{path.name}' is not in {name} format, whatever its ending says; give a volume file."
+    if path.suffix in (".mhd", ".nhdr"):
+        return f"'{path.name}' is damaged, or the data file it names is missing or cut off; keep both side by side."
+    return f"'{path.name}' is damaged or cut off; copy it again from its source."
+
+
+def _read_numpy(path: Path, ending: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    try:
+        if ending == ".npy":
+            array, matrix, labels = np.load(path, allow_pickle=False), np.eye(4), {}
+        else:
+            with np.load(path, allow_pickle=False) as held:
+                missing = sorted({"array", "ijk_to_ras"} - set(held.files))
+                if missing:
+                    raise VolumeError(
+                        f"'{path.name}' holds no '{missing[0]}'; an .npz volume holds 'array' and 'ijk_to_ras'."
+                    )
+                array, matrix, labels = held["array"], held["ijk_to_ras"], _labels(held)
+    except VolumeError:
+        raise
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise VolumeError(f"'{path.name}' is not a readable NumPy file; it is damaged, cut off or pickled.") from error
+    if array.ndim != 3 or array.size == 0:
+        raise VolumeError(f"'{path.name}' has shape {array.shape}; a volume has three axes: slices, rows, columns.")
+    if array.dtype.kind not in "iufb":
+        raise VolumeError(f"'{path.name}' holds {array.dtype} values; a volume holds integers or real numbers.")
+    try:
+        matrix = checked_matrix(matrix)
+    except (VolumeError, TypeError, ValueError) as error:
+        said = str(error) if isinstance(error, VolumeError) else "The geometry must be a 4 x 4 matrix of numbers."
+        raise VolumeError(f"'{path.name}': {said}") from error
+    return array, matrix, {"format": "NumPy", "labels": labels} if labels else {"format": "NumPy"}
+
+
+def _labels(held: Any) -> dict[int, Label]:
+    if "label_values" not in held.files:
+        return {}
+    rows = zip(held["label_values"], held["label_names"], held["label_colors"], strict=True)
+    return {int(value): Label(str(name), (float(r), float(g), float(b))) for value, name, (r, g, b) in rows}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Drop what the C libraries below SimpleITK print on file descriptor 2, and nothing else."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # a Windows program without a console has none
+        yield
+        return
+    with contextlib.suppress(Exception):
+        sys.stderr.flush()
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,1 @@
+"""Recipes from which the shipped models can be trained again."""

@@ -1,0 +1,48 @@
+"""Put trained weights into a bundle: ``python -m medgan.recipes.bundle WEIGHTS_FOLDER BUNDLE_FOLDER``.
+
+Copies ``model.pt`` and ``model_natural.pt`` and writes their SHA-256 into the bundle's metadata; with
+``--figures FILE`` the measured figures of a benchmark (JSON object) go there as well. Everything else in the
+metadata stays as it is, so a new model starts from a copy of an old bundle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from medgan.models import sha256_of
+
+WEIGHTS = {"faithful": "model.pt", "natural": "model_natural.pt"}
+
+
+def update_bundle(weights: Path, bundle: Path, figures: Path | None = None) -> None:
+    """Copy the weights that there are and bring the metadata up to date. Raises ``ValueError``."""
+    found = {key: weights / name for key, name in WEIGHTS.items() if (weights / name).exists()}
+    if "faithful" not in found:
+        raise ValueError(f"There is no {WEIGHTS['faithful']} in {weights}; train first.")
+    path = bundle / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    (bundle / "models").mkdir(exist_ok=True)
+    metadata["medgan"]["weights"] = {}
+    for key, source in found.items():
+        shutil.copyfile(source, bundle / "models" / source.name)
+        entry = {"file": f"models/{source.name}", "sha256": sha256_of(source)}
+        metadata["medgan"]["weights"][key] = entry
+    if figures is not None:
+        metadata["medgan"]["figures"] = json.loads(figures.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--figures", type=Path)
+    options = parser.parse_args()
+    update_bundle(options.weights, options.bundle, options.figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""Training patches: clean ones cut from real and synthesised volumes, and what they look like to a scanner."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medgan.degradation import (
+    NoiseKind,
+    correlated_noise,
+    gaussian_noise,
+    image_from_labels,
+    kernel_spread,
+    poisson_noise,
+    random_noise_kernel,
+    rician_noise,
+    thick_slices,
+    uniform,
+)
+from medgan.noise import intensity_range, noise_profile
+from medgan.volume import read_volume
+
+SHARES = {"MR": 0.48, "CT": 0.25, "PET": 0.07, "synthetic": 0.2}
+"""How often a training patch comes from each kind of volume."""
+
+SYNTHETIC_SIDE = 112
+"""Side in voxels of a synthesised volume."""
+
+_NOISE = {
+    "MR": ((NoiseKind.RICIAN, 0.9), (NoiseKind.GAUSSIAN, 0.1)),
+    "CT": ((NoiseKind.GAUSSIAN, 0.6), (NoiseKind.CORRELATED, 0.25), (NoiseKind.POISSON, 0.15)),
+    "PET": ((NoiseKind.POISSON, 0.6), (NoiseKind.GAUSSIAN, 0.4)),
+    "synthetic": ((NoiseKind.RICIAN, 0.6), (NoiseKind.GAUSSIAN, 0.25), (NoiseKind.CORRELATED, 0.15)),
+}
+_LEVELS = {"MR": (0.007, 0.12), "CT": (0.006, 0.06), "PET": (0.01, 0.12), "synthetic": (0.007, 0.12)}
+
+
+@dataclass
+class Source:
+    """One clean volume: (D, H, W) in 0..1, the noise it brings along, its kind and its name."""
+
+    array: Tensor
+    sigma: float
+    spread: Tensor
+    kind: str
+    name: str
+
+
+@dataclass
+class Batch:
+    """clean and noisy (B, 1, s, s, s); sigma (B,); spread (B, 64); level (B,) added noise; names of the sources."""
+
+    clean: Tensor
+    noisy: Tensor
+    sigma: Tensor
+    spread: Tensor
+    level: Tensor
+    names: list[str]
+
+
+def source_from_array(array: np.ndarray, kind: str, name: str) -> Source:
+    """A source normalised as inference does it (darkest 0, brightest 1)."""
+    if kind == "CT":
+        array = np.clip(array, -1024, 3071)
+    low, high = intensity_range(array)
+    scaled = ((array - low) / (high - low)).astype(np.float32)
+    profile = noise_profile(scaled)
+    return Source(torch.from_numpy(scaled), profile.sigma, torch.from_numpy(profile.spread), kind, name)
+
+
+def load_sources(manifest: Path, left_out: set[str]) -> list[Source]:
+    """Every image of a data folder whose stem is not left out, with a twofold averaged copy of the finely sampled ones.
+
+    ``manifest``: CSV with the columns ``file`` (relative to its folder) and ``modality``. Averaged copies have
+    less noise of their own and show the same anatomy at another scale.
+    """
+    sources = []
+    for row in read_manifest(manifest):
+        stem = Path(row["file"]).name.removesuffix(".nii.gz")
+        if stem in left_out or _is_label_map(row):
+            continue
+        array = read_volume(manifest.parent / row["file"]).array
+        kind = kind_of(row["modality"])
+        sources.append(source_from_array(array, kind, stem))
+        axes = [axis for axis, side in enumerate(array.shape) if side >= 140]
+        if len(axes) >= 2:
+            pooled = torch.from_numpy(array)
+            for axis in axes:
+                pooled = thick_slices(pooled, axis, 2)
+            sources.append(source_from_array(pooled.numpy(), kind, stem + " averaged"))
+    return sources
+
+
+def load_label_maps(manifest: Path) -> list[np.ndarray]:
+    """The whole-head label maps of a data folder, cut to what is not background."""
+    maps = []
+    for row in read_manifest(manifest):
+        if not row["modality"].startswith("label map (FreeSurfer"):
+            continue
+        array = read_volume(manifest.parent / row["file"]).array.astype(np.int16)
+        box = tuple(slice(int(where.min()), int(where.max()) + 1) for where in np.nonzero(array))
+        maps.append(array[box])
+    return maps
+
+
+def read_manifest(manifest: Path) -> list[dict[str, str]]:
+    """The rows of a manifest. Raises ``ValueError`` when a needed column is missing."""
+    with open(manifest, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"file", "modality"} <= set(rows[0]):
+        raise ValueError(f"{manifest} needs the columns 'file' and 'modality' and at least one row.")
+    return rows
+
+
+def kind_of(modality: str) -> str:
+    """CT, PET or MR, from the modality column."""
+    return next((kind for kind in ("PET", "CT") if modality.upper().startswith(kind)), "MR")
+
+
+def _is_label_map(row: dict[str, str]) -> bool:
+    return any(word in row["modality"].lower() for word in ("label map", "mask"))
+
+
+class PatchMaker:
+    """Endless batches of clean and noisy patches, the same ones for the same generator state."""
+
+    def __init__(self, sources: list[Source], label_maps: list[np.ndarray], patch: int, device: torch.device) -> None:
+        self.label_maps = label_maps
+        self.patch = patch
+        self.device = device
+        self.synthesised = 0
+        self.by_kind = {kind: [s for s in sources if s.kind == kind] for kind in SHARES}
+        for source in sources:
+            source.array = source.array.to(device)
+            source.spread = source.spread.to(device)
+
+    def synthesise(self, count: int, keep: int, seed: int) -> None:
+        """Have the synthesised volumes ``count - keep`` to ``count - 1`` at hand.
+
+        Each follows from its number and the seed alone, so that a training run which goes on from a checkpoint
+        finds the volumes that it would have had.
+        """
+        pool = self.by_kind["synthetic"]
+        for number in range(max(self.synthesised, count - keep), count if self.label_maps else 0):
+            generator = torch.Generator(self.device).manual_seed(seed * 1_000_003 + number)
+            labels = self.label_maps[_pick(len(self.label_maps), generator)]
+            start = [_pick(max(1, side - SYNTHETIC_SIDE), generator) for side in labels.shape]
+            cut = labels[tuple(slice(first, first + SYNTHETIC_SIDE) for first in start)]
+            image = image_from_labels(torch.from_numpy(cut.astype(np.int64)).to(self.device), generator)
+            source = source_from_array(image.cpu().numpy(), "synthetic", "synthetic")
+            source.array, source.spread = source.array.to(self.device), source.spread.to(self.device)
+            pool.append(source)
+            self.synthesised = number + 1
+        del pool[:-keep]
+
+    def batch(self, size: int, generator: torch.Generator) -> Batch:
+        """``size`` patches, each with its own source, orientation, kind and level of noise."""
+        samples = [self._sample(generator) for _ in range(size)]
+        clean, noisy, sigma, spread, level, names = zip(*samples, strict=True)
+        return Batch(
+            torch.stack(clean)[:, None],
+            torch.stack(noisy)[:, None],
+            torch.stack(sigma),
+            torch.stack(spread),
+            torch.tensor(level, device=self.device),
+            list(names),
+        )
+
+    def _sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, float, str]:
+        kinds = [kind for kind in SHARES if self.by_kind[kind]]
+        kind = _choose([(kind, SHARES[kind]) for kind in kinds], generator)
+        sources = self.by_kind[kind]
+        source = sources[_pick(len(sources), generator)]
+        clean = _cut(source.array, self.patch, generator)
+        order = torch.randperm(3, generator=generator, device=generator.device).tolist()
+        flips = [axis for axis in range(3) if uniform(0, 1, generator) < 0.5]
+        clean = clean.permute(order).flip(flips)
+        own = source.spread.view(4, 4, 4).permute(order).reshape(-1)
+        low, high = _LEVELS[kind]
+        level = float(np.exp(uniform(np.log(low), np.log(high), generator)))
+        noise_kind = _choose(_NOISE[kind], generator)
+        noisy, added = add_noise(clean, noise_kind, level, generator)
+        # What the estimator would say of the noisy volume, with its error as jitter.
+        jitter = float(np.exp(uniform(-0.1, 0.1, generator)))
+        own_sigma = source.sigma * jitter
+        high_added = float(added[-1]) * level
+        sigma = torch.tensor(max((own_sigma**2 + high_added**2) ** 0.5, 1e-4), device=self.device)
+        spread = jitter * torch.sqrt(own.square() + (added * level).square())
+        return clean, noisy, sigma, spread, level, source.name
+
+
+def add_noise(clean: Tensor, kind: NoiseKind, level: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Noisy (D, H, W), and the (64,) spread of unit noise of that kind over the cosine coefficients."""
+    white = torch.ones(64, device=clean.device)
+    if kind is NoiseKind.RICIAN:
+        return rician_noise(clean.clamp_min(0.0), level, generator), white
+    if kind is NoiseKind.POISSON:
+        return poisson_noise(clean, level, generator), white
+    if kind is NoiseKind.CORRELATED:
+        kernel = random_noise_kernel(generator, clean.device)
+        return correlated_noise(clean, level, kernel, generator), kernel_spread(kernel)
+    return gaussian_noise(clean, level, generator), white
+
+
+def _cut(array: Tensor, patch: int, generator: torch.Generator) -> Tensor:
+    """A random cube; mostly background is tried again twice. Short axes are reflected."""
+    cube = array[:0]
+    for _ in range(3):
+        start = [_pick(max(1, side - patch + 1), generator) for side in array.shape]
+        cube = array[tuple(slice(first, first + patch) for first in start)]
+        if float((cube > 0.08).float().mean()) > 0.3:
+            break
+    missing = [patch - side for side in cube.shape]
+    if any(missing):
+        pads = [n for side in reversed(missing) for n in (0, side)]
+        mode = "reflect" if all(side > lack for side, lack in zip(cube.shape, missing, strict=True)) else "replicate"
+        cube = F.pad(cube[None, None], pads, mode=mode)[0, 0]
+    return cube
+
+
+def _pick(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator, device=generator.device))
+
+
+def _choose(options, generator):  # type: ignore[no-untyped-def]
+    """One of (value, weight) pairs."""
+    place = uniform(0.0, sum(weight for _, weight in options), generator)
+    for value, weight in options:
+        place -= weight
+        if place <= 0:
+            return value
+    return options[-1][0]

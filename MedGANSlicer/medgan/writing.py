@@ -1,0 +1,105 @@
+"""A volume or label map as a file that appears complete under its name, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from medgan import nifti
+from medgan.reading import READERS, quiet
+from medgan.volume import FORMATS, LPS_TO_RAS, LabelMap, Volume, VolumeError, file_format
+
+
+def write(volume: Volume | LabelMap, path: Path) -> None:
+    """Write ``volume`` in the format that the ending of ``path`` names. Raises :class:`VolumeError`."""
+    check_target(path)
+    ending = file_format(path)
+    sheared = not _at_right_angles(volume.ijk_to_ras)
+    if sheared and ending in (".nii", ".nii.gz"):
+        raise VolumeError(f"The axes are sheared, which NIfTI can not hold; write '{path.name}' as .nrrd or .mha.")
+    # A folder of its own, because .mhd and .nhdr are two files and name each other.
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".medgan-", dir=path.parent))
+    except OSError as error:
+        raise VolumeError(_no_room(path, error)) from error
+    try:
+        _write_there(volume, folder / path.name, ending)
+        for part in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
+            os.replace(part, path.parent / part.name)  # the header comes last
+    except (OSError, RuntimeError) as error:
+        raise VolumeError(_no_room(path, error)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_target(path: Path) -> None:
+    """Raise :class:`VolumeError` when nothing can be written at ``path``; leaves nothing there."""
+    if not file_format(path):
+        raise VolumeError(f"'{path.name}' does not say its format; end the name with one of {', '.join(FORMATS)}.")
+    if not path.parent.is_dir():
+        raise VolumeError(f"There is no folder '{path.parent}' to write '{path.name}' into; make it first.")
+    if path.is_dir():
+        raise VolumeError(f"'{path}' is a folder; give the name of a file.")
+    if not os.access(path.parent, os.W_OK):
+        raise VolumeError(f"Folder '{path.parent}' can not be written to; choose another.")
+
+
+def to_image(volume: Volume | LabelMap) -> sitk.Image:
+    """A SimpleITK image in LPS with the voxel type of the source."""
+    image = sitk.GetImageFromArray(volume.stored())
+    matrix = LPS_TO_RAS @ volume.ijk_to_ras
+    spacing = np.array(volume.spacing_mm)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(matrix[:3, 3].tolist())
+    image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
+    return image
+
+
+def _write_there(volume: Volume | LabelMap, path: Path, ending: str) -> None:
+    if ending == ".npy":
+        np.save(path, volume.stored(), allow_pickle=False)
+    elif ending == ".npz":
+        labels = volume.labels if isinstance(volume, LabelMap) else {}
+        held: dict[str, Any] = {"array": volume.stored(), "ijk_to_ras": volume.ijk_to_ras}
+        names: dict[str, Any] = {
+            "label_values": np.array(list(labels), dtype=np.int64),
+            "label_names": np.array([label.name for label in labels.values()], dtype=np.str_),
+            "label_colors": np.array([label.color for label in labels.values()], dtype=np.float64).reshape(-1, 3),
+        }
+        np.savez_compressed(path, **held, **(names if labels else {}))
+    else:
+        writer = sitk.ImageFileWriter()
+        writer.SetImageIO(READERS[ending][1])
+        writer.SetFileName(str(path))
+        writer.SetUseCompression(ending != ".nii")
+        with quiet():
+            writer.Execute(to_image(volume))
+        if READERS[ending][0] == "NIfTI":
+            _check_written(path)
+
+
+def _check_written(path: Path) -> None:
+    """Raise ``RuntimeError`` for a NIfTI that is not whole: ITK does not tell of a full disk."""
+    try:
+        nifti.check(path)
+    except VolumeError as error:
+        raise RuntimeError(str(error)) from error
+
+
+def _at_right_angles(ijk_to_ras: np.ndarray) -> bool:
+    axes = ijk_to_ras[:3, :3] / np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() < 1e-3)
+
+
+def _no_room(path: Path, error: Exception) -> str:
+    reason = getattr(error, "strerror", None)
+    if reason is None:
+        free = shutil.disk_usage(path.parent).free
+        reason = f"the disk is full or not writable ({free / 1e6:.0f} MB free)"
+    return f"'{path.name}' can not be written into '{path.parent}': {reason}; nothing was left there."

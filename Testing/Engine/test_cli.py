@@ -1,0 +1,413 @@
+"""The ``medgan`` command as a person and a script see it: real processes, real files, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bad_files
+import medgan
+import model_folders
+import phantoms
+from medgan import cli
+from medgan.volume import Volume, read_volume, write_volume
+
+PACKAGES = str(Path(medgan.__file__).resolve().parents[1])
+posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": PACKAGES, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONUTF8": "1", **more}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "medgan", *map(str, arguments)]
+
+
+def run(*arguments: object, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=cwd,
+        env=environment(**more),
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def call(monkeypatch, capfd):
+    """The command within this process, for what starts no child: the same entry point, without its start-up time."""
+
+    def called(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["medgan", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        if cwd is not None:
+            monkeypatch.chdir(cwd)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(sys.argv, ended.value.code, out, err)
+
+    return called
+
+
+@pytest.fixture(scope="module")
+def enhanced(tmp_path_factory) -> dict:
+    """One run of the whole command, with the shipped model and everything asked for, that several tests look at."""
+    folder = tmp_path_factory.mktemp("çà et là")
+    noisy = phantoms.rician(phantoms.head(phantoms.ODD_SHAPE), sigma=50.0, seed=3)
+    volume = Volume(np.rint(noisy), phantoms.awkward_geometry(), voxel_type="int16")
+    write_volume(volume, folder / "scan one.nii.gz")
+    write_volume(volume, folder / "résult.nrrd")  # an older result, to be replaced
+    more = ("--overwrite", "--difference", folder / "change.mha")
+    done = run("enhance", folder / "scan one.nii.gz", folder / "résult.nrrd", *more)
+    return {"folder": folder, "volume": volume, "done": done}
+
+
+def test_one_file_becomes_one_file_less_noisy_and_in_its_place(enhanced):
+    done, folder, before = enhanced["done"], enhanced["folder"], enhanced["volume"]
+    assert done.returncode == 0, done.stderr
+    after = read_volume(folder / "résult.nrrd")
+    np.testing.assert_allclose(after.ijk_to_ras, before.ijk_to_ras, atol=1e-4)
+    assert after.voxel_type == "int16"
+    brain = np.zeros(before.shape, bool)
+    brain[4:9, 10:30, 10:28] = True
+    brain &= phantoms.head(phantoms.ODD_SHAPE) == 700
+    assert brain.sum() > 500
+    assert after.array[brain].std() < 0.75 * before.array[brain].std()
+    assert abs(after.array[brain].mean() - 700) < 10
+
+
+def test_difference_is_result_minus_input(enhanced):
+    folder, before = enhanced["folder"], enhanced["volume"]
+    change = read_volume(folder / "change.mha")
+    assert change.voxel_type == "float32"
+    after = read_volume(folder / "résult.nrrd")
+    assert np.abs(before.array + change.array - after.array).max() <= 0.5 + 1e-3  # the result was rounded to int16
+    assert change.array.std() > 10
+
+
+def test_figures_and_paths_are_on_stdout_and_nothing_else_is_left(enhanced):
+    done, folder = enhanced["done"], enhanced["folder"]
+    assert re.search(r"scan one\.nii\.gz -> .*résult\.nrrd and .*change\.mha  \(noise \d", done.stdout)
+    assert len(done.stdout.splitlines()) == 1
+    assert sorted(file.name for file in folder.iterdir()) == ["change.mha", "résult.nrrd", "scan one.nii.gz"]
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory) -> dict:
+    """One run over good and bad files, a folder and a DICOM series, that several tests look at."""
+    folder = tmp_path_factory.mktemp("batch")
+    model_folders.write_bundle(folder / "models" / "tiny")
+    scans = folder / "scans"
+    scans.mkdir()
+    volume = Volume(phantoms.rician(phantoms.head(phantoms.ODD_SHAPE), 50.0), phantoms.awkward_geometry())
+    write_volume(volume, scans / "a.nrrd")
+    (scans / "b.nii").write_text("no scan")
+    (scans / "notes.txt").write_text("not a volume by its name, so nobody looks at it")
+    write_volume(Volume(volume.array[:1], volume.ijk_to_ras), folder / "slice.nrrd")
+    phantoms.write_dicom_series(folder / "MR série", phantoms.rician(phantoms.head((8, 20, 24)), 50.0).astype(np.int16))
+    where = ("--out", "new/results", "--difference", "new/changes")
+    how = ("--seed", 5, "--noise", 40, "--strength", 0.9, "--character", 0.5, "--memory", 2, "--device", "cpu")
+    inputs = ("scans", "missing.mha", "slice.nrrd", "MR série")
+    done = run(
+        "enhance", *inputs, *where, "--model", "tiny", *how, "--json", cwd=folder, MEDGAN_MODELS=str(folder / "models")
+    )
+    return {"folder": folder, "done": done, "volume": volume}
+
+
+def test_failed_file_does_not_stop_the_rest_and_is_listed_at_the_end(batch):
+    done, folder = batch["done"], batch["folder"]
+    assert done.returncode == 1
+    assert sorted(file.relative_to(folder / "new").as_posix() for file in (folder / "new").rglob("*.*")) == [
+        "changes/MR série_difference.nii.gz",
+        "changes/a_difference.nrrd",
+        "results/MR série_enhanced.nii.gz",
+        "results/a_enhanced.nrrd",
+    ]
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
+        "3 of 5 files failed",
+        f"  {Path('scans', 'b.nii')}",
+        "  missing.mha",
+        "  slice.nrrd",
+    ]
+
+
+def test_json_is_one_document_with_what_became_of_every_file(batch):
+    said = json.loads(batch["done"].stdout)
+    assert (said["version"], said["failed"]) == (medgan.__version__, 3)
+    assert [file["status"] for file in said["files"]] == ["done", "failed", "failed", "failed", "done"]
+    good, bad, missing, thin, _ = said["files"]
+    assert Path(good["output"]) == Path("new/results/a_enhanced.nrrd")
+    assert Path(good["difference"]) == Path("new/changes/a_difference.nrrd")
+    assert (bad["output"], bad["difference"]) == (None, None)
+    assert "is not in NIfTI format" in bad["error"]
+    assert "There is no file" in missing["error"]
+    assert "needs 4 voxels along every axis" in thin["error"]
+    report = good["report"]
+    assert (report["model"], report["seed"], report["sigma_source"], report["synthetic"]) == ("tiny", 5, "given", True)
+    assert report["sigma_before"] == pytest.approx(40, rel=0.01)
+    assert report["settings"] == {
+        "model": "tiny",
+        "strength": 0.9,
+        "character": 0.5,
+        "noise_sigma": 40.0,
+        "device": "cpu",
+        "memory_limit_gb": 2.0,
+        "seed": 5,
+    }
+
+
+def test_dicom_folder_is_one_input(batch):
+    result = read_volume(batch["folder"] / "new" / "results" / "MR série_enhanced.nii.gz")
+    series = read_volume(batch["folder"] / "MR série")
+    np.testing.assert_allclose(result.ijk_to_ras, series.ijk_to_ras, atol=1e-4)
+    assert result.voxel_type == series.voxel_type
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("kind", [
+    "missing", "empty nii.gz", "empty nrrd", "cut nii.gz", "cut nrrd", "text as nii", "rgb nii", "4d nii.gz", "all NaN",
+    "zero spacing nii", "zero spacing mha",
+])  # fmt: skip
+@pytest.mark.parametrize("subcommand", ["enhance", "info"])
+def test_bad_input_is_one_sentence_and_leaves_no_file(tmp_path, a_model, kind, subcommand, call):
+    make, phrase = bad_files.BAD[kind]
+    path = make(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    more = [tmp_path / "out.nii.gz", "--difference", tmp_path / "d.nii.gz", "--model", a_model]
+    done = call(subcommand, path, *(more if subcommand == "enhance" else []))
+    one_sentence(done, phrase)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def one_sentence(done: subprocess.CompletedProcess[str], phrase: str, code: int = 1) -> None:
+    """Exit code, silence on stdout, and one line on stderr that is a sentence with this phrase in it."""
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert phrase in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.endswith(".\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_tampered_model_is_one_sentence_and_leaves_no_file(tmp_path, an_oblique_volume, call):
+    bundle = model_folders.write_bundle(tmp_path / "mine")
+    with (bundle / "models" / "model_faithful.pt").open("ab") as file:
+        file.write(b"x")
+    write_volume(an_oblique_volume, tmp_path / "a.nrrd")
+    done = call("enhance", "a.nrrd", "b.nrrd", "--model", "./mine", cwd=tmp_path)
+    one_sentence(done, "is not the file its card describes")
+    assert not (tmp_path / "b.nrrd").exists()
+
+
+def test_model_with_pickled_code_is_one_sentence_and_nothing_is_run(tmp_path, an_oblique_volume):
+    trap = tmp_path / "sprung"
+    model_folders.write_bundle(tmp_path / "mine", content=model_folders.pickled_code(trap))
+    write_volume(an_oblique_volume, tmp_path / "a.nrrd")
+    done = run("enhance", "a.nrrd", "b.nrrd", "--model", "./mine", cwd=tmp_path)
+    one_sentence(done, "holds Python objects besides tensors")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.nrrd", "mine"]
+
+
+def test_failure_as_json_is_still_one_document(tmp_path, a_model, call):
+    done = call("enhance", "none.nrrd", "b.nrrd", "--model", a_model, "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    said = json.loads(done.stdout)
+    assert said["failed"] == 1
+    assert said["files"][0]["status"] == "failed"
+    assert said["files"][0]["error"].startswith("There is no file")
+    assert said["files"][0]["output"] is None
+
+
+def test_existing_result_is_kept_unless_overwrite_is_said(tmp_path, a_model, an_oblique_volume, call):
+    write_volume(an_oblique_volume, tmp_path / "a.nrrd")
+    write_volume(an_oblique_volume, tmp_path / "b.nrrd")
+    before = (tmp_path / "b.nrrd").read_bytes()
+    one_sentence(call("enhance", "a.nrrd", "b.nrrd", "--model", a_model, cwd=tmp_path), "add --overwrite")
+    assert (tmp_path / "b.nrrd").read_bytes() == before
+    one_sentence(
+        call("enhance", "a.nrrd", "a.nrrd", "--overwrite", "--model", a_model, cwd=tmp_path), "the input itself"
+    )
+
+
+@posix_only
+def test_full_disk_at_the_end_leaves_neither_result_nor_difference(tmp_path, a_model, monkeypatch, an_oblique_volume):
+    """The result fits, the difference does not: both or none."""
+    import resource
+
+    from medgan.batch import FileFailed, Item, enhance_file
+    from medgan.settings import EnhanceSettings
+
+    write_volume(an_oblique_volume, tmp_path / "a.nrrd")
+    item = Item(tmp_path / "a.nrrd", tmp_path / "b.nii", tmp_path / "d.nii")
+    monkeypatch.setenv("PYTHONPATH", PACKAGES)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # 37 x 41 x 29 voxels: the result has 88,338 bytes as int16 and the difference 176,324 as float32.
+    lower = lambda state: resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, limits[1]))  # noqa: E731
+    try:
+        with pytest.raises(FileFailed, match=r"'d\.nii' can not be written"):
+            enhance_file(item, EnhanceSettings(model=a_model), watch=lower)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.nrrd"]
+
+
+# Usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "phrase"),
+    [
+        (["a.nrrd"], "Say where to write"),
+        (["a.nrrd", "b.nrrd", "c.nrrd"], "Say where to write"),
+        (["a.nrrd", "folder"], "is not the name of a volume file"),
+        (["a.nrrd", "b.png"], "is not the name of a volume file"),
+        (["a.nrrd", "--out", "taken.txt"], "--out takes a folder"),
+        (["a.nrrd", "--out", "o", "--difference", "d.nrrd"], "--difference takes a folder too"),
+        (["x/a.nrrd", "y/a.nrrd", "--out", "o"], "would both become"),
+        (["a.nrrd", "b.nrrd", "--strength", "2"], "'strength' must lie between 0 and 1, not 2"),
+        (["a.nrrd", "b.nrrd", "--noise", "nan"], "must be a finite number"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_code_2(tmp_path, arguments, phrase, call):
+    (tmp_path / "taken.txt").touch()
+    one_sentence(call("enhance", *arguments, cwd=tmp_path), phrase, code=2)
+    assert [file.name for file in tmp_path.iterdir()] == ["taken.txt"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["enhance"], ["enhance", "a", "b", "--device", "abacus"], ["sing"]]
+)
+def test_unknown_options_and_commands_are_code_2(arguments, call):
+    done = call(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_model_names_the_known_ones(tmp_path, call):
+    one_sentence(call("enhance", "a.nrrd", "b.nrrd", "--model", "nose", cwd=tmp_path), "there are: denoise")
+
+
+# The other commands
+
+
+def test_version():
+    assert run("--version").stdout == f"medgan {medgan.__version__}\n"
+
+
+def test_models_lists_the_shipped_and_the_own_and_the_broken(a_model, call):
+    root = Path(os.environ["MEDGAN_MODELS"])
+    (root / "broken" / "configs").mkdir(parents=True)
+    done = call("models")
+    assert done.returncode == 0
+    assert re.search(r"^denoise +\d", done.stdout, re.MULTILINE)
+    assert re.search(r"^tiny +0\.3\.1 +Tiny +enhance +MR, CT +Apache-2\.0", done.stdout, re.MULTILINE)
+    assert "Not usable: Model 'broken' has no readable 'configs/metadata.json'" in done.stderr
+    said = json.loads(call("models", "--json").stdout)
+    assert [model["name"] for model in said["models"]] == ["denoise", "tiny"]
+    assert said["models"][1]["weights"]["faithful"]["sha256"]
+    assert said["unusable"][0]["folder"].endswith("broken")
+
+
+def test_info_says_geometry_voxels_noise_and_kind(tmp_path, an_oblique_volume, call):
+    write_volume(an_oblique_volume, tmp_path / "a.nii.gz")
+    said = json.loads(call("info", tmp_path / "a.nii.gz", "--json").stdout)
+    assert said["size_voxels"] == [37, 41, 29]
+    assert said["spacing_mm"] == pytest.approx([0.7, 1.1, 2.3], abs=1e-4)
+    assert (said["voxel_type"], said["handedness"], said["format"]) == ("int16", "left", "NIfTI")
+    assert said["minimum"] == an_oblique_volume.array.min()
+    assert said["maximum"] == an_oblique_volume.array.max()
+    assert said["noise_sigma"] == pytest.approx(50, rel=0.3)
+    assert said["looks_like"].startswith("MR or PET")
+    done = call("info", tmp_path / "a.nii.gz")
+    assert "37 x 41 x 29 voxels" in done.stdout
+    assert "left-handed" in done.stdout
+
+
+def test_info_of_a_label_map_and_of_a_ct(tmp_path, a_label_map, call):
+    write_volume(a_label_map, tmp_path / "labels.nrrd")
+    assert json.loads(call("info", tmp_path / "labels.nrrd", "--json").stdout)["looks_like"] == (
+        "label map or mask with 4 values"
+    )
+    rng = np.random.default_rng(0)
+    ct = np.where(phantoms.head() > 0, phantoms.head() / 10 + rng.normal(0, 20, (24, 24, 24)), -1000)
+    write_volume(Volume(ct, np.eye(4), voxel_type="int16"), tmp_path / "ct.nrrd")
+    assert json.loads(call("info", tmp_path / "ct.nrrd", "--json").stdout)["looks_like"] == "CT in Hounsfield units"
+
+
+def test_demo_without_slicer_says_which_extra_to_install(tmp_path):
+    (tmp_path / "slicer.py").write_text("raise ModuleNotFoundError('no slicer', name='slicer')")
+    (tmp_path / "vtk.py").write_text("raise ModuleNotFoundError('no vtk', name='vtk')")
+    done = run("demo", "--out", tmp_path / "demo", PYTHONPATH=os.pathsep.join((str(tmp_path), PACKAGES)))
+    one_sentence(done, 'pip install "medganslicer[demo]"')
+
+
+# Interruptions
+
+
+@posix_only
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_leaves_no_file_no_folder_and_no_process(tmp_path, a_model, number):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    noisy = phantoms.rician(phantoms.head((90, 90, 90)), 50.0)
+    write_volume(Volume(noisy, np.eye(4)), tmp_path / "a.nrrd")
+    process = subprocess.Popen(
+        command("enhance", "a.nrrd", "b.nrrd", "--model", a_model),
+        cwd=tmp_path,
+        env=environment(TMPDIR=str(temporary)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        end = time.monotonic() + 30
+        while not list(temporary.glob("*/pid")):
+            assert time.monotonic() < end
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        child = int(next(temporary.glob("*/pid")).read_text() or 0)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert (out, err) == ("", "Interrupted; nothing was written for the file at hand.\n")
+    assert list(temporary.iterdir()) == []
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.nrrd", "temporary"]
+    if child:
+        status = Path(f"/proc/{child}/status")
+        assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+@posix_only
+def test_a_reader_that_goes_away_is_no_error_message():
+    for arguments in ("models", "models --json", "--help"):
+        line = f'"{sys.executable}" -m medgan {arguments} | true'
+        done = subprocess.run(
+            ["bash", "-c", line], capture_output=True, text=True, env=environment(), timeout=60, check=False
+        )
+        assert done.stderr == ""
+
+
+def test_unexpected_error_is_a_sentence_and_a_traceback_only_on_request(tmp_path):
+    """A defect of ours, brought about by a module that breaks on import."""
+    (tmp_path / "SimpleITK.py").write_text("raise AssertionError('broken inside')")
+    path = os.pathsep.join((str(tmp_path), PACKAGES))
+    one_sentence(run("info", "a.nrrd", cwd=tmp_path, PYTHONPATH=path), "run again with --debug to see where")
+    done = run("info", "a.nrrd", "--debug", cwd=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr

@@ -1,0 +1,162 @@
+"""The shipped denoising model, on a real scan and on awkward ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import phantoms
+from medgan.noise import intensity_range
+from medgan.progress import Cancelled
+from medgan.samples import sample_path
+from medgan.settings import EnhanceSettings
+from medgan.tasks.enhance import run
+from medgan.volume import Volume, read_volume
+
+
+def settings(**changed) -> EnhanceSettings:
+    return EnhanceSettings(**{"character": 0.0, **changed})
+
+
+@pytest.fixture(scope="module")
+def a_scan() -> Volume:
+    """The middle 64 x 64 x 64 voxels of the shipped scan, which is not among the training data."""
+    whole = read_volume(sample_path())
+    start = [side // 2 - 32 for side in whole.shape]
+    cut = whole.array[tuple(slice(first, first + 64) for first in start)]
+    return Volume(cut, whole.ijk_to_ras, voxel_type="float32")
+
+
+def psnr(result: np.ndarray, clean: np.ndarray) -> float:
+    """In the foreground, in dB of the robust range."""
+    high = intensity_range(clean)[1]
+    inside = clean > 0.1 * high
+    return float(10 * np.log10(high**2 / np.square(result - clean)[inside].mean()))
+
+
+def test_shipped_model_gains_3_db_on_a_real_scan_at_5_percent_noise(a_scan):
+    sigma = 0.05 * intensity_range(a_scan.array)[1]
+    noisy = a_scan.like(phantoms.rician(a_scan.array, sigma))
+    outputs = run({"volume": noisy}, settings())
+    gain = psnr(outputs.volumes["volume"].array, a_scan.array) - psnr(noisy.array, a_scan.array)
+    assert gain >= 3.0
+    assert outputs.report["sigma_after"] < 0.5 * outputs.report["sigma_before"]
+
+
+def test_natural_weights_keep_the_gain_within_2_db(a_scan):
+    sigma = 0.05 * intensity_range(a_scan.array)[1]
+    noisy = a_scan.like(phantoms.rician(a_scan.array, sigma))
+    faithful, natural = (run({"volume": noisy}, settings(character=c)).volumes["volume"].array for c in (0.0, 1.0))
+    assert not np.array_equal(faithful, natural)
+    assert psnr(natural, a_scan.array) > psnr(faithful, a_scan.array) - 2.0
+
+
+def test_strength_0_returns_the_input_bit_by_bit(an_oblique_volume):
+    outputs = run({"volume": an_oblique_volume}, settings(strength=0.0))
+    assert np.array_equal(outputs.volumes["volume"].array, an_oblique_volume.array)
+    assert not outputs.volumes["difference"].array.any()
+
+
+def test_half_the_strength_is_half_the_change(an_oblique_volume):
+    full, half = (
+        run({"volume": an_oblique_volume}, settings(strength=s)).volumes["difference"].array for s in (1.0, 0.5)
+    )
+    assert np.abs(half - 0.5 * full).max() < 1e-3 * np.abs(full).max()
+    assert np.abs(full).max() > 50
+
+
+def test_odd_oblique_volume_keeps_grid_and_voxel_type(an_oblique_volume):
+    before = an_oblique_volume.array.copy()
+    outputs = run({"volume": an_oblique_volume}, settings())
+    result = outputs.volumes["volume"]
+    assert result.shape == phantoms.ODD_SHAPE
+    assert np.array_equal(result.ijk_to_ras, an_oblique_volume.ijk_to_ras)
+    assert result.voxel_type == "int16"
+    assert np.array_equal(an_oblique_volume.array, before)
+    clean = phantoms.head(phantoms.ODD_SHAPE)
+    assert np.square(result.array - clean).mean() < 0.5 * np.square(before - clean).mean()
+    assert np.allclose(outputs.volumes["difference"].array, result.array - before)
+
+
+def test_same_seed_gives_the_same_voxels(an_oblique_volume):
+    one, other = (run({"volume": an_oblique_volume}, settings(seed=7)).volumes["volume"].array for _ in range(2))
+    assert np.array_equal(one, other)
+
+
+def test_tiles_leave_no_seam(a_scan, monkeypatch):
+    from medgan import inference
+    from medgan.tasks import enhance
+
+    whole = run({"volume": a_scan}, settings())
+    plain = inference.plan_tiles
+
+    def small_tiles(shape, per_voxel, free, on_cpu, most_voxels=0):
+        return plain(shape, per_voxel, free, on_cpu, 44**3)
+
+    monkeypatch.setattr(inference, "plan_tiles", small_tiles)
+    said: list[str] = []
+    tiled = enhance.run({"volume": a_scan}, settings(), lambda f, m="": said.append(m))
+    assert any("tile 2 of" in message for message in said)
+    # Measured: the largest difference is under a third of the noise, the mean one under a hundredth.
+    apart = np.abs(tiled.volumes["volume"].array - whole.volumes["volume"].array)
+    sigma = whole.report["sigma_before"]
+    assert apart.max() < 0.5 * sigma
+    assert apart.mean() < 0.02 * sigma
+
+
+def test_scaled_and_shifted_units_give_the_scaled_result(an_oblique_volume):
+    plain = run({"volume": an_oblique_volume}, settings()).volumes["volume"].array
+    scaled = run({"volume": an_oblique_volume.like(50 * an_oblique_volume.array, "float32")}, settings())
+    assert np.allclose(scaled.volumes["volume"].array, 50 * plain, rtol=1e-3, atol=10)
+
+
+def test_constant_volume_comes_back_as_it_is(a_volume):
+    flat = a_volume.like(np.full(a_volume.shape, 33.0, np.float32))
+    outputs = run({"volume": flat}, settings())
+    assert np.array_equal(outputs.volumes["volume"].array, flat.array)
+    assert outputs.report["messages"] == ["There is no noise in this volume: the result is the input."]
+
+
+def test_voxels_that_are_no_numbers_are_kept_and_counted(an_oblique_volume):
+    array = an_oblique_volume.array.copy()
+    array[4, 5, 6] = np.nan
+    outputs = run({"volume": an_oblique_volume.like(array, "float32")}, settings())
+    result = outputs.volumes["volume"].array
+    assert np.isnan(result[4, 5, 6])
+    assert int(np.isnan(result).sum()) == 1
+    assert outputs.report["messages"][0].startswith("1 voxels were not finite numbers")
+
+
+def test_a_noise_level_that_is_given_is_used(an_oblique_volume):
+    little, much = (run({"volume": an_oblique_volume}, settings(noise_sigma=s)) for s in (5.0, 100.0))
+    assert little.report["sigma_before"] == pytest.approx(5.0)
+    assert little.report["sigma_source"] == "given"
+    assert little.report["mean_absolute_change"] < 0.5 * much.report["mean_absolute_change"]
+
+
+def test_thin_volume_is_refused_with_its_size(a_single_slice):
+    with pytest.raises(ValueError, match=r"needs 4 voxels along every axis; this volume has 31 x 33 x 1"):
+        run({"volume": a_single_slice}, settings())
+
+
+def test_too_little_memory_is_refused_with_numbers(a_volume):
+    with pytest.raises(ValueError, match=r"needs at least .* GB of memory and 0\.00 GB are free"):
+        run({"volume": a_volume}, settings(memory_limit_gb=0.001))
+
+
+def test_cancel_is_passed_on(an_oblique_volume):
+    def cancel(fraction: float, message: str = "") -> None:
+        if fraction > 0.02:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run({"volume": an_oblique_volume}, settings(), cancel)
+
+
+def test_report_says_what_made_the_result(an_oblique_volume):
+    report = run({"volume": an_oblique_volume}, settings(seed=3)).report
+    assert report["model"] == "denoise"
+    assert report["seed"] == 3
+    assert report["synthetic"] is True
+    assert all(len(digest) == 64 for digest in report["model_sha256"].values())
+    assert report["sigma_before"] == pytest.approx(50.0, rel=0.3)  # the phantom's hard edges count as noise, too

@@ -1,0 +1,164 @@
+"""Normalising, planning memory and going through a volume tile by tile."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import phantoms
+from medgan.inference import (
+    OVERLAP,
+    ChosenDevice,
+    MemoryRefused,
+    choose_device,
+    cpu_device,
+    fill_not_finite,
+    plan_tiles,
+    robust_normalisation,
+    run_tiled,
+    run_with_fallback,
+)
+from medgan.memory import free_memory_bytes
+from medgan.progress import Cancelled, silent
+from medgan.settings import Device
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        phantoms.head() - 1024,
+        phantoms.head() * 60,
+        phantoms.head() * 1e-6 - 3e-4,
+        np.full((8, 8, 8), 42.0, np.float32),
+        np.zeros((8, 8, 8), np.float32),
+    ],
+    ids=["HU", "16 bit", "tiny and negative", "constant", "zeros"],
+)
+def test_normalisation_is_inverted_exactly(array):
+    normalisation = robust_normalisation(array)
+    normal = normalisation.apply(array)
+    assert np.isfinite(normal).all()
+    scale = max(float(np.abs(array).max()), 1e-30)
+    assert np.abs(normalisation.invert(normal) - array).max() <= 1e-6 * scale
+
+
+def test_not_finite_voxels_are_filled_from_their_neighbours_and_counted():
+    ramp = np.broadcast_to(np.arange(12, dtype=np.float32), (12, 12, 12)).copy()
+    damaged = ramp.copy()
+    damaged[3, 4, 5], damaged[0, 0, 0], damaged[6, 6, 6] = np.nan, np.inf, -np.inf
+    filled, broken = fill_not_finite(damaged)
+    assert int(broken.sum()) == 3
+    assert filled[3, 4, 5] == pytest.approx(5.0)
+    assert np.isfinite(filled).all()
+    assert np.array_equal(filled[~broken], ramp[~broken])
+    damaged[:3] = np.nan
+    with pytest.raises(ValueError, match=r"of 1728 voxels are not finite"):
+        fill_not_finite(damaged)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(4, 300)] * 3),
+    limit=st.integers(64_000, 5_000_000),
+)
+def test_tiles_cover_the_volume_within_the_limit(shape, limit):
+    plan = plan_tiles(shape, 400, free=1 << 40, on_cpu=True, most_voxels=limit)
+    assert plan.voxels <= limit or plan.tile == shape
+    for side, part, share in zip(shape, plan.tile, plan.overlap, strict=True):
+        step = int(part * (1 - share))
+        count = 1 if share == 0 else math.ceil((side - part) / step) + 1
+        assert part + (count - 1) * step >= side
+        if count > 1:
+            assert part - step >= OVERLAP - 1
+
+
+def test_a_volume_that_cannot_fit_is_refused_with_numbers():
+    with pytest.raises(MemoryRefused, match=r"512 x 512 x 512 voxels needs at least \d+\.\d\d GB .* 0\.50 GB are free"):
+        plan_tiles((512, 512, 512), 400, free=500_000_000, on_cpu=True)
+
+
+def test_tiled_identity_is_the_input_for_an_odd_volume():
+    array = np.random.default_rng(0).normal(size=(45, 61, 53)).astype(np.float32)
+    plan = plan_tiles(array.shape, 400, free=1 << 40, on_cpu=True, most_voxels=70_000)
+    assert plan.tile != array.shape
+    shares: list[float] = []
+    result = run_tiled(torch.clone, array, plan, torch.device("cpu"), lambda f, m="": shares.append(f))
+    assert np.abs(result - array).max() < 1e-5
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert len(shares) > 2
+
+
+def test_cancel_between_tiles_stops_the_run():
+    def cancel(fraction: float, message: str = "") -> None:
+        if fraction > 0:
+            raise Cancelled
+
+    array = np.zeros((60, 60, 60), np.float32)
+    plan = plan_tiles(array.shape, 400, 1 << 40, True, most_voxels=70_000)
+    with pytest.raises(Cancelled):
+        run_tiled(torch.clone, array, plan, torch.device("cpu"), cancel)
+
+
+class Memory:
+    """Stands in for a device with room for tiles of so many voxels: a true lack of memory would end the test run."""
+
+    def __init__(self, voxels: int) -> None:
+        self.voxels = voxels
+        self.devices: list[str] = []
+
+    def predict(self, device: torch.device):
+        def run(tile: torch.Tensor) -> torch.Tensor:
+            self.devices.append(str(device))
+            if tile.numel() > self.voxels:
+                raise torch.OutOfMemoryError("out of memory")
+            return tile * 2
+
+        return run
+
+
+def test_out_of_memory_is_met_with_smaller_tiles():
+    array = np.random.default_rng(1).normal(size=(60, 50, 40)).astype(np.float32)
+    memory = Memory(voxels=70_000)
+    result, chosen, told = run_with_fallback(memory.predict, array, 400, cpu_device(), 0, silent)
+    assert np.abs(result - 2 * array).max() < 1e-4
+    assert any("smaller ones were used" in sentence for sentence in told)
+    assert chosen.device.type == "cpu"
+
+
+def test_out_of_memory_at_the_smallest_tile_is_refused_with_numbers():
+    with pytest.raises(MemoryRefused, match=r"ran out even with tiles of \d+ voxels"):
+        run_with_fallback(Memory(voxels=10).predict, np.zeros((40, 40, 40), np.float32), 400, cpu_device(), 0, silent)
+
+
+def test_a_device_that_lacks_an_operation_hands_over_to_the_cpu():
+    def make(device: torch.device):
+        def run(tile: torch.Tensor) -> torch.Tensor:
+            if device.type != "cpu":
+                raise NotImplementedError("no such operation here")
+            return tile * 2
+
+        return run
+
+    other = ChosenDevice(torch.device("meta"), "small GPU")
+    result, chosen, told = run_with_fallback(make, np.ones((36, 36, 36), np.float32), 400, other, 0, silent)
+    assert chosen.device.type == "cpu"
+    assert np.array_equal(result, np.full((36, 36, 36), 2.0, np.float32))
+    assert told == ["small GPU lacks an operation that the model needs; the CPU was used."]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without an NVIDIA GPU")
+def test_a_missing_gpu_is_said():
+    chosen = choose_device(Device.CUDA)
+    assert chosen.device.type == "cpu"
+    assert chosen.reason == "There is no NVIDIA GPU that this PyTorch can use; the CPU is used."
+    assert choose_device(Device.CPU).reason == ""
+
+
+def test_free_memory_is_a_plausible_number():
+    assert 50_000_000 < free_memory_bytes() < 1 << 45

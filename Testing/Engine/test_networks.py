@@ -1,0 +1,60 @@
+"""The denoising network's guarantees, before any training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import phantoms
+from medgan.networks import NETWORKS
+from medgan.networks.denoise import DenoiseNet
+from medgan.noise import noise_profile
+
+
+@pytest.fixture
+def a_network() -> DenoiseNet:
+    torch.manual_seed(0)
+    return DenoiseNet(channels=8, deep_channels=8).eval()
+
+
+def answer(network: DenoiseNet, array: np.ndarray, sigma: float, spread: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        image = torch.from_numpy(array)[None, None]
+        return network(image, torch.tensor([sigma]), torch.from_numpy(spread)[None])[0, 0].numpy()
+
+
+def test_every_size_keeps_its_size(a_network):
+    for shape in ((4, 4, 4), (5, 6, 7), (8, 33, 10), phantoms.ODD_SHAPE):
+        array = phantoms.rician(phantoms.head(shape), 40.0) / 1000
+        assert answer(a_network, array, 0.04, np.full(64, 0.04, np.float32)).shape == shape
+
+
+def test_vanishing_noise_returns_the_input(a_network):
+    array = phantoms.rician(phantoms.head((20, 22, 24)), 40.0) / 1000
+    result = answer(a_network, array, 1e-7, np.full(64, 1e-7, np.float32))
+    assert np.abs(result - array).max() < 1e-4
+
+
+def test_scaling_volume_and_noise_scales_the_result(a_network):
+    array = phantoms.rician(phantoms.head((20, 22, 24)), 40.0)
+    profile = noise_profile(array)
+    one = answer(a_network, array, profile.sigma, profile.spread)
+    ten = answer(a_network, 10 * array, 10 * profile.sigma, 10 * profile.spread)
+    assert np.allclose(ten, 10 * one, rtol=1e-3, atol=0.5)
+
+
+def test_untrained_network_is_already_a_threshold_denoiser(a_network):
+    clean = phantoms.head((32, 32, 32)) + 500
+    noisy = clean + 50 * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
+    result = answer(a_network, noisy, 50.0, np.full(64, 50.0, np.float32))
+    assert np.square(result - clean).mean() < 0.4 * np.square(noisy - clean).mean()
+
+
+def test_constant_volume_stays_constant(a_network):
+    result = answer(a_network, np.full((12, 12, 12), 0.7, np.float32), 0.05, np.full(64, 0.05, np.float32))
+    assert np.abs(result - result.mean()).max() < 1e-3
+
+
+def test_networks_are_modules_by_name():
+    assert isinstance(NETWORKS["medgan.DenoiseNet"](), torch.nn.Module)

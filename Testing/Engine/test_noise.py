@@ -1,0 +1,73 @@
+"""The noise of volumes whose noise is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import fft, ndimage
+
+import phantoms
+from medgan.noise import BLOCK, block_coefficients, cosine_matrix, cosine_orders, intensity_range, noise_profile
+
+
+def a_soft_head() -> np.ndarray:
+    """With the point spread that every scanner has."""
+    return ndimage.gaussian_filter(phantoms.head((56, 60, 64)), 0.7)
+
+
+def test_cosine_matrix_is_the_orthonormal_transform_of_scipy():
+    assert np.allclose(cosine_matrix() @ cosine_matrix().T, np.eye(BLOCK), atol=1e-6)
+    signal = np.array([3.0, -1.0, 2.5, 7.0])
+    assert np.allclose(cosine_matrix() @ signal, fft.dct(signal, norm="ortho"), atol=1e-5)
+
+
+def test_block_coefficients_agree_with_scipy_in_every_block():
+    array = np.random.default_rng(0).normal(size=(9, 12, 8)).astype(np.float32)
+    found = block_coefficients(array)
+    assert found.shape == (2 * 3 * 2, 64)
+    assert np.allclose(found[0], fft.dctn(array[:4, :4, :4], norm="ortho").ravel(), atol=1e-5)
+    assert np.allclose(found[-1], fft.dctn(array[4:8, 8:12, 4:8], norm="ortho").ravel(), atol=1e-5)
+
+
+def test_flat_volume_with_white_noise_has_that_sigma_in_every_coefficient():
+    array = 500 + 20 * np.random.default_rng(1).standard_normal((64, 64, 64)).astype(np.float32)
+    profile = noise_profile(array)
+    assert profile.sigma == pytest.approx(20, rel=0.03)
+    assert np.allclose(profile.spread[1:], 20, rtol=0.08)
+
+
+@pytest.mark.parametrize("sigma", [10.0, 30.0, 90.0])
+def test_rician_noise_over_a_dark_background_is_measured_in_the_foreground(sigma):
+    noisy = phantoms.rician(a_soft_head(), sigma)
+    assert noise_profile(noisy).sigma == pytest.approx(sigma, rel=0.1)
+
+
+def test_noise_in_a_volume_with_air_at_minus_1000_is_measured():
+    clean = a_soft_head() - 1000
+    noisy = clean + 40 * np.random.default_rng(2).standard_normal(clean.shape).astype(np.float32)
+    assert noise_profile(noisy).sigma == pytest.approx(40, rel=0.1)
+
+
+def test_correlated_noise_shows_less_at_high_frequencies():
+    white = np.random.default_rng(3).standard_normal((48, 48, 48)).astype(np.float32)
+    spread = noise_profile(500 + 20 * ndimage.gaussian_filter(white, 0.7)).spread
+    orders = cosine_orders()
+    assert spread[orders >= 8].mean() < 0.3 * spread[orders == 1].mean()
+
+
+def test_constant_volume_has_no_noise():
+    assert noise_profile(np.full((16, 16, 16), 7.0, np.float32)).sigma == 0.0
+
+
+def test_profile_scales_with_the_volume():
+    noisy = phantoms.rician(phantoms.head(), 40.0)
+    one, thousand = noise_profile(noisy), noise_profile(1000 * noisy)
+    assert thousand.sigma == pytest.approx(1000 * one.sigma, rel=1e-4)
+    assert np.allclose(one.scaled_to(2 * one.sigma).spread, 2 * one.spread, rtol=1e-5)
+
+
+def test_range_of_magnitude_images_starts_at_zero_and_of_ct_at_air():
+    assert intensity_range(phantoms.head((40, 40, 40)))[0] == 0.0
+    low, high = intensity_range(phantoms.head((40, 40, 40)) - 1000)
+    assert low == pytest.approx(-1000)
+    assert high == pytest.approx(0, abs=5)
