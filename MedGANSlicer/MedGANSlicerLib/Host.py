@@ -1,0 +1,147 @@
+"""The only user of slicer.app, dialogs, timers, settings and the layout: the widget's hands in the application.
+
+A panel gets it as an argument, so that a test can pass a double.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import numpy as np
+import qt
+import slicer
+import slicer.util
+from slicer.i18n import tr as _
+
+
+class Host:
+    """The running Slicer."""
+
+    title = "MedGAN"
+
+    def timer(self, interval_ms: int, callback):
+        """A repeating timer, not started; keep it."""
+        timer = qt.QTimer()
+        timer.setInterval(interval_ms)
+        timer.connect("timeout()", callback)
+        return timer
+
+    def later(self, callback) -> None:
+        """Call it once the events that are under way are done."""
+        qt.QTimer.singleShot(0, callback)
+
+    def onQuit(self, callback) -> None:
+        slicer.app.connect("aboutToQuit()", callback)
+
+    def offQuit(self, callback) -> None:
+        slicer.app.disconnect("aboutToQuit()", callback)
+
+    def isTesting(self) -> bool:
+        """Whether boxes answer themselves, as in Slicer's own tests: then nothing may be installed."""
+        return bool(slicer.app.testingEnabled())
+
+    def python(self) -> str:
+        """The interpreter for child processes (in Slicer: PythonSlicer)."""
+        return sys.executable
+
+    # What the person sees and says
+
+    def confirm(self, text: str, details: str = "") -> bool:
+        more = {"detailedText": details} if details else {}
+        return bool(slicer.util.confirmOkCancelDisplay(text, self.title, **more))
+
+    def status(self, text: str) -> None:
+        slicer.util.showStatusMessage(text, 5000)
+
+    def copyText(self, text: str) -> None:
+        qt.QApplication.clipboard().setText(text)
+
+    def warningPicture(self):
+        """The warning sign of the application's style, 22 pixels high."""
+        return qt.QApplication.style().standardIcon(qt.QStyle.SP_MessageBoxWarning).pixmap(22, 22)
+
+    # Settings of the application
+
+    def setting(self, key: str, default: float) -> float:
+        try:
+            return float(slicer.app.settings().value(key, default))
+        except (TypeError, ValueError):
+            return default
+
+    def setSetting(self, key: str, value: float) -> None:
+        slicer.app.settings().setValue(key, str(float(value)))
+
+    # Python packages
+
+    def packaging(self):
+        """``slicer.packaging`` (Slicer 5.12 and newer) or None."""
+        try:
+            import slicer.packaging as packaging
+        except ImportError:
+            return None
+        return packaging
+
+    def pytorch(self):
+        """The logic of the PyTorch extension, or None if it is not installed."""
+        try:
+            import PyTorchUtils
+        except ImportError:
+            return None
+        return PyTorchUtils.PyTorchUtilsLogic()
+
+    def isInstalled(self, module: str) -> bool:
+        """Whether a module can be found; it is not imported."""
+        try:
+            return importlib.util.find_spec(module) is not None
+        except (ImportError, ValueError):
+            return False
+
+    # Views
+
+    def activeVolume(self):
+        """The volume that the slice views show as their background, or None."""
+        selection = slicer.app.applicationLogic().GetSelectionNode()
+        node = slicer.mrmlScene.GetNodeByID(selection.GetActiveVolumeID() or "") if selection is not None else None
+        for composite in self.compositeNodes().values():
+            node = node or slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID() or "")
+        return node if node is not None and node.GetClassName() == "vtkMRMLScalarVolumeNode" else None
+
+    def sliceToRas(self) -> np.ndarray | None:
+        """4 x 4 of the slice view that is looked at: centre in the last column, normal in the third."""
+        layout = slicer.app.layoutManager()
+        for name in ("Red", *(layout.sliceViewNames() if layout is not None else ())):
+            widget = layout.sliceWidget(name) if layout is not None else None
+            if widget is not None:
+                matrix = widget.mrmlSliceNode().GetSliceToRAS()
+                return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+        return None
+
+    def compositeNodes(self) -> dict:
+        """The slice composite nodes by the name of their view."""
+        nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        return {node.GetLayoutName(): node for node in nodes}
+
+    def layout(self) -> int | None:
+        """The number of the layout that is shown; None without a main window."""
+        manager = slicer.app.layoutManager()
+        return None if manager is None else int(manager.layout)
+
+    def setLayout(self, number: int) -> None:
+        manager = slicer.app.layoutManager()
+        if manager is not None:
+            manager.setLayout(number)
+
+    def addLayout(self, number: int, description: str) -> None:
+        """Make a layout known to the scene; does nothing if it is."""
+        manager = slicer.app.layoutManager()
+        node = manager.layoutLogic().GetLayoutNode() if manager is not None else None
+        if node is not None and not node.IsLayoutDescription(number):
+            node.AddLayoutDescription(number, description)
+
+    def fitSlices(self) -> None:
+        if slicer.app.layoutManager() is not None:
+            slicer.util.resetSliceViews()
+
+    def describeInstall(self) -> str:
+        return _("Slicer {version}").format(version=slicer.app.applicationVersion)

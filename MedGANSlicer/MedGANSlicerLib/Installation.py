@@ -1,0 +1,220 @@
+"""One installation of Python packages, polled like a run: plan, check the plan, install, try the imports.
+
+Every step is a child process. Before anything is written, pip tells what it would do; a plan that changes a package
+Slicer brings is refused. After it, a child process imports what a run imports: "installed" is not yet "works".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from slicer.i18n import tr as _
+
+from medgan.job import JobState, JobStatus
+
+_TAIL = 4000
+
+
+class Step:
+    """A child process whose output goes into a file."""
+
+    def __init__(self, command: list[str], folder: Path) -> None:
+        self._log = folder / "log.txt"
+        quiet = {"creationflags": subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {}
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUTF8": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+                **quiet,
+            )
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def text(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
+
+    def end(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+class PackagingStep:
+    """pip by ``slicer.packaging`` (Slicer 5.12 and newer), which keeps two installations apart."""
+
+    def __init__(self, packaging, arguments: list[str], constraints: Path) -> None:
+        self._code: int | None = None
+        self._lines: list[str] = []
+        packaging.pip_install(
+            arguments,
+            constraints=str(constraints),
+            blocking=False,
+            show_progress=False,
+            requester="MedGAN",
+            logCallback=self._lines.append,
+            completedCallback=self._completed,
+        )
+
+    def _completed(self, code: int) -> None:
+        self._code = code
+
+    def poll(self) -> int | None:
+        return self._code
+
+    def text(self) -> str:
+        return "\n".join(self._lines)[-_TAIL:]
+
+    def end(self) -> None:
+        """pip is left to finish: half an installation would be worse."""
+
+
+class Installation:
+    """``needs``: what is missing; ``versions``: of the packages that must stay. Close it, whatever happened."""
+
+    dropped = ""
+
+    def __init__(self, needs, host, wheels: str, versions: dict[str, str]) -> None:
+        self._needs, self._host, self._wheels, self._versions = needs, host, wheels, versions
+        self._folder = Path(tempfile.mkdtemp(prefix="medgan-install-"))
+        self._state = JobState(message=_("Preparing the installation"))
+        self._step: Step | PackagingStep | None = None
+        self._stages = self._work()
+        self._advance()
+
+    def poll(self) -> JobState:
+        """Where it is; returns at once, except while the PyTorch extension shows its own dialog."""
+        if self._state.status is JobStatus.RUNNING and (self._step is None or self._step.poll() is not None):
+            self._advance()
+        return self._state
+
+    def cancel(self) -> None:
+        if self._state.status is JobStatus.RUNNING:
+            self._end(JobState(JobStatus.CANCELLED, message=_("The installation was cancelled.")))
+
+    def close(self) -> None:
+        self.cancel()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _advance(self) -> None:
+        try:
+            self._state = next(self._stages)
+        except StopIteration:
+            self._end(JobState(JobStatus.DONE, 1.0, _("The packages are installed.")))
+        except _Failure as failure:
+            self._end(JobState(JobStatus.FAILED, 0.0, "", str(failure), failure.details))
+        except Exception as error:  # whatever another extension raises is told, with its text
+            sentence = _("The installation of {names} failed; see the details.").format(names=self._names())
+            self._end(JobState(JobStatus.FAILED, 0.0, "", sentence, f"{type(error).__name__}: {error}"))
+
+    def _end(self, state: JobState) -> None:
+        if self._step is not None:
+            self._step.end()
+        self._stages.close()
+        self._state = state
+
+    def _work(self) -> Iterator[JobState]:
+        """The stages; each yields while its step works and goes on when that has ended."""
+        if self._needs.torch and not self._wheels:
+            yield JobState(fraction=0.02, message=_("Installing PyTorch through the PyTorch extension"))
+            self._installTorch()
+        wanted = list(self._needs.requirements) + (["torch>=2.8"] if self._needs.torch and self._wheels else [])
+        if wanted:
+            offline = ["--no-index", "--find-links", self._wheels] if self._wheels else []
+            constraints, report = self._constraints(), self._folder / "report.json"
+            dry = ["--dry-run", "--quiet", "--report", str(report), "-c", str(constraints)]
+            yield self._begin(0.3, _("Checking what pip would install"), self._pip([*dry, *offline, *wanted]))
+            self._succeeded(_("No set of packages fits this Slicer ({names})."))
+            self._refuseChanges(report)
+            yield self._begin(0.5, _("Installing {names}").format(names=", ".join(wanted)), self._install(
+                [*offline, *wanted], constraints
+            ))  # fmt: skip
+            self._succeeded(_("pip could not install {names}."))
+        trial = "import torch, monai, SimpleITK, scipy"
+        yield self._begin(
+            0.9, _("Trying the new packages"), lambda: Step([self._host.python(), "-c", trial], self._folder)
+        )
+        self._succeeded(_("{names} are installed but can not be imported."))
+
+    def _begin(self, fraction: float, message: str, start: Callable[[], Step | PackagingStep]) -> JobState:
+        self._step = start()
+        return JobState(fraction=fraction, message=message)
+
+    def _pip(self, arguments: list[str]) -> Callable[[], Step]:
+        return lambda: Step([self._host.python(), "-m", "pip", "install", *arguments], self._folder)
+
+    def _install(self, arguments: list[str], constraints: Path) -> Callable[[], Step | PackagingStep]:
+        packaging = self._host.packaging()
+        if packaging is None:
+            return self._pip([*arguments, "-c", str(constraints)])
+        return lambda: PackagingStep(packaging, arguments, constraints)
+
+    def _installTorch(self) -> None:
+        logic = self._host.pytorch()
+        if logic is None or logic.installTorch(torchVersionRequirement=">=2.8") is None:
+            raise _Failure(
+                _(
+                    "PyTorch was not installed; open the module PyTorch Utils, choose a version from 2.8 on and a "
+                    "computation backend, install it and press Apply again."
+                )
+            )
+        from MedGANSlicerLib.Dependencies import versionsOf
+
+        self._versions = {**self._versions, **versionsOf(["torch"])}
+
+    def _constraints(self) -> Path:
+        path = self._folder / "constraints.txt"
+        path.write_text("".join(f"{name}=={version}\n" for name, version in self._versions.items()), encoding="utf-8")
+        return path
+
+    def _refuseChanges(self, report: Path) -> None:
+        """Raise if the plan holds a package that must stay as it is."""
+        plan = json.loads(report.read_text(encoding="utf-8"))["install"]
+        kept = {name.lower(): version for name, version in self._versions.items()}
+        for each in plan:
+            name, version = each["metadata"]["name"], each["metadata"]["version"]
+            if kept.get(name.lower(), version) != version:
+                raise _Failure(
+                    _(
+                        "{name} {old} came with Slicer and would be replaced by {new}, so nothing was installed; use a "
+                        "newer Slicer."
+                    ).format(name=name, old=kept[name.lower()], new=version)
+                )
+            if name.lower() == "torch" and not self._wheels:
+                raise _Failure(
+                    _("pip would install its own PyTorch, so nothing was installed; use the PyTorch extension.")
+                )
+
+    def _succeeded(self, sentence: str) -> None:
+        assert self._step is not None
+        code, text = self._step.poll(), self._step.text()
+        if code == 0:
+            return
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        reasons = [
+            line for line in lines if line.startswith(("ERROR:", "ModuleNotFoundError", "ImportError", "OSError"))
+        ]
+        reason = (reasons or lines or [_("exit code {code}").format(code=code)])[-1].removeprefix("ERROR:").strip()
+        step = _("Check the folder of wheels, then press Apply again.") if self._wheels else _(
+            "Check the network connection, then press Apply again."
+        )  # fmt: skip
+        raise _Failure(f"{sentence.format(names=self._names())} {reason.rstrip('.')}. {step}", text)
+
+    def _names(self) -> str:
+        return ", ".join(self._needs.names())
+
+
+class _Failure(Exception):
+    def __init__(self, sentence: str, details: str = "") -> None:
+        super().__init__(sentence)
+        self.details = details

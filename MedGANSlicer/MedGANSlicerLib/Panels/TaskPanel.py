@@ -1,0 +1,206 @@
+"""Apply that becomes Cancel, progress, log and errors: written once for every task.
+
+One timer polls what is at work: an installation, then a run. Both have ``poll``, ``cancel``, ``close`` and
+``dropped``. Qt's event loop is never turned from here.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+
+from slicer.i18n import tr as _
+
+from medgan.job import JobState, JobStatus
+from MedGANSlicerLib.Estimates import secondsLeft, timeText
+
+POLL_MS = 100
+
+
+class TaskPanel:
+    """``ui``: the shared widgets. ``onResult(nodes, report, preview)`` is called with what a run has published."""
+
+    def __init__(self, ui, host, dependencies, onResult: Callable) -> None:
+        self.ui, self._host, self._dependencies, self._onResult = ui, host, dependencies, onResult
+        self._work = None
+        self._next: Callable | None = None
+        self._preview = False
+        self._begun = 0.0
+        self._ready = ""
+        self._timer = host.timer(POLL_MS, self.poll)
+        ui.errorDetailsButton.connect("toggled(bool)", ui.errorDetails.setVisible)
+        ui.errorCopyButton.connect("clicked(bool)", self._copyError)
+        ui.logCopyButton.connect("clicked(bool)", lambda: host.copyText(ui.logText.toPlainText()))
+        ui.errorIcon.setPixmap(host.warningPicture())
+        self._showError("")
+        self._showIdle("")
+
+    @property
+    def busy(self) -> bool:
+        return self._work is not None
+
+    def begin(self, start: Callable, preview: bool = False) -> None:
+        """Start the run that ``start()`` returns, after what it needs is installed. Shows what goes wrong."""
+        if self.busy:
+            return
+        self._showError("")
+        self._preview = preview
+        try:
+            needs = self._dependencies.missing()
+            if not needs:
+                self._watch(start(), None)
+                return
+            obstacle = self._dependencies.obstacle(needs)
+            if obstacle:
+                self.fail(obstacle, self._dependencies.question(needs))
+            elif self._host.confirm(self._dependencies.question(needs)):
+                self._watch(self._dependencies.install(needs), start)
+            else:
+                self.say(_("Nothing was installed and nothing was run."))
+        except Exception as error:
+            self.fail(*_told(error))
+
+    def cancel(self) -> None:
+        """Ask the work to stop; the button says so until it has."""
+        if self.busy:
+            self._work.cancel()
+            self.ui.applyButton.setEnabled(False)
+            self.ui.progressLabel.setText(_("Stopping…"))
+
+    def stop(self, reason: str = "") -> None:
+        """End the work at once and clean up: the scene, the module or Slicer is being closed."""
+        if self.busy:
+            self._end()
+            self._showIdle(reason)
+            self._note(reason)
+
+    def setReady(self, obstacle: str) -> None:
+        """ "" when the task could start; else one sentence why not, which the button's tool tip shows."""
+        self._ready = obstacle
+        if not self.busy:
+            self._showButtons()
+
+    def say(self, sentence: str) -> None:
+        """One sentence under the progress bar, kept in the log."""
+        self.ui.progressLabel.setText(sentence)
+        self.ui.progressLabel.setVisible(bool(sentence))
+        self._note(sentence)
+
+    def fail(self, sentence: str, details: str = "") -> None:
+        """The error box: one sentence, and details behind a button."""
+        self._showIdle("")
+        self._showError(sentence, details)
+        self._note(sentence)
+        if details:
+            self._note(details)
+
+    def poll(self) -> None:
+        """What the timer calls."""
+        if not self.busy:
+            return
+        try:
+            state = self._work.poll()
+            if state.status is JobStatus.RUNNING:
+                self._showProgress(state)
+            elif state.status is JobStatus.DONE:
+                self._done()
+            else:
+                self._ended(state)
+        except Exception as error:
+            self._end()
+            self.fail(*_told(error))
+
+    def _watch(self, work, following: Callable | None) -> None:
+        self._work, self._next = work, following
+        self._begun = time.monotonic()
+        self._timer.start()
+        self.ui.progressBar.setVisible(True)
+        self._showButtons()
+        self._showProgress(JobState(message=_("Starting")))
+
+    def _done(self) -> None:
+        if self._next is not None:
+            following, preview = self._next, self._preview
+            self._end()
+            self.begin(following, preview)
+            return
+        self.ui.progressLabel.setText(_("Putting the result into the scene"))
+        nodes, report = self._work.publish(), self._work.report
+        dropped, elapsed = self._work.dropped, time.monotonic() - self._begun
+        self._end()
+        if dropped:
+            self._showIdle("")
+            self.say(dropped)
+            return
+        self._showIdle("")
+        self.say(_("Done in {time}.").format(time=timeText(elapsed)))
+        for message in report.get("messages", ()):
+            self._note(message)
+        self._onResult(nodes, report, self._preview)
+
+    def _ended(self, state: JobState) -> None:
+        dropped = self._work.dropped
+        self._end()
+        if state.status is JobStatus.FAILED:
+            self.fail(state.error, state.details)
+        else:
+            self._showIdle("")
+            self.say(dropped or _("Cancelled; the scene is as it was."))
+
+    def _end(self) -> None:
+        self._timer.stop()
+        work, self._work, self._next = self._work, None, None
+        if work is not None:
+            work.close()
+
+    def _showIdle(self, sentence: str) -> None:
+        self.ui.progressBar.setVisible(False)
+        self.ui.progressBar.setValue(0)
+        self.ui.progressLabel.setText(sentence)
+        self.ui.progressLabel.setVisible(bool(sentence))
+        self._showButtons()
+
+    def _showButtons(self) -> None:
+        apply, preview = self.ui.applyButton, self.ui.previewButton
+        apply.setText(_("Cancel") if self.busy else _("Apply"))
+        apply.setEnabled(self.busy or not self._ready)
+        apply.setToolTip(_("Stop; the scene stays as it is.") if self.busy else self._ready or _("Run the task."))
+        preview.setEnabled(not self.busy and not self._ready)
+        self.ui.taskPlace.setEnabled(not self.busy)
+        self.ui.taskSelector.setEnabled(not self.busy)
+
+    def _showProgress(self, state: JobState) -> None:
+        elapsed = time.monotonic() - self._begun
+        left = secondsLeft(state.fraction, elapsed)
+        self.ui.progressBar.setValue(int(100 * state.fraction))
+        text = state.message or _("Working")
+        if left is not None:
+            text = _("{message} · about {time} left").format(message=text, time=timeText(left))
+        if self.ui.applyButton.enabled:  # after Cancel it says "Stopping"
+            self.ui.progressLabel.setText(text)
+        self.ui.progressLabel.setVisible(True)
+
+    def _showError(self, sentence: str, details: str = "") -> None:
+        self.ui.errorLabel.setText(sentence)
+        self.ui.errorDetails.setPlainText(details)
+        self.ui.errorDetailsButton.setVisible(bool(details))
+        self.ui.errorDetailsButton.setChecked(False)
+        self.ui.errorDetails.setVisible(False)
+        self.ui.errorBox.setVisible(bool(sentence))
+
+    def _copyError(self) -> None:
+        parts = [self.ui.errorLabel.text, self._host.describeInstall(), self.ui.errorDetails.toPlainText()]
+        self._host.copyText("\n".join(part for part in parts if part))
+
+    def _note(self, text: str) -> None:
+        if text:
+            self.ui.logText.appendPlainText(f"{time.strftime('%H:%M:%S')}  {text}")
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """An exception as one sentence and details. ``ValueError`` and ``RuntimeError`` carry their own sentence."""
+    details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    if isinstance(error, ValueError | RuntimeError) and str(error):
+        return str(error), details
+    return _("Something unexpected went wrong; the details tell what."), details

@@ -1,0 +1,1 @@
+"""The panel: one small file a task, and what all tasks share."""

@@ -1,0 +1,119 @@
+"""What the panel sees in a volume: kind, noise and slices measured on phantoms with known answers."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import slicer
+
+import phantoms
+from medgan.noise import noise_profile, sampled_blocks
+from MedGANSlicerLib import Estimates
+from MedGANSlicerLib.Recommend import advise, look, lookAt
+
+MODELS = [SimpleNamespace(name="denoise", task="enhance", modality="MR, CT, PET")]
+
+
+def a_noisy_head(sigma, side=64):
+    rng = np.random.default_rng(1)
+    return (phantoms.head((side, side, side)) + rng.normal(0, sigma, (side, side, side))).astype(np.float32)
+
+
+@pytest.mark.parametrize("sigma", [10.0, 60.0])
+def test_sample_of_blocks_has_the_noise_of_the_whole(sigma):
+    array = a_noisy_head(sigma, 96)
+    sample = sampled_blocks(array, most=2000)
+    assert sample.size < array.size / 4
+    assert noise_profile(sample).sigma == pytest.approx(noise_profile(array).sigma, rel=0.15)
+
+
+def test_noise_constant_is_the_quantile_that_it_claims_to_be():
+    stats = pytest.importorskip("scipy.stats")
+    from medgan import noise
+
+    count = int((noise.cosine_orders() >= noise.HIGHEST_ORDER).sum())
+    assert pytest.approx(stats.chi2.ppf(noise._QUANTILE, count), rel=1e-12) == noise._CHI_SQUARE
+
+
+def test_noise_share_and_thickness_are_measured():
+    seen = look(a_noisy_head(40.0), (1.0, 1.0, 5.0))
+    assert seen.sigma == pytest.approx(40, rel=0.1)
+    assert seen.share == pytest.approx(40 / 1000, rel=0.25)
+    assert seen.thickness == 5.0
+    assert advise(seen, MODELS).model == "denoise"
+
+
+@pytest.mark.parametrize(
+    ("array", "modality", "unit", "kind"),
+    [
+        (phantoms.rician(phantoms.head((32, 32, 32)), 30), "", "", "MR"),
+        (np.where(phantoms.head((32, 32, 32)) > 0, 40, -1000) + 20.0, "", "", "CT"),
+        (phantoms.head((32, 32, 32)), "PT", "", "PET"),
+        (phantoms.head((32, 32, 32)), "CT", "", "CT"),
+        (phantoms.head((32, 32, 32)), "", "Hounsfield unit", "CT"),
+        (phantoms.head((32, 32, 32)), "", "Standardized Uptake Value body weight", "PET"),
+        (phantoms.head((32, 32, 32)) - 500, "", "", ""),
+    ],
+)
+def test_kind_of_intensity(array, modality, unit, kind):
+    assert look(array.astype(np.float32), (1, 1, 1), modality, unit).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (phantoms.head((96, 96, 96)), "holds no noise"),
+        (phantoms.head((3, 32, 32)), "too thin"),
+        (np.zeros((16, 16, 16), np.float32), "holds no noise"),
+    ],
+)
+def test_no_model_is_praised_where_none_helps(array, reason):
+    advice = advise(look(array, (1, 1, 1)), MODELS)
+    assert advice.task == ""
+    assert reason in advice.reason
+
+
+def test_model_for_another_modality_is_not_recommended():
+    seen = look(a_noisy_head(40.0), (1, 1, 1), "CT")
+    assert (
+        "no model here was trained on CT"
+        in advise(seen, [SimpleNamespace(name="m", task="enhance", modality="MR")]).reason
+    )
+
+
+def test_very_noisy_and_hardly_noisy_volumes_get_a_word_of_caution():
+    assert "more noise than" in advise(look(a_noisy_head(400.0), (1, 1, 1)), MODELS).reason
+    assert "little noise" in advise(look(a_noisy_head(3.0), (1, 1, 1)), MODELS).reason
+
+
+def test_not_finite_voxels_do_not_spoil_the_look():
+    array = a_noisy_head(40.0)
+    array[::7, ::5, ::3] = np.nan
+    assert look(array, (1, 1, 1)).sigma > 0
+    assert look(np.full((16, 16, 16), np.nan, np.float32), (1, 1, 1)).sigma is None
+
+
+def test_node_is_looked_at_with_the_modality_of_its_hierarchy(a_scene, a_volume_node):
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(a_scene)
+    item = hierarchy.CreateItem(hierarchy.GetSceneItemID(), a_volume_node)
+    hierarchy.SetItemAttribute(item, "DICOM.Modality", "PT")
+    assert lookAt(a_volume_node).kind == "PET"
+
+
+def test_large_volume_is_looked_at_without_a_pause():
+    array = np.random.default_rng(0).integers(0, 1000, (256, 256, 256), dtype=np.int16)
+    look(array[:64], (1, 1, 1))
+    begun = time.process_time()
+    look(array, (1, 1, 1))
+    assert time.process_time() - begun < 0.1
+
+
+def test_times_are_said_as_people_say_them():
+    assert [Estimates.timeText(t) for t in (0.2, 7.4, 33, 61, 95, 3600, 7900)] == [
+        "1 s", "7 s", "35 s", "60 s", "2 min", "60 min", "2 h 12 min",
+    ]  # fmt: skip
+    assert Estimates.secondsLeft(0.01, 5) is None
+    assert Estimates.secondsLeft(0.25, 10) == pytest.approx(30)
