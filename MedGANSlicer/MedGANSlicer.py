@@ -1,0 +1,297 @@
+"""MedGAN: generative enhancement of medical volumes. Module, parameter node, widget, logic and test: wiring only."""
+
+import sys
+from typing import Union
+
+import numpy as np
+import slicer
+import slicer.util
+import vtk
+from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSequenceNode
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+from medgan.job import JobStatus
+from medgan.settings import EnhanceSettings
+from MedGANSlicerLib import Preview, Samples, TaskLogic
+from MedGANSlicerLib.Dependencies import Dependencies
+from MedGANSlicerLib.Host import Host
+from MedGANSlicerLib.Panels.CompareView import CompareView
+from MedGANSlicerLib.Panels.EnhancePanel import EnhancePanel
+from MedGANSlicerLib.Panels.TaskPanel import TaskPanel
+from MedGANSlicerLib.SceneBridge import SOURCE_ROLE
+from MedGANSlicerLib.Sequences import shownFrame
+from MedGANSlicerLib.SettingsPacks import packOf
+
+TASK_PANELS = (EnhancePanel,)
+"""One small class and one .ui file a task; the first is shown at the start."""
+
+EnhancePack = packOf(EnhanceSettings)
+
+
+class MedGANSlicer(ScriptedLoadableModule):
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("MedGAN")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Image Synthesis")]
+        parent.dependencies = ["Volumes", "Markups", "Sequences", "SubjectHierarchy"]
+        parent.contributors = ["MedGANSlicer developers"]
+        parent.helpText = _(
+            "Takes the noise out of MR, CT and PET volumes with a generative model, on this computer and without "
+            "network. Choose a volume, press Apply and compare; the difference map shows every change. "
+            "Results are voxels produced by a network: for research only, not for diagnosis."
+        )
+        parent.acknowledgementText = _(
+            "Written by the MedGANSlicer developers with PyTorch, MONAI and SimpleITK. The sample scan is (c) Chris "
+            "Rorden, MIT licence; the card of each model names its training data and their licences."
+        )
+        slicer.app.connect("startupCompleted()", Samples.register)
+
+
+@parameterNodeWrapper
+class MedGANSlicerParameterNode:
+    task: str = "enhance"
+    inputVolume: Union[vtkMRMLScalarVolumeNode, vtkMRMLSequenceNode]  # noqa: UP007 (the wrapper reads typing's Union)
+    outputVolume: vtkMRMLScalarVolumeNode
+    previewRegion: vtkMRMLMarkupsROINode
+    allFrames: bool = True
+    enhance: EnhancePack
+
+
+class MedGANSlicerLogic(ScriptedLoadableModuleLogic):
+    def getParameterNode(self):
+        return MedGANSlicerParameterNode(super().getParameterNode())
+
+    def process(self, inputNode, settings, outputNode=None, taskName="enhance"):
+        """Run a task and return the nodes of its result; for scripts. Returns when it is done."""
+        run = TaskLogic.start(inputNode, settings, taskName, outputNode)
+        try:
+            state = run.job.wait()
+            if state.status is not JobStatus.DONE:
+                raise RuntimeError(state.error or _("The run was cancelled."))
+            return run.publish()
+        finally:
+            run.close()
+
+
+class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.host = Host()
+        self.logic = self._parameters = self.taskPanel = self.compare = None
+        self._tags = []
+        self._panels = {}
+        self._preview = []
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        root = self._load("UI/MedGANSlicer.ui")
+        self.layout.addWidget(root)
+        self.ui = slicer.util.childWidgetVariables(root)
+        self.logic = MedGANSlicerLogic()
+        for panelClass in TASK_PANELS:
+            taskRoot = self._load(panelClass.uiFile)
+            self.ui.taskPlace.layout().addWidget(taskRoot)
+            ui = slicer.util.childWidgetVariables(taskRoot)
+            self._panels[panelClass.task] = (taskRoot, panelClass(ui, self.host, lambda: self._parameters))
+            self.ui.taskSelector.addItem(panelClass.title(), panelClass.task)
+        for row in (self.ui.taskLabel, self.ui.taskSelector):
+            row.setVisible(len(TASK_PANELS) > 1)
+        dependencies = Dependencies(self.resourcePath("requirements.txt"), self.host)
+        self.taskPanel = TaskPanel(self.ui, self.host, dependencies, self._onResult)
+        self.compare = CompareView(self.ui, self.host)
+        self.ui.applyButton.connect("clicked(bool)", self.onApply)
+        self.ui.previewButton.connect("clicked(bool)", self.onPreview)
+        self.ui.taskSelector.connect("currentIndexChanged(int)", self._onTask)
+        self.ui.closeCompareButton.connect("clicked(bool)", self._onCloseCompare)
+        self.ui.keepPreviewButton.connect("clicked(bool)", self._onKeepPreview)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._onStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self._onSceneChanged)
+        self.addObserver(scene, scene.EndImportEvent, self._onSceneChanged)
+        self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeRemoved)
+        self.host.onQuit(self._onQuit)
+        self.enter()
+
+    def enter(self):
+        self._bind(self.logic.getParameterNode())
+
+    def exit(self):
+        self._leave()
+        self._bind(None)
+
+    def cleanup(self):
+        """The module is unloaded or reloaded, or Slicer quits. May come more than once."""
+        if self.taskPanel is not None:
+            self.taskPanel.stop()
+            self.host.offQuit(self._onQuit)
+            self._leave()
+            self.taskPanel = None
+        for _root, panel in self._panels.values():
+            panel.close()
+        self._panels = {}
+        self._bind(None)
+        self.removeObservers()
+
+    def onReload(self):
+        """Reload our library and the engine as well, not only this file."""
+        self.cleanup()
+        for name in [name for name in sys.modules if name.split(".")[0] in ("MedGANSlicerLib", "medgan")]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def onApply(self, checked=False):
+        if self.taskPanel.busy:
+            self.taskPanel.cancel()
+            return
+        self._removePreview()
+        self.taskPanel.begin(lambda: self._panel().start(self._parameters or self.logic.getParameterNode()))
+
+    def onPreview(self, checked=False):
+        self._removePreview()
+        start = self._panel().startPreview
+        self.taskPanel.begin(lambda: start(self._parameters or self.logic.getParameterNode()), preview=True)
+
+    def _load(self, name):
+        root = slicer.util.loadUI(self.resourcePath(name))
+        root.setMRMLScene(slicer.mrmlScene)
+        return root
+
+    def _panel(self):
+        task = self._parameters.task if self._parameters is not None else ""
+        return self._panels.get(task, next(iter(self._panels.values())))[1]
+
+    def _bind(self, parameters):
+        """Connect the widgets to the parameter node, or to none."""
+        if self._parameters is not None:
+            for tag in self._tags:
+                self._parameters.disconnectGui(tag)
+            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._refresh)
+        self._parameters, self._tags = parameters, []
+        if parameters is None:
+            return
+        self._preselect()
+        self._tags = [parameters.connectGui(panel.ui) for _root, panel in self._panels.values()]
+        self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._refresh)
+        self._refresh()
+
+    def _preselect(self):
+        """The volume that the person looks at is the input, unless there is one already."""
+        if self._parameters is not None and self._parameters.inputVolume is None:
+            active = self.host.activeVolume()
+            if active is not None and active.GetAttribute(TaskLogic.PREVIEW) is None:
+                self._parameters.inputVolume = active
+
+    def _refresh(self, caller=None, event=None):
+        if self._parameters is None or self.taskPanel is None:
+            return
+        for name, (root, _panel) in self._panels.items():
+            root.setVisible(name == self._parameters.task)
+        index = self.ui.taskSelector.findData(self._parameters.task)
+        self.ui.taskSelector.setCurrentIndex(max(0, index))
+        self.taskPanel.setReady(self._panel().refresh(self._parameters))
+
+    def _onTask(self, index):
+        task = self.ui.taskSelector.itemData(index)
+        if self._parameters is not None and task and task != self._parameters.task:
+            self._parameters.task = task
+
+    def _onResult(self, nodes, report, preview):
+        panel = self._panel()
+        volumes = [shownFrame(node) if node.IsA("vtkMRMLSequenceNode") else node for node in nodes]
+        result, difference = [*volumes, None][:2]
+        self._preview = list(nodes) if preview else []
+        if self._parameters is not None:
+            panel.learn(self._parameters, report, volumes)
+            self._refresh()
+        sentence = panel.summary(report)
+        self.ui.resultLabel.setText(f"{result.GetName()}: {sentence}")
+        self.ui.keepPreviewButton.setVisible(preview)
+        self.host.status(sentence)
+        source = result.GetNodeReference(SOURCE_ROLE)
+        if self._parameters is not None and source is not None:  # the panel is open: show what it did
+            self.compare.show(source, result, difference)
+
+    def _onKeepPreview(self, checked=False):
+        for node in self._preview:
+            Preview.keepPreview(node)
+        self._preview = []
+        self.ui.keepPreviewButton.setVisible(False)
+
+    def _onCloseCompare(self, checked=False):
+        self._leave()
+
+    def _leave(self):
+        self.compare.leave()
+        self._removePreview()
+
+    def _removePreview(self):
+        if self._preview:
+            self.compare.leave()
+        self._preview = []
+        if slicer.mrmlScene is not None:
+            Preview.removePreviews(slicer.mrmlScene)
+
+    def _onStartClose(self, caller, event):
+        self.taskPanel.stop(_("The scene was closed, so the run was ended."))
+        self._preview = []
+        self.compare.leave()
+        self._bind(None)
+
+    def _onSceneChanged(self, caller, event):
+        if self.parent.isEntered:
+            self.enter()
+
+    def _onNodeAdded(self, caller, event):
+        if self._parameters is not None and self._parameters.inputVolume is None:
+            self.host.later(self._preselect)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeRemoved(self, caller, event, node):
+        self.compare.forget(node)
+
+    def _onQuit(self):
+        self.cleanup()
+
+
+class MedGANSlicerTest(ScriptedLoadableModuleTest):
+    """Runs in Slicer (Reload and Test, ctest). What needs PyTorch is skipped without it, never installed."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def test_sample_volume_lies_where_its_file_says(self):
+        node = Samples.load()
+        assert node.GetImageData().GetDimensions() == (124, 160, 140)
+        assert [round(step, 3) for step in node.GetSpacing()] == [1.0, 1.0, 1.0]
+
+    def test_settings_of_the_panel_are_those_of_the_engine(self):
+        parameters = MedGANSlicerLogic().getParameterNode()
+        assert parameters.enhance.strength == EnhanceSettings().strength
+        with self.assertRaises(ValueError):  # noqa: PT027
+            parameters.enhance.strength = 3.0
+        parameters.enhance.strength = 0.5
+        assert MedGANSlicerLogic().getParameterNode().enhance.strength == 0.5
+        assert parameters.parameterNode.GetParameter("enhance.strength") == "0.5"
+
+    def test_result_lies_on_its_input_and_has_less_noise(self):
+        if not Host().isInstalled("torch") or not Host().isInstalled("monai"):
+            self.skipTest("PyTorch or MONAI is not installed")
+        noise = np.random.default_rng(0).normal(0, 40, (24, 28, 32))
+        matrix = np.array([[0.0, -1.1, 0.0, 9.0], [0.8, 0.0, 0.0, -7.0], [0.0, 0.0, 2.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
+        node = slicer.util.addVolumeFromArray((1000 + noise).astype(np.int16), matrix, "Noisy")
+        result, difference = MedGANSlicerLogic().process(node, EnhanceSettings(seed=1))
+        assert slicer.vtkSlicerVolumesLogic().CompareVolumeGeometry(node, result) == ""
+        before, after = (slicer.util.arrayFromVolume(each).astype(float) for each in (node, result))
+        assert after.std() < 0.6 * before.std()
+        assert np.abs(after - before - slicer.util.arrayFromVolume(difference)).max() < 1.0

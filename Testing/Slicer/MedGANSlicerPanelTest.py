@@ -1,0 +1,143 @@
+"""The panel in desktop Slicer: the flows of Testing/Widget with real views, for ctest.
+
+By hand:  Slicer --no-splash --testing --ignore-slicerrc --additional-module-paths <MedGANSlicer> \\
+              --python-script Testing/Slicer/run_all.py
+What runs the network is skipped without PyTorch and MONAI; nothing is ever installed from here.
+"""
+
+import time
+import unittest
+
+import numpy as np
+import slicer
+import slicer.util
+
+PATIENCE_S = 300
+
+
+def turnEventLoop(until, seconds=PATIENCE_S):
+    """A test may turn the event loop; the module never does."""
+    end = time.monotonic() + seconds
+    while not until():
+        if time.monotonic() > end:
+            raise AssertionError(f"still not so after {seconds} s")
+        slicer.app.processEvents()
+        time.sleep(0.01)
+
+
+def noisyVolume(name="Noisy"):
+    """A block with noise, oblique and anisotropic."""
+    array = np.full((24, 28, 32), 1000.0) + np.random.default_rng(0).normal(0, 40, (24, 28, 32))
+    matrix = np.array([[0.0, -1.1, 0.0, 9.0], [0.8, 0.0, 0.0, -7.0], [0.0, 0.0, 2.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
+    node = slicer.util.addVolumeFromArray(array.astype(np.int16), matrix, name)
+    slicer.util.setSliceViewerLayers(background=node)
+    return node
+
+
+class MedGANSlicerPanelTest(unittest.TestCase):
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+        if slicer.util.mainWindow() is not None:
+            slicer.util.selectModule("MedGANSlicer")
+        self.widget = slicer.modules.medganslicer.widgetRepresentation().self()
+        self.widget.enter()
+        self.ui = self.widget.ui
+
+    def tearDown(self):
+        self.widget.taskPanel.stop()
+        slicer.mrmlScene.Clear()
+
+    def needsNetwork(self):
+        if not (self.widget.host.isInstalled("torch") and self.widget.host.isInstalled("monai")):
+            self.skipTest("PyTorch or MONAI is not installed")
+
+    def choose(self, node):
+        self.widget._parameters.inputVolume = node
+
+    def apply(self):
+        assert self.ui.applyButton.enabled, self.ui.applyButton.toolTip
+        self.ui.applyButton.click()
+
+    def waitForEnd(self):
+        turnEventLoop(lambda: not self.widget.taskPanel.busy)
+        assert self.ui.errorLabel.text == ""
+
+    def test_panel_without_a_volume_can_not_apply(self):
+        assert not self.ui.applyButton.enabled
+        assert self.ui.applyButton.text == "Apply"
+
+    def test_settings_are_bound_to_the_parameter_node(self):
+        panel = self.widget._panels["enhance"][1]
+        panel.ui.strength.value = 0.4
+        assert abs(self.widget._parameters.enhance.strength - 0.4) < 1e-9
+        self.widget._parameters.enhance.seed = 7
+        assert panel.ui.seed.value == 7
+        assert panel.ui.device.itemText(0) == "Automatic"
+
+    def test_what_is_seen_is_said(self):
+        self.choose(noisyVolume())
+        assert "noise" in self.widget._panels["enhance"][1].ui.seenLabel.text
+
+    def test_apply_gives_a_result_and_a_comparison(self):
+        self.needsNetwork()
+        node = noisyVolume()
+        self.choose(node)
+        self.apply()
+        assert self.ui.applyButton.text == "Cancel"
+        self.waitForEnd()
+        result = slicer.util.getNode("Noisy denoised")
+        before, after = (slicer.util.arrayFromVolume(each).astype(float) for each in (node, result))
+        assert after.std() < 0.6 * before.std()
+        assert self.widget.compare.active
+
+    def test_layout_and_views_come_back(self):
+        layouts = slicer.app.layoutManager()
+        if layouts is None:
+            self.skipTest("there is no main window")
+        node = noisyVolume()
+        result = slicer.vtkSlicerVolumesLogic.CloneVolume(slicer.mrmlScene, node, "Result")
+        before = layouts.layout
+        self.widget.compare.show(node, result)
+        self.ui.sideBySideCheckBox.checked = True
+        names = list(layouts.sliceViewNames())
+        assert "MedGANBefore" in names
+        opacity = {
+            name: layouts.sliceWidget(name).mrmlSliceCompositeNode().GetForegroundOpacity()
+            for name in ("MedGANBefore", "MedGANAfter")
+        }
+        assert opacity == {"MedGANBefore": 0.0, "MedGANAfter": 1.0}
+        self.widget.compare.leave()
+        assert layouts.layout == before
+        red = layouts.sliceWidget("Red").mrmlSliceCompositeNode()
+        assert (red.GetBackgroundVolumeID(), red.GetForegroundVolumeID()) == (node.GetID(), None)
+
+    def test_cancel_and_scene_close_leave_nothing(self):
+        self.needsNetwork()
+        self.choose(noisyVolume())
+        self.apply()
+        self.ui.applyButton.click()
+        turnEventLoop(lambda: not self.widget.taskPanel.busy, 10)
+        assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 1
+        self.apply()
+        slicer.mrmlScene.Clear()
+        assert not self.widget.taskPanel.busy
+
+    def test_deleted_input_drops_the_result(self):
+        self.needsNetwork()
+        node = noisyVolume()
+        self.choose(node)
+        self.apply()
+        slicer.mrmlScene.RemoveNode(node)
+        turnEventLoop(lambda: not self.widget.taskPanel.busy, 10)
+        assert "has left the scene" in self.ui.progressLabel.text
+
+    def test_module_reloads(self):
+        slicer.util.reloadScriptedModule("MedGANSlicer")
+        widget = slicer.modules.medganslicer.widgetRepresentation().self()
+        assert widget.ui.applyButton.text == "Apply"
+
+    def test_sample_is_offered(self):
+        import SampleData
+
+        names = [each.sampleName for each in SampleData.SampleDataLogic.sampleDataSourcesByCategory("MedGAN")]
+        assert "BrainT1" in names

@@ -1,0 +1,99 @@
+"""A person at the panel: what they see, what they press, and a run that is quick or endless as the test needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import slicer
+import slicer.util
+
+import phantoms
+from medgan.job import Job
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCENE_TESTS = REPOSITORY / "Testing" / "Scene"
+PATIENCE_S = 60.0
+
+
+def oblique_volume(name: str = "Head", shape: tuple[int, int, int] = (12, 14, 16), sigma: float = 40.0):
+    """An int16 volume node, oblique, left-handed, anisotropic, shown in the slice views."""
+    array = np.rint(phantoms.rician(phantoms.head(shape), sigma)).astype(np.int16)
+    node = slicer.util.addVolumeFromArray(array, phantoms.awkward_geometry(), name)
+    slicer.util.setSliceViewerLayers(background=node)
+    return node
+
+
+def models_that(folder: Path, *names: str) -> Path:
+    """A folder of models whose names tell ``quick_enhance`` how to behave; their weights are never read."""
+    for name in names:
+        (folder / name / "configs").mkdir(parents=True)
+        (folder / name / "models").mkdir()
+        (folder / name / "models" / "model.pt").write_bytes(b"")
+        ours = {
+            "title": f"The {name} model",
+            "task": "enhance",
+            "modality": "MR",
+            "network": "medgan.DenoiseNet",
+            "weights": {"faithful": {"file": "models/model.pt", "sha256": "0" * 64}},
+        }
+        metadata = {"version": "0.0.1", "license": "Apache-2.0", "medgan": ours}
+        (folder / name / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    return folder
+
+
+class Person:
+    """``model``: "quick", "endless" or "failing" (see ``quick_enhance``), or the shipped "denoise"."""
+
+    def __init__(self, widget, wait_until, monkeypatch) -> None:
+        self.widget, self._wait_until = widget, wait_until
+        self._monkeypatch = monkeypatch
+
+    @property
+    def ui(self):
+        return self.widget.ui
+
+    @property
+    def enhance_ui(self):
+        return self.widget._panels["enhance"][1].ui
+
+    @property
+    def parameters(self):
+        return self.widget._parameters
+
+    def choose_model(self, model: str) -> None:
+        if model != "denoise":
+            self._monkeypatch.setattr(Job, "child_script", SCENE_TESTS / "quick_child.py")
+        self.parameters.enhance.model = model
+
+    def volume(self, *arguments, **keywords):
+        """Load a volume and have it chosen, as opening the module does."""
+        node = oblique_volume(*arguments, **keywords)
+        self.wait(lambda: self.parameters.inputVolume is node)
+        return node
+
+    def wait(self, condition, timeout: float = PATIENCE_S) -> None:
+        self._wait_until(condition, timeout=timeout)
+
+    def press_apply(self) -> None:
+        assert self.ui.applyButton.enabled, self.ui.applyButton.toolTip
+        self.ui.applyButton.click()
+
+    def wait_for_end(self, timeout: float = PATIENCE_S) -> None:
+        self.wait(lambda: not self.widget.taskPanel.busy, timeout)
+        assert "unexpected" not in self.log(), self.log()
+
+    def wait_for_work(self) -> None:
+        """Until the child process works on the task."""
+        self.wait(lambda: self.ui.progressBar.value >= 25)
+
+    def log(self) -> str:
+        return self.ui.logText.toPlainText()
+
+    def volumes(self) -> list[str]:
+        return [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
+
+
+def job_folders(folder: Path) -> list[Path]:
+    return list(folder.glob("medgan-job-*"))

@@ -1,0 +1,163 @@
+"""Before and after in the views: fading, difference map, side by side, and the person's own view afterwards."""
+
+from __future__ import annotations
+
+import pytest
+import slicer
+import slicer.util
+
+
+@pytest.fixture
+def CompareView(slicer_standin):
+    """The module; it needs Slicer's translations, so it is imported once there is a Slicer."""
+    from MedGANSlicerLib.Panels import CompareView
+
+    return CompareView
+
+
+@pytest.fixture
+def after_a_run(person):
+    """The panel after a quick run on "Head"; the person looked at a volume of their own in one view before."""
+    person.volume("Head")
+    other = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(person.parameters.inputVolume), name="Own")
+    composite_of("Green").SetBackgroundVolumeID(other.GetID())
+    composite_of("Yellow").SetForegroundOpacity(0.3)
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView)
+    person.choose_model("quick")
+    person.press_apply()
+    person.wait_for_end()
+    return person
+
+
+def composite_of(name):
+    return slicer.app.layoutManager().sliceWidget(name).mrmlSliceCompositeNode()
+
+
+def shown(name):
+    """Names of background and foreground, and the opacity of the foreground."""
+    composite = composite_of(name)
+    names = []
+    for identifier in (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()):
+        node = slicer.mrmlScene.GetNodeByID(identifier or "")
+        names.append(node.GetName() if node else None)
+    return *names, composite.GetForegroundOpacity()
+
+
+def test_result_is_shown_over_its_input_and_fades(after_a_run):
+    assert after_a_run.widget.compare.active
+    for view in ("Red", "Yellow", "Green"):
+        assert shown(view) == ("Head", "Head denoised", 1.0)
+    after_a_run.ui.opacitySlider.value = 25
+    assert shown("Red") == ("Head", "Head denoised", 0.25)
+
+
+def test_difference_has_a_symmetric_legend_in_the_unit_of_the_input(after_a_run):
+    unit = slicer.vtkCodedEntry()
+    unit.SetValueSchemeMeaning("[hnsf'U]", "UCUM", "Hounsfield unit")
+    after_a_run.parameters.inputVolume.SetVoxelValueUnits(unit)
+    after_a_run.ui.differenceCheckBox.checked = True
+    assert shown("Red") == ("Head", "Head denoised difference", 1.0)
+    ui = after_a_run.ui
+    assert not ui.legend.isHidden()
+    assert float(ui.legendLow.text) == -float(ui.legendHigh.text) == -5.0
+    assert "Hounsfield unit" in ui.legendUnit.text
+    assert "rgb(255,255,255)" in ui.legendBar.styleSheet
+    ui.differenceCheckBox.checked = False
+    assert shown("Red")[1] == "Head denoised"
+    assert ui.legend.isHidden()
+
+
+def test_side_by_side_has_a_layout_of_its_own(after_a_run, CompareView):
+    layouts = slicer.app.layoutManager()
+    after_a_run.ui.sideBySideCheckBox.checked = True
+    assert layouts.layout == CompareView.SIDE_BY_SIDE >= 501
+    description = layouts.layoutLogic().GetLayoutNode().GetLayoutDescription(CompareView.SIDE_BY_SIDE)
+    assert CompareView.BEFORE in description
+    assert CompareView.AFTER in description
+    after_a_run.ui.sideBySideCheckBox.checked = False
+    assert layouts.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
+
+
+def test_leaving_the_module_brings_the_person_s_own_view_back(after_a_run, slicer_standin):
+    after_a_run.ui.sideBySideCheckBox.checked = True
+    slicer_standin.leave_module()
+    assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
+    assert shown("Red")[:2] == ("Head", None)
+    assert shown("Green")[:2] == ("Own", None)
+    assert shown("Yellow")[2] == pytest.approx(0.3)
+    assert after_a_run.ui.compareSection.isHidden()
+
+
+def test_what_the_person_changed_meanwhile_is_kept(after_a_run):
+    own = slicer.util.getNode("Own")
+    composite_of("Red").SetBackgroundVolumeID(own.GetID())
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+    after_a_run.ui.closeCompareButton.click()
+    assert shown("Red")[0] == "Own"
+    assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView
+
+
+@pytest.mark.parametrize("name", ["Head", "Head denoised", "Head denoised difference"])
+def test_deleting_a_compared_volume_ends_the_comparison(after_a_run, name):
+    slicer.mrmlScene.RemoveNode(slicer.util.getNode(name))
+    assert not after_a_run.widget.compare.active
+    assert shown("Green")[0] == "Own"
+
+
+def test_second_run_keeps_what_was_before_the_first(after_a_run):
+    after_a_run.press_apply()
+    after_a_run.wait_for_end()
+    assert shown("Red")[1] == "Head denoised 1"
+    after_a_run.ui.closeCompareButton.click()
+    assert shown("Green")[:2] == ("Own", None)
+
+
+def test_pair_of_views_shows_input_and_result(CompareView):
+    """The composite nodes of the two views, as the application makes them for the layout."""
+
+    class Box:
+        enabled = checked = True
+
+        def __getattr__(self, name):
+            return lambda *values: None
+
+    class Ui:
+        opacitySlider = type("Slider", (Box,), {"value": 40})()
+
+        def __getattr__(self, name):
+            return Box()
+
+    class Composite:
+        def __init__(self):
+            self.values = dict.fromkeys(CompareView._FIELDS, 0)
+
+        def __getattr__(self, name):
+            if name.startswith("Set"):
+                return lambda value: self.values.__setitem__(name[3:], value)
+            return lambda: self.values[name[3:]]
+
+    composites = {name: Composite() for name in ("Red", CompareView.BEFORE, CompareView.AFTER)}
+
+    class Host:
+        def __getattr__(self, name):
+            return lambda *values: None
+
+        def layout(self):
+            return CompareView.SIDE_BY_SIDE
+
+        def compositeNodes(self):
+            return composites
+
+    def node(identifier):
+        return type("Node", (), {"GetID": lambda self: identifier})()
+
+    view = CompareView.CompareView(Ui(), Host())
+    view._showWidgets = lambda: None
+    view._nodes = (node("in"), node("out"), None)
+    Box.checked = False
+    view._refresh()
+    before, after = composites[CompareView.BEFORE].values, composites[CompareView.AFTER].values
+    assert (before["ForegroundOpacity"], after["ForegroundOpacity"]) == (0.0, 1.0)
+    assert before["LinkedControl"] == after["LinkedControl"] == 1
+    assert composites["Red"].values["ForegroundOpacity"] == 0.4
+    assert composites["Red"].values["LinkedControl"] == 0

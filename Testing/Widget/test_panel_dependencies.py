@@ -1,0 +1,258 @@
+"""What happens on Apply when packages are missing. pip itself is a double here: there is no network in tests."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+
+import pytest
+from panel_tools import REPOSITORY
+from standin import packagingdouble
+from standin.waiting import wait_until
+
+from medgan.job import JobStatus
+
+
+@pytest.fixture
+def lib(slicer_standin):
+    """Names of the code under test; it needs Slicer's translations, so it is imported once there is a Slicer."""
+    from MedGANSlicerLib import Dependencies, Installation
+
+    return types.SimpleNamespace(
+        Dependencies=Dependencies.Dependencies,
+        Needs=Dependencies.Needs,
+        nameOf=Dependencies.nameOf,
+        MODULES=Dependencies.MODULES,
+        Installation=Installation.Installation,
+    )
+
+
+@pytest.fixture
+def pip(tmp_path, lib):
+    """A Python launcher whose ``-m pip`` writes the plan of the test and fails where the test says so."""
+    folder = tmp_path / "fake pip"
+    folder.mkdir()
+    plan = types.SimpleNamespace(
+        lib=lib, install=[("monai", "1.6.1")], fails="", imports=True, python=folder / "python"
+    )
+
+    def write():
+        report = {"install": [{"metadata": {"name": n, "version": v}} for n, v in plan.install]}
+        plan.python.write_text(
+            f"#!{sys.executable}\n"
+            "import sys, pathlib\n"
+            f"calls = pathlib.Path({str(folder / 'calls')!r})\n"
+            "calls.open('a').write(' '.join(sys.argv[1:]) + '\\n')\n"
+            "if '-c' in sys.argv and 'pip' not in sys.argv:\n"
+            f"    sys.exit({0 if plan.imports else 'repr(0) and 1'})\n"
+            f"if {plan.fails!r}:\n"
+            f"    print('ERROR: ' + {plan.fails!r}); sys.exit(1)\n"
+            "if '--report' in sys.argv:\n"
+            f"    pathlib.Path(sys.argv[sys.argv.index('--report') + 1]).write_text({json.dumps(report)!r})\n"
+        )
+        plan.python.chmod(0o755)
+
+    def calls():
+        path = folder / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    plan.write, plan.calls = write, calls
+    return plan
+
+
+class FakeHost:
+    def __init__(self, python, packaging=None, pytorch=None):
+        self._python, self._packaging, self._pytorch = str(python), packaging, pytorch
+
+    def python(self):
+        return self._python
+
+    def packaging(self):
+        return self._packaging
+
+    def pytorch(self):
+        return self._pytorch
+
+    def isInstalled(self, module):
+        return True
+
+
+def run(installation):
+    wait_until(lambda: installation.poll().status is not JobStatus.RUNNING, timeout=30)
+    state = installation.poll()
+    installation.close()
+    return state
+
+
+def installed(pip, needs, versions=None, wheels="", **host):
+    pip.write()
+    return run(pip.lib.Installation(needs, FakeHost(pip.python, **host), wheels, versions or {"numpy": "2.4.0"}))
+
+
+def test_plan_is_checked_before_anything_is_installed_and_imports_are_tried_after(pip, lib):
+    state = installed(pip, lib.Needs(False, ("monai>=1.5",)))
+    assert state.status is JobStatus.DONE, state
+    dry, real, trial = pip.calls()
+    assert "--dry-run" in dry
+    assert "-m pip install" in real
+    assert "--dry-run" not in real
+    assert "-c" in real  # constraints
+    assert trial.startswith("-c import torch, monai, SimpleITK")
+
+
+@pytest.mark.parametrize("name", ["numpy", "SimpleITK"])
+def test_packages_of_slicer_are_never_replaced(pip, name, lib):
+    pip.install = [("monai", "1.6.1"), (name, "9.9")]
+    state = installed(pip, lib.Needs(False, ("monai>=1.5",)), {name: "1.0"})
+    assert state.status is JobStatus.FAILED
+    assert state.error.startswith(f"{name} 1.0 came with Slicer and would be replaced by 9.9")
+    assert len(pip.calls()) == 1  # the dry run only
+
+
+def test_torch_never_comes_by_pip(pip, lib):
+    pip.install = [("torch", "2.9.0")]
+    state = installed(pip, lib.Needs(False, ("monai>=1.5",)))
+    assert "use the PyTorch extension" in state.error
+    assert len(pip.calls()) == 1
+
+
+def test_failure_names_the_package_the_reason_and_the_next_step(pip, lib):
+    pip.fails = "No matching distribution found for monai>=1.5"
+    state = installed(pip, lib.Needs(False, ("monai>=1.5",)))
+    assert state.status is JobStatus.FAILED
+    assert "monai>=1.5" in state.error
+    assert "No matching distribution found" in state.error
+    assert state.error.endswith("Check the network connection, then press Apply again.")
+    assert "ERROR" in state.details
+
+
+def test_installed_is_not_yet_importable(pip, lib):
+    pip.imports = False
+    state = installed(pip, lib.Needs(False, ("monai>=1.5",)))
+    assert state.status is JobStatus.FAILED
+    assert "can not be imported" in state.error
+
+
+def test_folder_of_wheels_is_used_without_network(pip, tmp_path, lib):
+    state = installed(pip, lib.Needs(True, ("monai>=1.5",)), wheels=str(tmp_path))
+    assert state.status is JobStatus.DONE
+    for call in pip.calls()[:2]:
+        assert f"--no-index --find-links {tmp_path}" in call
+        assert "torch>=2.8" in call
+
+
+def test_slicer_packaging_installs_where_it_is_present(pip, lib):
+    asked = []
+
+    def pip_install(requirements, constraints=None, blocking=True, completedCallback=None, **options):
+        asked.append((requirements, blocking))
+        completedCallback(0)
+
+    state = installed(pip, lib.Needs(False, ("monai>=1.5",)), packaging=types.SimpleNamespace(pip_install=pip_install))
+    assert state.status is JobStatus.DONE
+    assert asked == [(["monai>=1.5"], False)]
+
+
+def test_torch_comes_through_the_pytorch_extension(pip, lib):
+    torch = types.SimpleNamespace(__version__="2.13.0")
+    logic = packagingdouble.pytorch_module(installs=torch).PyTorchUtilsLogic
+    state = installed(pip, lib.Needs(True, ()), pytorch=logic())
+    assert state.status is JobStatus.DONE
+    assert logic.installed[0]["torch"] == ">=2.8"
+    assert [call for call in pip.calls() if "pip" in call] == []
+
+
+def test_declined_torch_is_told_with_the_next_step(pip, lib):
+    logic = packagingdouble.pytorch_module(installs=None).PyTorchUtilsLogic
+    state = installed(pip, lib.Needs(True, ()), pytorch=logic())
+    assert state.status is JobStatus.FAILED
+    assert "open the module PyTorch Utils" in state.error
+
+
+def test_installation_can_be_cancelled(pip, lib):
+    pip.write()
+    installation = lib.Installation(lib.Needs(False, ("monai",)), FakeHost(pip.python), "", {})
+    installation.cancel()
+    assert installation.poll().status is JobStatus.CANCELLED
+    installation.close()
+    assert not installation._folder.exists()
+
+
+@pytest.mark.parametrize("packaging", [True, False])
+def test_missing_packages_are_found_without_importing_them(slicer_standin, tmp_path, packaging, lib):
+    slicer_standin.use_packaging(packaging)
+    from MedGANSlicerLib.Host import Host
+
+    file = tmp_path / "requirements.txt"
+    file.write_text("# a comment\nmonai>=99\nscipy>=1.0\n")
+    found = lib.Dependencies(file, Host(), {})
+    before = set(sys.modules)
+    needs = found.missing()
+    assert needs == lib.Needs(False, ("monai>=99",))
+    assert not {"torch", "monai"} & (set(sys.modules) - before)
+    question = found.question(needs)
+    assert "monai>=99" in question
+    assert "2 MB to 5 MB" in question
+
+
+def test_requirements_file_has_no_torch_and_no_inline_comments(lib):
+    path = REPOSITORY / "MedGANSlicer" / "Resources" / "requirements.txt"
+    lines = [line for line in path.read_text().splitlines() if line and line[0] not in "#-"]
+    assert [str(each) for each in packagingdouble.load_requirements(path)] == lines
+    assert {lib.nameOf(line) for line in lines} <= set(lib.MODULES) - {"torch"}
+
+
+def test_question_declined_runs_nothing(person, slicer_standin):
+    slicer_standin.use_packaging(True, missing=("monai",))
+    person.volume()
+    person.choose_model("quick")
+    slicer_standin.answer(False)
+    person.press_apply()
+    assert not person.widget.taskPanel.busy
+    assert person.ui.progressLabel.text == "Nothing was installed and nothing was run."
+    assert person.volumes() == ["Head"]
+    (asked,) = [each for each in slicer_standin.messages if each.kind == "question" or "monai" in each.text]
+    assert "monai>=1.5" in asked.text
+
+
+def test_missing_pytorch_extension_is_one_sentence(person, slicer_standin):
+    slicer_standin.use_packaging(True, missing=("torch",))
+    person.volume()
+    person.press_apply()
+    assert person.ui.errorLabel.text.startswith("PyTorch is missing: install the extension 'PyTorch'")
+    assert person.volumes() == ["Head"]
+
+
+def test_self_tests_of_slicer_install_nothing(person, slicer_standin):
+    """There boxes answer themselves, with yes."""
+    slicer_standin.use_packaging(True, missing=("monai",))
+    slicer_standin.use_testing_mode()
+    person.volume()
+    person.press_apply()
+    assert person.ui.errorLabel.text == "monai>=1.5 are missing, and tests install nothing."
+    assert slicer_standin.installer.calls == []
+
+
+def test_accepted_installation_goes_on_to_the_run(person, slicer_standin, pip, monkeypatch):
+    slicer_standin.use_packaging(True, missing=("monai",))
+    slicer_standin.installer.outcome = lambda requirements: packagingdouble.missing.clear()
+    real = person.widget.host.python()
+    pip.write()
+    monkeypatch.setattr(
+        type(person.widget.host),
+        "python",
+        lambda self: str(pip.python) if packagingdouble.missing or not done else real,
+    )
+    done = []
+    node = person.volume()
+    person.choose_model("quick")
+    slicer_standin.answer(True)
+    person.press_apply()
+    assert person.ui.applyButton.text == "Cancel"
+    person.wait(lambda: len(pip.calls()) == 2)  # dry run and trial
+    done.append(True)
+    person.wait_for_end()
+    assert "Head denoised" in person.volumes(), person.log()
+    assert node is person.parameters.inputVolume
+    assert slicer_standin.installer.calls == [["monai>=1.5"]]

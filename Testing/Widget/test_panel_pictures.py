@@ -1,0 +1,87 @@
+"""Pictures of the panel in each state, for a person to look at; nothing may be cut off at the width of the panel."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+from panel_tools import REPOSITORY
+from standin import screens
+from standin.packagingdouble import missing
+
+USED_BY_HAND = ("Button", "ComboBox", "SpinBox", "SliderWidget", "QSlider", "CheckBox", "QLineEdit")
+
+
+@pytest.mark.parametrize("name", ["MedGANSlicer", "Enhance"])
+def test_everything_a_person_can_use_has_a_tool_tip(name):
+    root = ElementTree.parse(REPOSITORY / "MedGANSlicer" / "Resources" / "UI" / f"{name}.ui")
+    used = [each for each in root.iter("widget") if each.get("class", "").endswith(USED_BY_HAND)]
+    assert len(used) > 5
+    without = [each.get("name") for each in used if each.find("property[@name='toolTip']") is None]
+    assert without == []
+
+
+@pytest.fixture
+def shot(person, screenshot):
+    """``shot(name)`` takes the picture and fails for texts that do not fit."""
+
+    def take(name):
+        screenshot(person.widget, name)
+        assert screens.misfits(person.widget.parent) == []
+
+    return take
+
+
+def test_idle(person, shot):
+    shot("1-empty")
+    person.volume("T1 sagittal, before contrast", shape=(24, 28, 32))
+    shot("2-idle")
+
+
+def test_everything_open(person, shot):
+    person.volume()
+    ui = person.enhance_ui
+    ui.advancedSection.collapsed = False
+    ui.modelCardButton.checked = True
+    person.ui.logSection.collapsed = False
+    shot("3-everything-open")
+
+
+def test_running(person, shot):
+    person.volume()
+    person.choose_model("endless")
+    person.press_apply()
+    person.wait_for_work()
+    person.wait(lambda: "left" in person.ui.progressLabel.text)
+    shot("4-running")
+    person.ui.applyButton.click()
+    person.wait_for_end()
+    shot("5-cancelled")
+
+
+def test_done(person, shot):
+    person.volume()
+    person.choose_model("quick")
+    person.press_apply()
+    person.wait_for_end()
+    shot("6-done")
+    person.ui.differenceCheckBox.checked = True
+    shot("7-difference")
+
+
+def test_error(person, shot):
+    person.volume()
+    person.choose_model("failing")
+    person.press_apply()
+    person.wait_for_end()
+    shot("8-error")
+    person.ui.errorDetailsButton.checked = True
+    shot("9-error-details")
+
+
+def test_dependencies_missing(person, shot, slicer_standin):
+    slicer_standin.use_packaging(True, missing=("torch",))
+    person.volume()
+    person.press_apply()
+    shot("10-dependencies-missing")
+    missing.clear()
