@@ -59,7 +59,8 @@ class MedGANSlicer(ScriptedLoadableModule):
 @parameterNodeWrapper
 class MedGANSlicerParameterNode:
     task: str = "enhance"
-    inputVolume: Union[vtkMRMLScalarVolumeNode, vtkMRMLSequenceNode]  # noqa: UP007 (the wrapper reads typing's Union)
+    # Without None in the union Slicer's wrapper could not even write the default. It reads typing's Union.
+    inputVolume: Union[vtkMRMLScalarVolumeNode, vtkMRMLSequenceNode, None]  # noqa: UP007
     outputVolume: vtkMRMLScalarVolumeNode
     previewRegion: vtkMRMLMarkupsROINode
     allFrames: bool = True

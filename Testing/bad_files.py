@@ -154,6 +154,6 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "npy with two axes": (lambda f: _npy(f, "2d.npy", np.zeros((4, 5))), "three axes"),
     "npy with objects": (lambda f: _npy(f, "objects.npy", np.array([[["a", None]]], dtype=object)), "pickled"),
-    "folder without images": (lambda f: f, "holds no DICOM series"),
+    "folder without images": (lambda f: f, "holds no DICOM series and no volume files"),
 }
 """For each kind of bad input: a function that makes it in a folder, and a phrase of the one sentence it gets."""

@@ -55,11 +55,11 @@ class Host:
         slicer.util.showStatusMessage(text, 5000)
 
     def copyText(self, text: str) -> None:
-        qt.QApplication.clipboard().setText(text)
+        slicer.app.clipboard().setText(text)
 
     def warningPicture(self):
         """The warning sign of the application's style, 22 pixels high."""
-        return qt.QApplication.style().standardIcon(qt.QStyle.SP_MessageBoxWarning).pixmap(22, 22)
+        return slicer.app.style().standardIcon(qt.QStyle.SP_MessageBoxWarning).pixmap(22, 22)
 
     # Settings of the application
 

@@ -90,16 +90,23 @@ class Installation:
         self._state = JobState(message=_("Preparing the installation"))
         self._step: Step | PackagingStep | None = None
         self._stages = self._work()
+        self._advancing = self._cancelled = False
         self._advance()
 
     def poll(self) -> JobState:
-        """Where it is; returns at once, except while the PyTorch extension shows its own dialog."""
-        if self._state.status is JobStatus.RUNNING and (self._step is None or self._step.poll() is not None):
+        """Where it is; returns at once, except while the PyTorch extension installs.
+
+        That turns the event loop for every line that pip writes: Cancel and the end of the scene come from within.
+        """
+        waiting = self._step is None or self._step.poll() is not None
+        if self._state.status is JobStatus.RUNNING and waiting and not self._advancing:
             self._advance()
         return self._state
 
     def cancel(self) -> None:
-        if self._state.status is JobStatus.RUNNING:
+        """Stop; while the PyTorch extension installs, as soon as it has ended."""
+        self._cancelled = True
+        if self._state.status is JobStatus.RUNNING and not self._advancing:
             self._end(JobState(JobStatus.CANCELLED, message=_("The installation was cancelled.")))
 
     def close(self) -> None:
@@ -107,15 +114,24 @@ class Installation:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _advance(self) -> None:
+        self._advancing = True
         try:
-            self._state = next(self._stages)
+            state = next(self._stages)
         except StopIteration:
-            self._end(JobState(JobStatus.DONE, 1.0, _("The packages are installed.")))
+            state = JobState(JobStatus.DONE, 1.0, _("The packages are installed."))
         except _Failure as failure:
-            self._end(JobState(JobStatus.FAILED, 0.0, "", str(failure), failure.details))
+            state = JobState(JobStatus.FAILED, 0.0, "", str(failure), failure.details)
         except Exception as error:  # whatever another extension raises is told, with its text
             sentence = _("The installation of {names} failed; see the details.").format(names=self._names())
-            self._end(JobState(JobStatus.FAILED, 0.0, "", sentence, f"{type(error).__name__}: {error}"))
+            state = JobState(JobStatus.FAILED, 0.0, "", sentence, f"{type(error).__name__}: {error}")
+        finally:
+            self._advancing = False
+        if self._cancelled:
+            self.cancel()
+        elif state.status is JobStatus.RUNNING:
+            self._state = state
+        else:
+            self._end(state)
 
     def _end(self, state: JobState) -> None:
         if self._step is not None:
@@ -128,6 +144,8 @@ class Installation:
         if self._needs.torch and not self._wheels:
             yield JobState(fraction=0.02, message=_("Installing PyTorch through the PyTorch extension"))
             self._installTorch()
+            if self._cancelled:
+                return
         wanted = list(self._needs.requirements) + (["torch>=2.8"] if self._needs.torch and self._wheels else [])
         if wanted:
             offline = ["--no-index", "--find-links", self._wheels] if self._wheels else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -86,7 +87,10 @@ def plan(paths: Sequence[Path], out: Path | None, difference: Path | None) -> li
     if difference is not None and file_format(difference):
         raise UsageError("With --out, --difference takes a folder too, because each file gets its own.")
     items = [_named(source, out, difference) for path in paths for source in _files(path)]
+    sources = [item.source.resolve() for item in items]
     for item in items:
+        if sources.count(item.source.resolve()) > 1:
+            raise UsageError(f"'{item.source}' is given twice; name each file once.")
         twins = [str(other.source) for other in items if other.target == item.target]
         if len(twins) > 1:
             raise UsageError(f"{' and '.join(twins)} would both become '{item.target}'; enhance them one by one.")
@@ -153,6 +157,10 @@ def _check_targets(item: Item, overwrite: bool) -> None:
             raise FileFailed(f"'{target}' exists already; add --overwrite to replace it.")
         if target.parent.is_dir() or not item.make_folders:
             check_target(target)
+        else:
+            there = next(folder for folder in target.parent.parents if folder.exists())
+            if not there.is_dir() or not os.access(there, os.W_OK):
+                raise FileFailed(f"Folder '{target.parent}' can not be made in '{there}'; choose another.")
 
 
 def _write(item: Item, volumes: dict[str, Any]) -> None:

@@ -75,7 +75,7 @@ def enhance(
         named = str(Path(model).resolve()) if os.sep in model or "/" in model else model
         settings = EnhanceSettings(named, strength, character, noise, device, memory, seed)
     except ValueError as error:
-        raise _failed(str(error), USAGE) from error
+        raise _failed(_with_options(str(error)), USAGE) from error
     try:
         models.verify(models.find(settings.model))
     except models.ModelError as error:
@@ -118,7 +118,8 @@ def _enhance_all(items: list[Any], settings: EnhanceSettings, overwrite: bool, q
                 )
         results.append(result)
         if not quiet and not result.error:
-            for message in result.messages:
+            why_elsewhere = result.report["device_reason"] if settings.device is not Device.AUTO else ""
+            for message in filter(None, [why_elsewhere, *result.messages]):
                 console.note(f"{item.source.name}: {message}")
             console.say(_summary(result))
     return results
@@ -166,7 +167,9 @@ def list_models(json: Json = False) -> None:
 
 
 @app.command()
-def info(file: Annotated[Path, typer.Argument(help="A volume file or DICOM folder.")], json: Json = False) -> None:
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A volume file or DICOM folder.")], json: Json = False
+) -> None:
     """Say what is in a volume: geometry, voxels, noise, and what it looks like."""
     from medgan.describe import describe
     from medgan.volume import VolumeError, read_volume
@@ -243,6 +246,13 @@ def _shown(value: Any) -> str:
         between = " x " if all(isinstance(part, (int, float)) for part in value) else " "
         return between.join(map(_shown, value))
     return str(value)
+
+
+def _with_options(sentence: str) -> str:
+    """The sentence with the settings it names called as they are on the command line."""
+    for setting, option in (("noise_sigma", "noise"), ("memory_limit_gb", "memory")):
+        sentence = sentence.replace(f"Setting '{setting}'", f"Setting '{option}'")
+    return sentence
 
 
 def _failed(sentence: str, code: int) -> typer.Exit:

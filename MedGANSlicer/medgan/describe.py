@@ -20,8 +20,8 @@ def describe(volume: Volume) -> dict[str, Any]:
     return {
         "format": volume.meta.get("format", ""),
         "size_voxels": list(reversed(volume.shape)),
-        "spacing_mm": [round(step, 6) for step in volume.spacing_mm],
-        "extent_mm": [round(n * step, 3) for n, step in zip(reversed(volume.shape), volume.spacing_mm, strict=True)],
+        "spacing_mm": [_six_digits(step) for step in volume.spacing_mm],
+        "extent_mm": [_six_digits(n * step) for n, step in zip(reversed(volume.shape), volume.spacing_mm, strict=True)],
         "axes": axis_code(axes),
         "oblique_degrees": round(_angle_to_body(axes), 2),
         "handedness": "right" if np.linalg.det(axes) > 0 else "left",
@@ -62,6 +62,11 @@ def looks_like(voxels: np.ndarray, voxel_type: str) -> str:
         background = float((sample < 0.05 * bright).mean())
         return "MR or PET magnitude, with air around it" if background > 0.1 else "MR or PET magnitude"
     return "not clear: it has negative values, but not the range of CT"
+
+
+def _six_digits(length_mm: float) -> float:
+    """Rounded as far as float32 headers are exact, however small the voxels are."""
+    return float(f"{length_mm:.6g}")
 
 
 def _angle_to_body(axes: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from medgan.reading import check_image, from_image, quiet
-from medgan.volume import LPS_TO_RAS, VolumeError
+from medgan.volume import LPS_TO_RAS, VolumeError, file_format
 
 POSITION, ORIENTATION, THICKNESS = "0020|0032", "0020|0037", "0018|0050"
 MODALITY, DESCRIPTION = "0008|0060", "0008|103e"
@@ -27,7 +27,7 @@ def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
             for uid in sorted(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
         }
     if not series:
-        raise VolumeError(f"Folder '{folder}' holds no DICOM series; give the folder with the DICOM files themselves.")
+        raise VolumeError(_no_series(folder))
     uid, files = max(series.items(), key=lambda item: len(item[1]))
     _check_none_dropped(folder, uid, {folder / Path(file).name for names in series.values() for file in names})
     try:
@@ -59,6 +59,18 @@ def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     elif first.HasMetaDataKey(THICKNESS):
         matrix[:3, 2] *= _numbers(reader, 0, THICKNESS, 1) / np.linalg.norm(matrix[:3, 2])
     return array, matrix, {"source": folder.name, "format": "DICOM", "messages": _said(reader, first, series, files)}
+
+
+def _no_series(folder: Path) -> str:
+    volumes = [file.name for file in sorted(folder.iterdir()) if file.is_file() and file_format(file)]
+    if volumes:
+        return (
+            f"Folder '{folder}' holds no DICOM series but volume files; give one of them, for example '{volumes[0]}'."
+        )
+    return (
+        f"Folder '{folder}' holds no DICOM series and no volume files; give the folder in which these files lie "
+        "themselves."
+    )
 
 
 def _check_none_dropped(folder: Path, uid: str, listed: set[Path]) -> None:

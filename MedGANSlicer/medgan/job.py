@@ -114,9 +114,7 @@ class Job:
             exchange.write_json(job, folder / "job.json")
         except OSError as error:
             self.close()
-            raise JobError(
-                f"The inputs can not be written into '{self._parent_folder}': {error.strerror or error}."
-            ) from error
+            raise JobError(_no_room(self._parent_folder, error)) from error
         try:
             with (folder / "log.txt").open("wb") as log:
                 self._remains.process = subprocess.Popen(
@@ -248,6 +246,12 @@ class _Remains:
             shutil.rmtree(folder, ignore_errors=True)
             if folder.exists():
                 time.sleep(0.05)
+
+
+def _no_room(folder: Path, error: OSError) -> str:
+    # Numpy tells of a full disk by numbers of items, without a reason.
+    reason = error.strerror or "the disk is full"
+    return f"The inputs can not be written into the temporary folder '{folder}': {reason}; make room or choose another."
 
 
 def _unexplained(exit_code: int, log: str) -> str:

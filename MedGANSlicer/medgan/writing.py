@@ -42,6 +42,8 @@ def check_target(path: Path) -> None:
     """Raise :class:`VolumeError` when nothing can be written at ``path``; leaves nothing there."""
     if not file_format(path):
         raise VolumeError(f"'{path.name}' does not say its format; end the name with one of {', '.join(FORMATS)}.")
+    if path.name.lower() == file_format(path):
+        raise VolumeError(f"'{path}' is only an ending; put a name before it.")
     if not path.parent.is_dir():
         raise VolumeError(f"There is no folder '{path.parent}' to write '{path.name}' into; make it first.")
     if path.is_dir():

@@ -85,7 +85,7 @@ def measure(chosen: list[Case], cache: Path, python: Path | None, options: argpa
 
 def _parse(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure MedGAN's denoising against its peers.")
-    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data" / "train")
+    parser.add_argument("--data", type=Path, required=True, help="folder with mr, ct and multi")
     parser.add_argument("--output", type=Path, help="folder for denoise.md and denoise.json")
     parser.add_argument("--peers-python", type=Path, help="Python of the environment that holds the reference methods")
     parser.add_argument("--make-peers-env", type=Path, metavar="DIR", help="make that environment in DIR, then use it")

@@ -19,6 +19,8 @@ import medgan
 import model_folders
 import phantoms
 from medgan import cli
+from medgan.batch import Result
+from medgan.settings import Device
 from medgan.volume import Volume, read_volume, write_volume
 
 PACKAGES = str(Path(medgan.__file__).resolve().parents[1])
@@ -245,6 +247,13 @@ def test_existing_result_is_kept_unless_overwrite_is_said(tmp_path, a_model, an_
     )
 
 
+def test_folder_that_can_not_be_made_is_refused_before_the_work(tmp_path, call):
+    (tmp_path / "taken.txt").touch()
+    # The input does not exist and is not complained of: the target comes first.
+    done = call("enhance", "a.nrrd", "--out", "taken.txt/results", cwd=tmp_path)
+    one_sentence(done, f"'{Path('taken.txt', 'results')}' can not be made in 'taken.txt'")
+
+
 @posix_only
 def test_full_disk_at_the_end_leaves_neither_result_nor_difference(tmp_path, a_model, monkeypatch, an_oblique_volume):
     """The result fits, the difference does not: both or none."""
@@ -279,9 +288,11 @@ def test_full_disk_at_the_end_leaves_neither_result_nor_difference(tmp_path, a_m
         (["a.nrrd", "b.png"], "is not the name of a volume file"),
         (["a.nrrd", "--out", "taken.txt"], "--out takes a folder"),
         (["a.nrrd", "--out", "o", "--difference", "d.nrrd"], "--difference takes a folder too"),
+        (["a.nrrd", "./a.nrrd", "--out", "o"], "'a.nrrd' is given twice"),
         (["x/a.nrrd", "y/a.nrrd", "--out", "o"], "would both become"),
         (["a.nrrd", "b.nrrd", "--strength", "2"], "'strength' must lie between 0 and 1, not 2"),
-        (["a.nrrd", "b.nrrd", "--noise", "nan"], "must be a finite number"),
+        (["a.nrrd", "b.nrrd", "--noise", "nan"], "'noise' must be a finite number"),
+        (["a.nrrd", "b.nrrd", "--memory", "-1"], "'memory' must lie between 0 and 4096, not -1"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_code_2(tmp_path, arguments, phrase, call):
@@ -301,6 +312,18 @@ def test_unknown_options_and_commands_are_code_2(arguments, call):
 
 def test_unknown_model_names_the_known_ones(tmp_path, call):
     one_sentence(call("enhance", "a.nrrd", "b.nrrd", "--model", "nose", cwd=tmp_path), "there are: denoise")
+
+
+@pytest.mark.parametrize(("asked", "said"), [("cuda", "slice.nrrd: There is no GPU.\n"), ("auto", ""), ("cpu", "")])
+def test_device_that_was_asked_for_and_is_not_there_is_said(monkeypatch, call, tmp_path, asked, said):
+    def without_child(item, settings, *rest):
+        reason = "" if settings.device is Device.CPU else "There is no GPU."
+        figures = {"sigma_before": 2.0, "sigma_after": 1.0, "seconds": 0.1, "device": "CPU"}
+        return Result(item, {**figures, "device_reason": reason})
+
+    monkeypatch.setattr("medgan.batch.enhance_file", without_child)  # the run itself is slow and elsewhere tested
+    done = call("enhance", "slice.nrrd", "b.nrrd", "--device", asked, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, said)
 
 
 # The other commands
@@ -337,6 +360,19 @@ def test_info_says_geometry_voxels_noise_and_kind(tmp_path, an_oblique_volume, c
     done = call("info", tmp_path / "a.nii.gz")
     assert "37 x 41 x 29 voxels" in done.stdout
     assert "left-handed" in done.stdout
+
+
+def test_info_of_very_small_voxels_keeps_their_size(tmp_path, call):
+    write_volume(Volume(phantoms.head((8, 9, 10)), np.diag([2.5e-7, 1e-6, 0.0012345, 1])), tmp_path / "a.npz")
+    said = json.loads(call("info", tmp_path / "a.npz", "--json").stdout)
+    assert said["spacing_mm"] == [2.5e-7, 1e-6, 0.0012345]
+    assert said["extent_mm"] == [2.5e-6, 9e-6, 0.009876]
+
+
+def test_info_of_a_folder_of_volumes_names_one_to_give(tmp_path, call):
+    (tmp_path / "b.nii").touch()
+    (tmp_path / "notes.txt").touch()
+    one_sentence(call("info", tmp_path), "volume files; give one of them, for example 'b.nii'")
 
 
 def test_info_of_a_label_map_and_of_a_ct(tmp_path, a_label_map, call):

@@ -270,7 +270,7 @@ def test_a_full_disk_at_the_start_leaves_nothing(tmp_path, a_volume):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         job = SmallJob("echo", {"volume": a_volume}, SmallSettings(), parent_folder=tmp_path)
-        with pytest.raises(JobError, match="can not be written into"):
+        with pytest.raises(JobError, match="the disk is full; make room"):
             job.start()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

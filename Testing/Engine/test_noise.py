@@ -59,6 +59,13 @@ def test_constant_volume_has_no_noise():
     assert noise_profile(np.full((16, 16, 16), 7.0, np.float32)).sigma == 0.0
 
 
+def test_counting_noise_is_not_taken_for_the_quiet_of_the_darkest_blocks():
+    clean = a_soft_head() / 1000
+    noisy = np.random.default_rng(4).poisson(100 * clean).astype(np.float32) / 100
+    inside = clean > 0.1
+    assert noise_profile(noisy).sigma > 0.5 * (noisy - clean)[inside].std()
+
+
 def test_profile_scales_with_the_volume():
     noisy = phantoms.rician(phantoms.head(), 40.0)
     one, thousand = noise_profile(noisy), noise_profile(1000 * noisy)

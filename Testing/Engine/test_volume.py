@@ -293,6 +293,8 @@ def test_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path, capfd, endi
         ("volume.png", "does not say its format"),
         ("volume", "does not say its format"),
         ("a.nrrd", "is a folder"),
+        (".nii.gz", "is only an ending"),
+        (".NRRD", "is only an ending"),
     ],
 )
 def test_impossible_target_is_one_sentence_and_leaves_nothing(tmp_path, a_volume, name, phrase):

@@ -133,8 +133,8 @@ class MedGANSlicerPanelTest(unittest.TestCase):
 
     def test_module_reloads(self):
         slicer.util.reloadScriptedModule("MedGANSlicer")
-        widget = slicer.modules.medganslicer.widgetRepresentation().self()
-        assert widget.ui.applyButton.text == "Apply"
+        self.widget = slicer.modules.medganslicer.widgetRepresentation().self()
+        assert self.widget.ui.applyButton.text == "Apply"
 
     def test_sample_is_offered(self):
         import SampleData

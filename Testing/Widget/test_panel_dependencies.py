@@ -7,6 +7,7 @@ import sys
 import types
 
 import pytest
+import slicer
 from panel_tools import REPOSITORY
 from standin import packagingdouble
 from standin.waiting import wait_until
@@ -232,6 +233,46 @@ def test_self_tests_of_slicer_install_nothing(person, slicer_standin):
     person.press_apply()
     assert person.ui.errorLabel.text == "monai>=1.5 are missing, and tests install nothing."
     assert slicer_standin.installer.calls == []
+
+
+@pytest.fixture
+def torch_being_installed(person, slicer_standin, pip):
+    """The person has pressed Apply and said yes; the PyTorch extension is at work and turns the event loop."""
+    slicer_standin.use_packaging(True, missing=("torch",))
+    slicer_standin.use_pytorch(packagingdouble.pytorch_module(installs=types.SimpleNamespace(__version__="2.13.0")))
+    pip.write()
+    person.volume()
+    person.choose_model("quick")
+    slicer_standin.answer(True)
+    person.press_apply()
+    return person
+
+
+def test_cancel_waits_for_the_pytorch_extension(torch_being_installed, pip):
+    person = torch_being_installed
+    installation = person.widget.taskPanel._work
+    person.wait(lambda: installation._advancing)
+    person.ui.applyButton.click()
+    assert person.widget.taskPanel.busy
+    assert person.ui.progressLabel.text == "Stopping…"
+    person.wait_for_end()
+    assert not person.ui.errorBox.visible, person.log()
+    assert person.ui.progressLabel.text == "Cancelled; the scene is as it was."
+    assert pip.calls() == []
+    assert person.volumes() == ["Head"]
+
+
+def test_scene_closed_while_the_pytorch_extension_works(torch_being_installed, pip):
+    person = torch_being_installed
+    installation = person.widget.taskPanel._work
+    person.wait(lambda: installation._advancing)
+    slicer.mrmlScene.Clear()
+    assert not person.widget.taskPanel.busy
+    person.wait(lambda: not installation._advancing)
+    assert not person.ui.errorBox.visible, person.log()
+    assert "The scene was closed" in person.log()
+    assert pip.calls() == []
+    assert not installation._folder.exists()
 
 
 def test_accepted_installation_goes_on_to_the_run(person, slicer_standin, pip, monkeypatch):

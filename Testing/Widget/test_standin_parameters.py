@@ -50,6 +50,19 @@ def wrapper_with(pnw, **annotations):
 # Storage
 
 
+def test_union_of_nodes_holds_none_only_where_it_says_so(pnw, a_node):
+    volumes, sequences = slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSequenceNode
+    with pytest.raises(TypeError):
+        wrapper_with(pnw, volume=typing.Union[volumes, sequences])(a_node)  # noqa: UP007
+    node = wrapper_with(pnw, volume=typing.Union[volumes, sequences, None])(a_node)  # noqa: UP007
+    assert node.volume is None
+    node.volume = sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode")
+    assert node.volume is sequence
+    assert list(a_node.GetParameterNames()) == ["volume.1"]
+    node.volume = None
+    assert list(a_node.GetParameterNames()) == ["volume.2"]
+
+
 def test_plain_values_are_stored_as_text(pnw, a_node):
     @pnw.parameterNodeWrapper
     class Node:

@@ -99,8 +99,11 @@ class TaskPanel:
         """What the timer calls."""
         if not self.busy:
             return
+        work = self._work
         try:
-            state = self._work.poll()
+            state = work.poll()
+            if self._work is not work:  # an installation of PyTorch turns the event loop: it was stopped from there
+                return
             if state.status is JobStatus.RUNNING:
                 self._showProgress(state)
             elif state.status is JobStatus.DONE:

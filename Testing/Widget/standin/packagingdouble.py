@@ -12,6 +12,10 @@ import slicer.util
 from packaging.requirements import Requirement
 
 from .utilities import installer
+from .waiting import run_for
+
+TORCH_S = 0.3
+"""How long PyTorch takes to install."""
 
 
 def load_requirements(path: str | Path) -> list[Requirement]:
@@ -126,6 +130,7 @@ def pytorch_module(present: Any = None, installs: Any = None) -> types.ModuleTyp
         ) -> Any:
             wanted = {"backend": forceComputationBackend, "torch": torchVersionRequirement, "asked": askConfirmation}
             PyTorchUtilsLogic.installed.append(wanted)
+            run_for(TORCH_S)  # it writes pip's output to the log, and turns the event loop for every line
             PyTorchUtilsLogic._torch = installs
             return installs
 

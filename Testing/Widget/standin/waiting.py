@@ -37,6 +37,13 @@ def wait_until(condition: Callable[[], object], timeout: float = 10.0) -> None:
         raise AssertionError(f"still not so after {timeout} s")
 
 
+def run_for(duration_s: float) -> None:
+    """Run the event loop, as code of Slicer does that waits for a process."""
+    loop = QtCore.QEventLoop()
+    QtCore.QTimer.singleShot(round(1000 * duration_s), loop.quit)
+    loop.exec()
+
+
 class Heartbeat:
     """Context manager: the longest time in seconds that the event loop stood still is ``longest_gap``."""
 

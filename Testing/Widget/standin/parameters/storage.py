@@ -165,7 +165,7 @@ class Either(Storage):
             except (TypeError, ValueError) as raised:
                 error = raised
             else:
-                if value is not None or isinstance(storage, Nothing | NodeReference):
+                if value is not None or isinstance(storage, Nothing):  # a node class does not stand for None here
                     return index
         raise error
 
