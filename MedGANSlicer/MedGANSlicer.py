@@ -24,7 +24,7 @@ from medgan.settings import EnhanceSettings
 from MedGANSlicerLib import Preview, Samples, TaskLogic
 from MedGANSlicerLib.Dependencies import Dependencies
 from MedGANSlicerLib.Host import Host
-from MedGANSlicerLib.Panels.CompareView import CompareView
+from MedGANSlicerLib.Panels.CompareView import CompareView, registerLayout
 from MedGANSlicerLib.Panels.EnhancePanel import EnhancePanel
 from MedGANSlicerLib.Panels.TaskPanel import TaskPanel
 from MedGANSlicerLib.SceneBridge import SOURCE_ROLE
@@ -54,6 +54,11 @@ class MedGANSlicer(ScriptedLoadableModule):
             "Rorden, MIT licence; the card of each model names its training data and their licences."
         )
         slicer.app.connect("startupCompleted()", Samples.register)
+        slicer.app.connect("startupCompleted()", self._registerLayout)
+
+    def _registerLayout(self):
+        """A scene may have been saved while two views stood side by side; without their layout it opens empty."""
+        registerLayout(Host())
 
 
 @parameterNodeWrapper
@@ -120,7 +125,8 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneChanged)
         self.addObserver(scene, scene.EndImportEvent, self._onSceneChanged)
         self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
-        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeRemoved)
+        # Before the node selectors hear of it: see there.
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeRemoved, priority=10.0)
         self.host.onQuit(self._onQuit)
         self.enter()
 
@@ -260,6 +266,9 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeRemoved(self, caller, event, node):
         self.compare.forget(node)
+        # A selector whose node is deleted goes on to the one above; the next run would overwrite that one.
+        if self._parameters is not None and self._parameters.outputVolume is node:
+            self._parameters.outputVolume = None
 
     def _onQuit(self):
         self.cleanup()

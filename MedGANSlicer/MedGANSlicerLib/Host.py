@@ -139,9 +139,12 @@ class Host:
         if node is not None and not node.IsLayoutDescription(number):
             node.AddLayoutDescription(number, description)
 
-    def fitSlices(self) -> None:
-        if slicer.app.layoutManager() is not None:
-            slicer.util.resetSliceViews()
+    def fitSlices(self, *names: str) -> None:
+        """Fit these slice views to what they show; the person's own keep their place and zoom."""
+        manager = slicer.app.layoutManager()
+        for widget in (manager.sliceWidget(name) for name in names if manager is not None):
+            if widget is not None:
+                widget.fitSliceToBackground()
 
     def describeInstall(self) -> str:
         return _("Slicer {version}").format(version=slicer.app.applicationVersion)

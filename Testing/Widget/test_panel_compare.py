@@ -78,6 +78,20 @@ def test_side_by_side_has_a_layout_of_its_own(after_a_run, CompareView):
     assert layouts.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
 
 
+def test_layout_is_known_before_the_first_comparison(person, CompareView):
+    """A scene that was saved side by side opens in a Slicer where nothing was compared yet."""
+    node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+    assert node.IsLayoutDescription(CompareView.SIDE_BY_SIDE)
+
+
+def test_side_by_side_keeps_the_zoom_of_the_person_s_views(after_a_run):
+    red = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+    red.SetFieldOfView(31.0, 31.0, 1.0)
+    after_a_run.ui.sideBySideCheckBox.checked = True
+    after_a_run.ui.sideBySideCheckBox.checked = False
+    assert red.GetFieldOfView() == (31.0, 31.0, 1.0)
+
+
 def test_leaving_the_module_brings_the_person_s_own_view_back(after_a_run, slicer_standin):
     after_a_run.ui.sideBySideCheckBox.checked = True
     slicer_standin.leave_module()

@@ -112,6 +112,22 @@ def test_output_that_is_the_input_can_not_be_applied(person):
     assert "replace its input" in person.ui.applyButton.toolTip
 
 
+def test_deleted_output_makes_way_for_a_new_volume(person):
+    """The selector alone would go on to the volume above, which the next run would overwrite."""
+    other = oblique_volume("Other patient")
+    output = person.enhance_ui.outputVolume.addNode()
+    person.parameters.inputVolume = oblique_volume()
+    slicer.mrmlScene.RemoveNode(output)
+    assert person.parameters.outputVolume is None
+    assert person.enhance_ui.outputVolume.currentNode() is None
+    before = slicer.util.arrayFromVolume(other).copy()
+    person.choose_model("quick")
+    person.press_apply()
+    person.wait_for_end()
+    assert np.array_equal(slicer.util.arrayFromVolume(other), before)
+    assert "Head denoised" in person.volumes()
+
+
 def test_volume_deleted_while_it_is_worked_on_drops_the_result_with_a_word(person, jobs_folder):
     node = person.volume()
     person.choose_model("endless")
@@ -239,6 +255,14 @@ def test_sequence_gives_a_sequence(person):
         slicer.util.arrayFromVolume(slicer.util.getNode(f"{shown.GetName()} denoised")),
         slicer.util.arrayFromVolume(shown) + 5,
     )
+
+
+def test_sequence_that_no_browser_shows_says_what_to_do(person):
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Cine")
+    sequence.SetDataNodeAtValue(oblique_volume("frame"), "0")
+    person.parameters.inputVolume = sequence
+    assert not person.ui.applyButton.enabled
+    assert person.ui.applyButton.toolTip == "No browser shows the sequence; choose it in the Sequences module first."
 
 
 def test_model_menu_searches_and_shows_cards(person):

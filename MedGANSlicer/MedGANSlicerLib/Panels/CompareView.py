@@ -112,10 +112,10 @@ class CompareView:
         if not self.active:
             return
         if sideBySide:
-            self._host.addLayout(SIDE_BY_SIDE, layoutDescription())
+            registerLayout(self._host)
             self._host.setLayout(SIDE_BY_SIDE)
             self._refresh()
-            self._host.fitSlices()
+            self._host.fitSlices(BEFORE, AFTER)
         elif self._host.layout() == SIDE_BY_SIDE and self._layoutBefore is not None:
             self._host.setLayout(self._layoutBefore)
             self._refresh()
@@ -136,6 +136,11 @@ class CompareView:
             ui.legendHigh.setText(f"+{display.GetWindowLevelMax():.3g}")
             ui.legendBar.setStyleSheet(legendStyle())
             ui.legendUnit.setText(_("Result minus input, in {unit}").format(unit=unitOf(self._nodes[0])))
+
+
+def registerLayout(host) -> None:
+    """Make the layout of :class:`CompareView` known to Slicer."""
+    host.addLayout(SIDE_BY_SIDE, layoutDescription())
 
 
 def layoutDescription() -> str:

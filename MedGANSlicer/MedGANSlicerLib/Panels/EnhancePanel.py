@@ -57,6 +57,8 @@ class EnhancePanel:
         if parameters.outputVolume is not None and parameters.outputVolume is parameters.inputVolume:
             return _("The result would replace its input; choose another output.")
         if node is None:
+            if parameters.inputVolume.GetNumberOfDataNodes() > 0 and shownFrame(parameters.inputVolume) is None:
+                return _("No browser shows the sequence; choose it in the Sequences module first.")
             return _("The sequence holds no volume; choose another input.")
         return ""
 
@@ -129,7 +131,7 @@ class EnhancePanel:
 
 
 def volumeOf(node):
-    """A volume node itself; of a sequence the volume that shows its current frame, or its first frame."""
+    """A volume node itself; of a sequence the volume that shows its current frame, or None."""
     if node is None or not node.IsA("vtkMRMLSequenceNode"):
         return node
     shown = shownFrame(node)
