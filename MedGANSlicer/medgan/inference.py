@@ -121,7 +121,8 @@ def choose_device(wanted: Device) -> ChosenDevice:
 
 def cpu_device(reason: str = "") -> ChosenDevice:
     """The processor, with the number of threads that torch uses."""
-    return ChosenDevice(torch.device("cpu"), f"CPU ({torch.get_num_threads()} threads)", reason)
+    threads = torch.get_num_threads()
+    return ChosenDevice(torch.device("cpu"), f"CPU ({threads} thread{'s' if threads > 1 else ''})", reason)
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -270,7 +271,12 @@ def run_with_fallback(
         free = memory_limit_bytes or free_bytes(chosen)
         try:
             plan = plan_tiles(array.shape, bytes_per_voxel, free, on_cpu, most_voxels)
-        except MemoryRefused:
+        except MemoryRefused as refused:
+            if on_cpu and memory_limit_bytes:
+                said = str(refused).split(" and ")[0]
+                raise MemoryRefused(
+                    f"{said} and the limit is {free / 1e9:.3g} GB; raise it or crop the volume."
+                ) from None
             if on_cpu:
                 raise
             told.append(f"{chosen.name} has too little free memory ({free / 1e9:.2f} GB); the CPU was used.")

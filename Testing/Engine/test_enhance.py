@@ -140,7 +140,7 @@ def test_thin_volume_is_refused_with_its_size(a_single_slice):
 
 
 def test_too_little_memory_is_refused_with_numbers(a_volume):
-    with pytest.raises(ValueError, match=r"needs at least .* GB of memory and 0\.00 GB are free"):
+    with pytest.raises(ValueError, match=r"needs at least .* GB of memory and the limit is 0\.001 GB; raise it"):
         run({"volume": a_volume}, settings(memory_limit_gb=0.001))
 
 
