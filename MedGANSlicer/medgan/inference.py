@@ -22,7 +22,7 @@ from medgan.noise import intensity_range
 from medgan.progress import Progress
 from medgan.settings import Device
 
-OVERLAP = 24
+OVERLAP = 16
 """Voxels that neighbouring tiles share; they are blended with Gaussian weights."""
 
 SHORTEST_TILE = 40
