@@ -45,8 +45,9 @@ class MedGANSlicer(ScriptedLoadableModule):
         parent.dependencies = ["Volumes", "Markups", "Sequences", "SubjectHierarchy"]
         parent.contributors = ["MedGANSlicer developers"]
         parent.helpText = _(
-            "Takes the noise out of MR, CT and PET volumes with a generative model, on this computer and without "
-            "network. Choose a volume, press Apply and compare; the difference map shows every change. "
+            "Enhances MR, CT and PET volumes with generative models, on this computer and without network: takes noise "
+            "and blur away and makes thick slices thin. Choose a volume, press Apply and compare; maps show every "
+            "change, what the input does not support, and how sure the model is. "
             "Results are voxels produced by a network: for research only, not for diagnosis."
         )
         parent.acknowledgementText = _(
@@ -69,6 +70,7 @@ class MedGANSlicerParameterNode:
     outputVolume: vtkMRMLScalarVolumeNode
     previewRegion: vtkMRMLMarkupsROINode
     allFrames: bool = True
+    preselected: str = "denoise"  # the model that the panel chose itself; another one was chosen by the person
     enhance: EnhancePack
 
 
@@ -215,19 +217,18 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onResult(self, nodes, report, preview):
         panel = self._panel()
-        volumes = [shownFrame(node) if node.IsA("vtkMRMLSequenceNode") else node for node in nodes]
-        result, difference = [*volumes, None][:2]
-        self._preview = list(nodes) if preview else []
+        shown = nodes.each(lambda node: shownFrame(node) if node.IsA("vtkMRMLSequenceNode") else node)
+        self._preview = nodes.present() if preview else []
         if self._parameters is not None:
-            panel.learn(self._parameters, report, volumes)
+            panel.learn(self._parameters, report, shown)
             self._refresh()
         sentence = panel.summary(report)
-        self.ui.resultLabel.setText(f"{result.GetName()}: {sentence}")
+        self.ui.resultLabel.setText(f"{shown.volume.GetName()}: {sentence}")
         self.ui.keepPreviewButton.setVisible(preview)
         self.host.status(sentence)
-        source = result.GetNodeReference(SOURCE_ROLE)
+        source = shown.volume.GetNodeReference(SOURCE_ROLE)
         if self._parameters is not None and source is not None:  # the panel is open: show what it did
-            self.compare.show(source, result, difference)
+            self.compare.show(source, shown, [each["sentence"] for each in report.get("suspicions") or ()])
 
     def _onKeepPreview(self, checked=False):
         for node in self._preview:
@@ -300,7 +301,8 @@ class MedGANSlicerTest(ScriptedLoadableModuleTest):
         noise = np.random.default_rng(0).normal(0, 40, (24, 28, 32))
         matrix = np.array([[0.0, -1.1, 0.0, 9.0], [0.8, 0.0, 0.0, -7.0], [0.0, 0.0, 2.0, 5.0], [0.0, 0.0, 0.0, 1.0]])
         node = slicer.util.addVolumeFromArray((1000 + noise).astype(np.int16), matrix, "Noisy")
-        result, difference = MedGANSlicerLogic().process(node, EnhanceSettings(seed=1))
+        nodes = MedGANSlicerLogic().process(node, EnhanceSettings(seed=1))
+        result, difference = nodes.volume, nodes.difference
         assert slicer.vtkSlicerVolumesLogic().CompareVolumeGeometry(node, result) == ""
         before, after = (slicer.util.arrayFromVolume(each).astype(float) for each in (node, result))
         assert after.std() < 0.6 * before.std()

@@ -13,6 +13,7 @@ from medgan.progress import Cancelled, Progress, part, silent
 from medgan.settings import Device, EnhanceSettings
 from MedGANSlicerLib import TaskLogic
 from MedGANSlicerLib.HeadlessScene import HeadlessScene
+from MedGANSlicerLib.ResultNodes import ResultNodes
 
 SCENE_NAME, PICTURE_NAME = "medgan-demo.mrb", "medgan-demo.png"
 _FIGURES = ("model", "sigma_before", "sigma_after", "noise_unit", "mean_absolute_change", "largest_change")
@@ -50,7 +51,8 @@ def run(
         progress(0.0, "Loading the sample")
         source = headless.loadVolume(sample or _shippedSample())
         _fixWindow(source)
-        (result, difference), report = _denoise(source, settings, part(progress, 0.02, 0.92))
+        nodes, report = _denoise(source, settings, part(progress, 0.02, 0.92))
+        result, difference = nodes.volume, nodes.difference
         progress(0.93, "Saving the scene")
         headless.show(source, result)
         headless.saveScene(paths["scene"])
@@ -73,8 +75,8 @@ def _shippedSample() -> Path:
     return Path(sample_path())
 
 
-def _denoise(source, settings: EnhanceSettings, progress: Progress) -> tuple[list, dict[str, Any]]:
-    """The nodes of the result and the difference, and the report; made in a child process."""
+def _denoise(source, settings: EnhanceSettings, progress: Progress) -> tuple[ResultNodes, dict[str, Any]]:
+    """The nodes of the result, and the report; made in a child process."""
     run = TaskLogic.start(source, settings)
     try:
         while (state := run.poll()).status is JobStatus.RUNNING:

@@ -9,16 +9,19 @@ START_S = 8.0
 
 _GUESS_PER_CORE = 25_000.0
 _MOST_CORES = 8
+_UNCERTAINTY_PASSES = 4
 
 
-def settingsKey(model: str, device: str) -> str:
-    """Under which the speed of a model on a device is kept in the application's settings."""
-    return f"MedGAN/voxelsPerSecond/{model.replace('/', '_')}/{device}"
+def settingsKey(model: str, device: str, uncertainty: bool = False) -> str:
+    """Under which the speed of a model or a chain on a device is kept in the application's settings."""
+    kind = "/uncertainty" if uncertainty else ""
+    return f"MedGAN/voxelsPerSecond/{model.replace('/', '_')}/{device}{kind}"
 
 
-def guessedSpeed() -> float:
-    """Voxels a second of the shipped model on this machine's processor, before anything was measured."""
-    return _GUESS_PER_CORE * min(os.cpu_count() or 1, _MOST_CORES)
+def guessedSpeed(steps: int = 1, uncertainty: bool = False) -> float:
+    """Voxels of the result a second on this machine's processor, for a chain of so many models; a mere guess."""
+    passes = steps * (_UNCERTAINTY_PASSES if uncertainty else 1)
+    return _GUESS_PER_CORE * min(os.cpu_count() or 1, _MOST_CORES) / passes
 
 
 def seconds(voxels: int, speed: float) -> float:

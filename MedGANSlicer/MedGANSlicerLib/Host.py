@@ -146,5 +146,10 @@ class Host:
             if widget is not None:
                 widget.fitSliceToBackground()
 
+    def centreSlices(self, place_ras: tuple[float, float, float]) -> None:
+        """Move all slice views so that a place, in RAS mm of the world, is in their middle."""
+        mode = slicer.vtkMRMLSliceNode.CenteredJumpSlice
+        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *place_ras, mode)
+
     def describeInstall(self) -> str:
         return _("Slicer {version}").format(version=slicer.app.applicationVersion)

@@ -16,7 +16,7 @@ THICKNESS = 24
 """Slices of the slab around the current one: the network sees what it needs on both sides."""
 
 MOST_VOXELS = 1_200_000
-"""Size of a preview: seconds on a processor."""
+"""Size of a preview's result: seconds on a processor."""
 
 
 def regionAroundSlice(node, sliceToRas: np.ndarray, most: int = MOST_VOXELS) -> Region:

@@ -8,9 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from medgan.bundle import RESTORES
 from medgan.noise import intensity_range, noise_profile, sampled_blocks
+from MedGANSlicerLib.Chains import JOINT
 from MedGANSlicerLib.SceneBridge import arrayOf
 from MedGANSlicerLib.SceneEdits import subjectHierarchy
+
+THICK = 1.5
+"""Largest over smallest spacing from which super-resolution is worth its while."""
+
+BLURRED = 1.1
+"""Standard deviation of the blur in voxels from which a volume is not as sharp as its grid allows."""
 
 LITTLE_NOISE, MUCH_NOISE = 0.007, 0.12
 """Noise as a share of the intensity range: the shipped model was trained between these."""
@@ -19,6 +27,7 @@ NO_NOISE = 1e-6
 """A share that only rounding makes."""
 
 _FEWEST_TO_MEASURE = 4
+_SIDE_FOR_BLUR = 64
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class Seen:
     """``kind``: "CT", "PET", "MR" or "" (unknown). ``sigma``: noise in the volume's unit, None if not measured.
 
     ``share``: noise as a share of the intensity range. ``spacing_mm`` along i, j, k. ``thickness``: largest spacing
-    over the smallest.
+    over the smallest. ``blur``: standard deviation in voxels, None if not measured.
     """
 
     kind: str
@@ -34,15 +43,26 @@ class Seen:
     share: float
     spacing_mm: tuple[float, float, float]
     thickness: float
+    blur: float | None = None
+
+    @property
+    def coarsest(self) -> str:
+        """The axis with the largest spacing."""
+        return "ijk"[max(range(3), key=lambda axis: self.spacing_mm[axis])]
 
 
 @dataclass(frozen=True)
 class Advice:
-    """``task`` is "" when none helps; ``model`` then too."""
+    """``task`` is "" when none helps; ``model`` then too. ``model`` may be a chain.
+
+    ``needs``: what the model is for, of "noise", "blur" and "resolution". ``reason``: why none helps, or a word of
+    caution.
+    """
 
     task: str
     model: str
-    reason: str
+    reason: str = ""
+    needs: tuple[str, ...] = ()
 
 
 def look(array: np.ndarray, spacing_mm: Iterable[float], modality: str = "", unit: str = "") -> Seen:
@@ -58,7 +78,7 @@ def look(array: np.ndarray, spacing_mm: Iterable[float], modality: str = "", uni
     low, high = intensity_range(sample)
     sigma = noise_profile(sample).sigma
     share = sigma / (high - low) if high > low else 0.0
-    return Seen(_kind(sample, modality, unit), sigma, share, spacing, thickness)
+    return Seen(_kind(sample, modality, unit), sigma, share, spacing, thickness, _blurOf(array))
 
 
 def lookAt(volumeNode) -> Seen | None:
@@ -83,21 +103,42 @@ def modalityOf(node) -> str:
     return ""
 
 
-def advise(seen: Seen, models: Iterable[Any]) -> Advice:
-    """Which of the models (cards with ``name``, ``task``, ``modality``) fits, and why in a few words."""
-    fitting = [card for card in models if card.task == "enhance"]
-    known = [card for card in fitting if not seen.kind or not card.modality or seen.kind in card.modality]
+def advise(seen: Seen, cards: Iterable[Any]) -> Advice:
+    """Which model or chain fits, and what for. Cards have ``name``, ``task``, ``modality`` and ``restores``."""
     if seen.sigma is None:
         return Advice("", "", "it is too thin for a model that works in 3D")
+    fitting = [card for card in cards if card.task == "enhance"]
+    known = [card for card in fitting if not seen.kind or not card.modality or seen.kind in card.modality]
     if not known:
-        return Advice("", "", f"no model here was trained on {seen.kind} volumes")
-    if seen.share < NO_NOISE:
-        return Advice("", "", "it holds no noise")
-    if seen.share < LITTLE_NOISE:
-        return Advice("enhance", known[0].name, "there is little noise, so little will change")
-    if seen.share > MUCH_NOISE:
-        return Advice("enhance", known[0].name, "there is more noise than the model was trained for: check the result")
-    return Advice("enhance", known[0].name, "")
+        return Advice("", "", f"no model here was trained on {seen.kind} volumes" if fitting else "there is no model")
+    best = {card.restores: card for card in reversed(known)}  # the first of each kind: shipped ones lead
+    helps = {
+        "noise": seen.share >= LITTLE_NOISE,
+        "blur": seen.blur is not None and seen.blur > BLURRED,
+        "resolution": seen.thickness >= THICK,
+    }
+    needs = tuple(need for need in RESTORES if helps[need] and need in best)
+    if not needs and seen.share >= NO_NOISE and "noise" in best:
+        return Advice("enhance", best["noise"].name, "there is little noise, so little will change", ("noise",))
+    if not needs:
+        return Advice("", "", "it is neither noisy nor coarse" if seen.share >= NO_NOISE else "it holds no noise")
+    much = "noise" in needs and seen.share > MUCH_NOISE
+    caution = "there is more noise than the model was trained for: check the result" if much else ""
+    return Advice("enhance", JOINT.join(best[need].name for need in needs), caution, needs)
+
+
+def _blurOf(array: np.ndarray) -> float | None:
+    """Standard deviation of the blur in voxels, measured in the middle of the volume; None if it can not be."""
+    try:
+        from medgan.sharpness import estimate_blur
+    except ImportError:  # without SciPy, which the first run installs
+        return None
+    middle = tuple(slice(max(0, (n - _SIDE_FOR_BLUR) // 2), (n + _SIDE_FOR_BLUR) // 2) for n in array.shape)
+    part = array[middle].astype(np.float32)
+    finite = np.isfinite(part)
+    if not finite.any():
+        return None
+    return float(estimate_blur(np.where(finite, part, np.float32(np.median(part[finite])))))
 
 
 def _kind(sample: np.ndarray, modality: str, unit: str) -> str:

@@ -15,7 +15,8 @@ import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
 from medgan.volume import Label, LabelMap, Volume, VolumeError, checked_matrix
-from MedGANSlicerLib.ColorTables import differenceColors, labelColors
+from MedGANSlicerLib.ColorTables import labelColors
+from MedGANSlicerLib.ResultDisplay import MapDisplay, showAs
 from MedGANSlicerLib.SceneEdits import oneModification, placeBeside, removeOnFailure
 from MedGANSlicerLib.VoxelTypes import storedLike
 
@@ -76,16 +77,18 @@ def publishVolume(scene, volume: Volume, sourceNode, name: str, attributes: Mapp
         return _finish(scene, node, sourceNode)
 
 
-def publishDifference(scene, difference: Volume, sourceNode, name: str, attributes: Mapping[str, str], outputNode=None):
-    """A float32 volume node of signed changes, blue below zero and red above, in a window symmetric about zero.
+def publishMap(
+    scene, volume: Volume, sourceNode, name: str, attributes: Mapping[str, str], show: MapDisplay, outputNode=None
+):
+    """A float32 volume node that says something of a result: what was changed, or how sure it is.
 
-    Otherwise as :func:`publishVolume`.
+    ``show`` gives it colours and window: :func:`showAsDifference` or :func:`showAsUncertainty`. Otherwise as
+    :func:`publishVolume`.
     """
     node = _nodeToFill("vtkMRMLScalarVolumeNode", name, sourceNode, outputNode)
-    reach = reachOf(difference.array)
     with removeOnFailure(scene, outputNode):
-        display = _fill(scene, node, difference.array, difference.ijk_to_ras, sourceNode, attributes)
-        showAsDifference(scene, display, reach)
+        display = _fill(scene, node, volume.array, volume.ijk_to_ras, sourceNode, attributes)
+        show(scene, display, [volume.array])
         return _finish(scene, node, sourceNode)
 
 
@@ -138,37 +141,6 @@ def arrayOf(node) -> np.ndarray | None:
     if scalars is None or scalars.GetNumberOfComponents() != 1:
         return None
     return vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
-
-
-def showAs(display, source) -> None:
-    """Window, level, colours, thresholds and interpolation of another display node; None leaves the defaults."""
-    if source is None or not source.IsA("vtkMRMLScalarVolumeDisplayNode"):
-        return
-    with oneModification(display):
-        display.SetAndObserveColorNodeID(source.GetColorNodeID())
-        display.SetInvertDisplayScalarRange(source.GetInvertDisplayScalarRange())
-        display.SetInterpolate(source.GetInterpolate())
-        display.AutoWindowLevelOff()
-        display.SetWindowLevel(source.GetWindow(), source.GetLevel())
-        display.SetAutoThreshold(source.GetAutoThreshold())
-        display.SetThreshold(source.GetLowerThreshold(), source.GetUpperThreshold())
-        display.SetApplyThreshold(source.GetApplyThreshold())
-
-
-def showAsDifference(scene, display, reach: float) -> None:
-    """Blue at ``-reach``, white at 0 and red at ``reach``."""
-    with oneModification(display):
-        display.SetAndObserveColorNodeID(differenceColors(scene).GetID())
-        display.AutoWindowLevelOff()
-        display.SetWindowLevelMinMax(-reach, reach)
-        display.SetApplyThreshold(False)
-
-
-def reachOf(array: np.ndarray) -> float:
-    """Half the width of a difference's window: nearly all changes lie within, a few large ones do not set it."""
-    changes = np.abs(array.ravel()[:: max(1, array.size // 1_000_000)])
-    reach = float(np.percentile(changes, 99.5)) if np.isfinite(changes).all() else 0.0
-    return reach or float(changes.max(initial=0.0)) or 1.0
 
 
 def _voxelsAndMatrix(node) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import slicer
@@ -10,9 +10,12 @@ import slicer
 from medgan.job import Job, JobState, JobStatus
 from medgan.settings import Settings
 from medgan.tasks import Outputs
-from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, arrayOf, fillVoxels, reachOf, showAs, showAsDifference
+from MedGANSlicerLib.Places import fillPlaces, knowsPlaces
+from MedGANSlicerLib.ResultDisplay import showAs
+from MedGANSlicerLib.ResultNodes import MAPS, PLACES_CONTENT, ResultNodes, provenance, resultWord
+from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, arrayOf, fillVoxels
 from MedGANSlicerLib.SceneEdits import placeBeside, removeOnFailure, uniqueName
-from MedGANSlicerLib.TaskLogic import RESULT_WORD, prepare, provenance, startJob
+from MedGANSlicerLib.TaskLogic import prepare, startJob
 from MedGANSlicerLib.VoxelTypes import storedLike
 
 
@@ -45,15 +48,16 @@ def shownFrame(sequenceNode):
     return None
 
 
-def publishSequence(outputs: Sequence[Outputs], sequenceNode, taskName: str = "enhance") -> list:
-    """New sequence nodes of the results and, if there are any, of the differences, from the outputs of each frame.
+def publishSequence(outputs: Sequence[Outputs], sequenceNode, taskName: str = "enhance") -> ResultNodes:
+    """New sequence nodes of the results, their maps and places to check, from the outputs of each frame.
 
     They join the browser of their source, so that one slider moves all of them; a source without a browser gets
-    one. The volume nodes that show their current frames look, and lie in the scene, as that of the source.
-    All frames get one voxel type. After a failure the scene is as it was.
+    one. The nodes that show their current frames look, and lie in the scene, as that of the source. A map is made
+    if every frame has it, places if one has any. All frames get one voxel type. After a failure the scene is as
+    it was.
     """
     scene, frames = sequenceNode.GetScene(), framesOf(sequenceNode)
-    made: list = []
+    made: dict = {}
     browser = next((each for each in _browsers(scene) if each.IsSynchronizedSequenceNode(sequenceNode, True)), None)
     with removeOnFailure(scene):
         try:
@@ -65,22 +69,26 @@ def publishSequence(outputs: Sequence[Outputs], sequenceNode, taskName: str = "e
             arrays = [storedLike(v.array, arrayOf(frame)) for v, frame in zip(results, frames, strict=True)]
             if len({array.dtype for array in arrays}) > 1:  # a sequence file holds one type
                 arrays = [volume.array for volume in results]
-            name = uniqueName(scene, f"{sequenceNode.GetName()} {RESULT_WORD[taskName]}")
-            made.append(_addSequence(scene, name, arrays, outputs, "volume", sequenceNode))
-            result = _proxy(scene, browser, made[0], shown)
+            name = uniqueName(scene, f"{sequenceNode.GetName()} {resultWord(outputs[0].report, taskName)}")
+            made["volume"] = _addVolumes(scene, name, arrays, outputs, "volume", sequenceNode)
+            result = _proxy(scene, browser, made["volume"], shown)
             if result is not None and shown is not None:
                 showAs(result.GetDisplayNode(), shown.GetDisplayNode())
-            if all("difference" in output.volumes for output in outputs):
-                arrays = [output.volumes["difference"].array for output in outputs]
-                made.append(_addSequence(scene, f"{name} difference", arrays, outputs, "difference", sequenceNode))
-                difference = _proxy(scene, browser, made[1], shown)
-                if difference is not None:
-                    showAsDifference(scene, difference.GetDisplayNode(), max(map(reachOf, arrays)))
+            for key, kind in MAPS.items():
+                if all(key in output.volumes for output in outputs):
+                    arrays = [output.volumes[key].array for output in outputs]
+                    made[key] = _addVolumes(scene, f"{name} {key}", arrays, outputs, key, sequenceNode)
+                    proxy = _proxy(scene, browser, made[key], shown)
+                    if proxy is not None:
+                        kind.show(scene, proxy.GetDisplayNode(), arrays)
+            if any(output.report.get("suspicions") for output in outputs) and knowsPlaces(scene):
+                made["places"] = _addPlaces(scene, f"{name} to check", outputs, sequenceNode)
+                _proxy(scene, browser, made["places"], shown)
         except BaseException:
-            for sequence in made:
+            for sequence in made.values():
                 browser.RemoveSynchronizedSequenceNode(sequence.GetID())
             raise
-    return made
+    return ResultNodes(**made)
 
 
 class SequenceRun:
@@ -122,15 +130,15 @@ class SequenceRun:
             self._ended = state
         return state
 
-    def publish(self) -> list:
-        """The sequences of a run that is DONE, as :func:`publishSequence` makes them; none if it is dropped."""
+    def publish(self) -> ResultNodes | None:
+        """The sequences of a run that is DONE, as :func:`publishSequence` makes them; None if it is dropped."""
         state = self.poll()
         if self.dropped:
-            return []
+            return None
         if state.status is not JobStatus.DONE or not self._outputs:
             raise RuntimeError(state.error or "The run has no result: it is not done, was cancelled or was closed.")
         nodes = publishSequence(self._outputs, self._sequenceNode, self.taskName)
-        self.report = self._outputs[-1].report
+        self.report = _reportOf(self._outputs)
         return nodes
 
     def cancel(self) -> None:
@@ -153,28 +161,60 @@ def _browsers(scene) -> list:
     return [node for node in scene.GetNodes() if node.IsA("vtkMRMLSequenceBrowserNode")]
 
 
-def _addSequence(scene, name: str, arrays: Sequence[np.ndarray], outputs: Sequence[Outputs], key: str, source):
+def _addVolumes(scene, name: str, arrays: Sequence[np.ndarray], outputs: Sequence[Outputs], key: str, source):
     """A new sequence node with one volume for each array, at the index values of ``source``."""
+    nodes, content = [], MAPS[key].content if key in MAPS else ""
+    for array, output, frame in zip(arrays, outputs, framesOf(source), strict=True):
+        node = slicer.vtkMRMLScalarVolumeNode()
+        attributes = _attributes(output, source, content)
+        fillVoxels(node, array, output.volumes[key].ijk_to_ras, frame, attributes)
+        nodes.append(node)
+    return _addSequence(scene, name, nodes, _attributes(outputs[0], source, content), source)
+
+
+def _addPlaces(scene, name: str, outputs: Sequence[Outputs], source):
+    """A new sequence node with one point list for each frame; those of frames without suspicions are empty."""
+    nodes = []
+    for output in outputs:
+        node = slicer.vtkMRMLMarkupsFiducialNode()
+        fillPlaces(node, output.report.get("suspicions") or (), _attributes(output, source, PLACES_CONTENT))
+        nodes.append(node)
+    return _addSequence(scene, name, nodes, _attributes(outputs[0], source, PLACES_CONTENT), source)
+
+
+def _addSequence(scene, name: str, nodes: Sequence, attributes: Mapping[str, str], source):
+    """A new sequence node of these nodes, at the index values of ``source``."""
     sequence = slicer.vtkMRMLSequenceNode()
     sequence.SetName(name)
     sequence.SetIndexName(source.GetIndexName())
     sequence.SetIndexUnit(source.GetIndexUnit())
     sequence.SetIndexType(source.GetIndexType())
     sequence.SetNumericIndexValueTolerance(source.GetNumericIndexValueTolerance())
-    for number, (array, output, frame) in enumerate(zip(arrays, outputs, framesOf(source), strict=True)):
-        node = slicer.vtkMRMLScalarVolumeNode()
+    for number, node in enumerate(nodes):
         node.SetName(name)
-        attributes = provenance(output.report, source)
-        fillVoxels(node, array, output.volumes[key].ijk_to_ras, frame, attributes)
         sequence.SetDataNodeAtValue(node, source.GetNthIndexValue(number))
-    for attribute, value in provenance(outputs[0].report, source).items():
+    for attribute, value in attributes.items():
         sequence.SetAttribute(attribute, value)
     sequence.SetNodeReferenceID(SOURCE_ROLE, source.GetID())
     return scene.AddNode(sequence)
 
 
+def _attributes(output: Outputs, source, content: str) -> dict[str, str]:
+    attributes = provenance(output.report, source)
+    return {**attributes, "MedGAN.Content": content} if content else attributes
+
+
+def _reportOf(outputs: Sequence[Outputs]) -> dict:
+    """The report of the last frame, with what is to be checked and what was told in all of them."""
+    report = dict(outputs[-1].report)
+    report["suspicions"] = [each for output in outputs for each in output.report.get("suspicions") or ()]
+    told = [message for output in outputs for message in output.report.get("messages") or ()]
+    report["messages"] = list(dict.fromkeys(told))
+    return report
+
+
 def _proxy(scene, browser, sequence, shown):
-    """The volume node that shows the current frame of a sequence, placed as that of the source (``shown``)."""
+    """The node that shows the current frame of a sequence, placed as that of the source (``shown``)."""
     browser.AddSynchronizedSequenceNode(sequence.GetID())
     proxy = browser.GetProxyNode(sequence)  # made by the Sequences logic; a scene without it has none
     if proxy is not None and shown is not None:

@@ -8,7 +8,6 @@ a child process and returns at once a :class:`Run`, which a panel polls. The sce
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,15 +18,11 @@ from medgan.progress import Progress, silent
 from medgan.settings import Settings
 from medgan.tasks import Outputs, task
 from medgan.volume import LabelMap, Volume
-from MedGANSlicerLib.SceneBridge import Region, arrayOf, matrixOf, publishDifference, publishVolume, volumeFromNode
-from MedGANSlicerLib.SceneEdits import removeOnFailure, uniqueName
-
-RESULT_WORD = {"enhance": "denoised"}
-"""What the result of a task is called, after the name of its input."""
-
-SYNTHETIC = "voxels produced by a network"
-"""Text of the attribute ``MedGAN.Synthetic`` of every result."""
-
+from MedGANSlicerLib import Places
+from MedGANSlicerLib.Places import publishPlaces
+from MedGANSlicerLib.ResultNodes import MAPS, RESULT_WORD, ResultNodes, provenance, resultWord
+from MedGANSlicerLib.SceneBridge import Region, arrayOf, matrixOf, publishMap, publishVolume, volumeFromNode
+from MedGANSlicerLib.SceneEdits import placeBeside, removeOnFailure, uniqueName
 
 PREVIEW = "MedGAN.Preview"
 """Attribute of the nodes that show the result of a part of their source, until the next run."""
@@ -63,8 +58,8 @@ def startJob(inputs: Mapping[str, Volume | LabelMap], settings: Settings, taskNa
 
 def publish(
     outputs: Outputs, inputNode, outputNode=None, differenceNode=None, taskName: str = "enhance", preview: bool = False
-) -> list:
-    """The nodes that show the outputs beside their input: the result and, if there is one, the difference.
+) -> ResultNodes:
+    """The nodes that show the outputs beside their input: the result, its maps, and the places to check.
 
     Nodes that are given are filled, otherwise new ones are made. After a failure the scene and the given nodes
     are as they were. The nodes of a ``preview`` say so in their name and by an attribute. Raises ``ValueError``.
@@ -73,19 +68,26 @@ def publish(
         raise ValueError("The result and the difference can not share one node; choose another for the difference.")
     scene = inputNode.GetScene()
     attributes = provenance(outputs.report, inputNode)
-    word = RESULT_WORD[taskName]
+    word = resultWord(outputs.report, taskName)
     if preview:
         word += " preview"
         attributes[PREVIEW] = "yes"
+    given = {"difference": differenceNode}
     with removeOnFailure(scene, outputNode, differenceNode):
         name = uniqueName(scene, f"{inputNode.GetName()} {word}")
-        nodes = [publishVolume(scene, outputs.volumes["volume"], inputNode, name, attributes, outputNode)]
-        if "difference" in outputs.volumes:
-            name = uniqueName(scene, f"{nodes[0].GetName()} difference")
-            attributes = {**attributes, "MedGAN.Content": "result minus input"}
-            difference = outputs.volumes["difference"]
-            nodes.append(publishDifference(scene, difference, inputNode, name, attributes, differenceNode))
-    return nodes
+        result = publishVolume(scene, outputs.volumes["volume"], inputNode, name, attributes, outputNode)
+        parts = {}
+        for key in (key for key in MAPS if key in outputs.volumes):
+            name = uniqueName(scene, f"{result.GetName()} {key}")
+            told = {**attributes, "MedGAN.Content": MAPS[key].content}
+            volume, show = outputs.volumes[key], MAPS[key].show
+            parts[key] = publishMap(scene, volume, inputNode, name, told, show, given.get(key))
+        name = uniqueName(scene, f"{result.GetName()} to check")
+        parts["places"] = publishPlaces(scene, outputs.report.get("suspicions") or (), inputNode, name, attributes)
+        for part in parts.values():
+            if part is not None and part is not differenceNode:
+                placeBeside(scene, part, result)  # a given result may be in another folder than its input
+    return ResultNodes(result, **parts)
 
 
 def process(
@@ -95,7 +97,7 @@ def process(
     taskName: str = "enhance",
     outputNode=None,
     differenceNode=None,
-) -> list:
+) -> ResultNodes:
     """Prepare, run and publish in this process; for scripts and tests. Returns the nodes of the result.
 
     Raises what ``prepare``, the engine and ``publish`` raise; the scene is then as it was.
@@ -147,19 +149,20 @@ class Run:
         """How far the job is. Costs next to nothing; call it a few times a second."""
         return self._drop() or self.job.poll()
 
-    def publish(self) -> list:
-        """The nodes of the result of a job that is DONE, as :func:`publish` makes them; none if it is dropped.
+    def publish(self) -> ResultNodes | None:
+        """The nodes of the result of a job that is DONE, as :func:`publish` makes them; None if it is dropped.
 
         A result follows an input whose matrix was changed meanwhile, as hardening a transform does. Output nodes
         that have left the scene are made anew.
         """
         if self._drop() is not None:
-            return []
+            return None
         outputs = self.job.outputs()
         moved = matrixOf(self._inputNode) @ np.linalg.inv(self._ijkToRas)
         if not np.allclose(moved, np.eye(4), atol=1e-9):
             for name, volume in outputs.volumes.items():
                 outputs.volumes[name] = dataclasses.replace(volume, ijk_to_ras=moved @ volume.ijk_to_ras)
+            outputs.report["suspicions"] = Places.moved(outputs.report.get("suspicions") or (), moved)
         outputNode, differenceNode = (
             node if node is not None and self._scene.IsNodePresent(node) else None
             for node in (self._outputNode, self._differenceNode)
@@ -196,26 +199,3 @@ class Run:
         if image is None or image.GetDimensions()[::-1] != self._shape:
             return f"'{self._name}' has another number of voxels now, so its result was dropped."
         return ""
-
-
-def provenance(report: Mapping[str, Any], inputNode) -> dict[str, str]:
-    """What a result node says about its origin, as node attributes: short text or compact JSON without TABs.
-
-    A model of one's own is recorded by its name, not by the folder on this computer.
-    """
-    settings = {**report["settings"], "model": report["model"]}
-    facts = {
-        "Model": report["model"],
-        "ModelVersion": report["model_version"],
-        "ModelSHA256": report["model_sha256"],
-        "Settings": settings,
-        "Seed": report["seed"],
-        "PackageVersion": report["package_version"],
-        "Synthetic": SYNTHETIC,
-        "SourceName": inputNode.GetName(),
-    }
-    return {f"MedGAN.{name}": _asText(value) for name, value in facts.items()}
-
-
-def _asText(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), sort_keys=True)

@@ -1,25 +1,27 @@
-"""Enhancing files: which file goes where, and one file from reading to writing in a child process."""
+"""One file from reading to writing, in a child process: the same for one, for many and on a cluster."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medgan import records
+from medgan.frame_reports import merged
+from medgan.frames import Frames, has_frames, read_frames
 from medgan.job import Job, JobError, JobState, JobStatus
+from medgan.models import ModelError
 from medgan.settings import EnhanceSettings
-from medgan.volume import FORMATS, Volume, VolumeError, file_format, read_volume, write_volume
-from medgan.writing import check_target
+from medgan.volume import Volume, VolumeError, read_volume
+from medgan.writing import check_frames_target, check_target, write
 
 POLL_S = 0.05
-
-
-class UsageError(ValueError):
-    """A command line that says no clear thing; the text is one sentence."""
 
 
 class FileFailed(Exception):
@@ -30,131 +32,215 @@ class FileFailed(Exception):
         self.details = details
 
 
+class Stopped(BaseException):
+    """Raised by ``watch`` to end a file's run; no ``Exception``, so that nothing takes it for a failure."""
+
+
 @dataclass(frozen=True)
 class Item:
-    """One file to enhance and the files it becomes. ``make_folders``: theirs are made when they do not exist."""
+    """One file to enhance and the files it becomes.
+
+    ``make_folders``: theirs are made when they do not exist. ``recorded``: a record beside the result says what
+    it was made with. ``changes`` are settings of this file alone. ``frames`` chooses some of a 4D file ("0:10").
+    ``problem`` is the sentence for a file that was asked for in a way that can not be done.
+    """
 
     source: Path
     target: Path
     difference: Path | None = None
+    residual: Path | None = None
+    uncertainty: Path | None = None
     make_folders: bool = False
+    recorded: bool = False
+    changes: tuple[tuple[str, Any], ...] = ()
+    frames: str = ""
+    problem: str = ""
+
+    @property
+    def targets(self) -> dict[str, Path]:
+        """The file of every output of the task that is wanted."""
+        named = {
+            "volume": self.target,
+            "difference": self.difference,
+            "residual": self.residual,
+            "uncertainty": self.uncertainty,
+        }
+        return {name: target for name, target in named.items() if target is not None}
+
+    def settings(self, common: EnhanceSettings) -> EnhanceSettings:
+        """The common settings with this file's own. Raises ``ValueError``."""
+        own = dict(self.changes)
+        if self.uncertainty is not None:
+            own["uncertainty"] = True
+        return dataclasses.replace(common, **own)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How all files of a run are treated. ``run`` is its name, by which a second try knows what the first one did."""
+
+    overwrite: bool = False
+    resume: bool = False
+    run: str = ""
 
 
 @dataclass
 class Result:
-    """What became of one item."""
+    """What became of one item. ``skipped``: it was done before, and nothing was computed."""
 
     item: Item
     report: dict[str, Any] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     error: str = ""
     details: str = ""
+    skipped: bool = False
+
+    @property
+    def status(self) -> str:
+        return "failed" if self.error else "skipped" if self.skipped else "done"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; the outputs are null for a file that failed."""
-        failed = bool(self.error)
+        failed, item = bool(self.error), self.item
+        others = {"difference": item.difference, "residual": item.residual, "uncertainty": item.uncertainty}
         return {
-            "input": str(self.item.source),
-            "output": None if failed else str(self.item.target),
-            "difference": None if failed or self.item.difference is None else str(self.item.difference),
-            "status": "failed" if failed else "done",
+            "input": str(item.source),
+            "output": None if failed else str(item.target),
+            **{name: None if failed or path is None else str(path) for name, path in others.items()},
+            "status": self.status,
             "error": self.error or None,
             "messages": self.messages,
             "report": self.report,
         }
 
 
-def plan(paths: Sequence[Path], out: Path | None, difference: Path | None) -> list[Item]:
-    """The items of ``IN OUT`` or of ``IN... --out FOLDER``. Raises :class:`UsageError`.
-
-    A folder stands for the volume files in it, or, when it has none, for one DICOM series. With ``--out``
-    results are called ``<name>_enhanced`` and keep their format; ``difference`` is then a folder too.
-    """
-    if out is None:
-        if len(paths) != 2:
-            raise UsageError("Say where to write: 'medgan enhance IN OUT' for one file, or '--out FOLDER' for several.")
-        source, target = paths
-        if not file_format(target):
-            raise UsageError(
-                f"'{target}' is not the name of a volume file; end it with one of {', '.join(FORMATS)}, or use --out "
-                "for a folder."
-            )
-        if len(_files(source)) > 1:
-            raise UsageError(f"'{source}' holds several volumes; write them into a folder with --out.")
-        return [Item(_files(source)[0], target, difference)]
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"'{out}' is a file; --out takes a folder.")
-    if difference is not None and file_format(difference):
-        raise UsageError("With --out, --difference takes a folder too, because each file gets its own.")
-    items = [_named(source, out, difference) for path in paths for source in _files(path)]
-    sources = [item.source.resolve() for item in items]
-    for item in items:
-        if sources.count(item.source.resolve()) > 1:
-            raise UsageError(f"'{item.source}' is given twice; name each file once.")
-        twins = [str(other.source) for other in items if other.target == item.target]
-        if len(twins) > 1:
-            raise UsageError(f"{' and '.join(twins)} would both become '{item.target}'; enhance them one by one.")
-    return items
+def attempt(
+    item: Item,
+    settings: EnhanceSettings,
+    manner: Manner,
+    watch: Callable[[JobState], None] = lambda state: None,
+    environment: Mapping[str, str] | None = None,
+) -> Result:
+    """What becomes of one file, be it a failure. What ``watch`` raises goes through, if it is no ``Exception``."""
+    try:
+        return enhance_file(item, settings, manner, watch, environment)
+    except FileFailed as error:
+        return Result(item, error=str(error), details=error.details)
+    except MemoryError:
+        return Result(item, error=f"'{item.source.name}' does not fit into memory.")
+    except Exception as error:
+        return Result(item, error=f"Unexpected {type(error).__name__}: {error}.", details=traceback.format_exc())
 
 
 def enhance_file(
     item: Item,
     settings: EnhanceSettings,
-    overwrite: bool = False,
+    manner: Manner = Manner(),
     watch: Callable[[JobState], None] = lambda state: None,
+    environment: Mapping[str, str] | None = None,
 ) -> Result:
     """Read, enhance in a child process, write. ``watch`` gets the job's state about 20 times a second.
 
-    Raises :class:`FileFailed`, and then neither of the item's files was written. An interruption ends the child
-    and leaves nothing behind.
+    ``environment`` is added to the child's. Raises :class:`FileFailed`, and then none of the item's files was
+    written. An interruption, or whatever ``watch`` raises, ends the child and leaves nothing behind.
     """
     begun = time.monotonic()
+    if item.problem:
+        raise FileFailed(item.problem)
     try:
-        _check_targets(item, overwrite)
-        volume = read_volume(item.source)
-        messages = list(volume.meta.pop("messages", []))
-        with Job("enhance", {"volume": volume}, settings) as job:
-            del volume  # the child has it
-            job.start()
-            while (state := job.poll()).status is JobStatus.RUNNING:
-                watch(state)
-                time.sleep(POLL_S)
-            if state.status is not JobStatus.DONE:
-                raise FileFailed(state.error or "The task was cancelled.", state.details)
-            outputs = job.outputs()
-        _write(item, outputs.volumes)
-    except (VolumeError, JobError) as error:
+        settings = item.settings(settings)
+        key = records.key_of(item.source, settings, item.targets, item.frames) if item.recorded else {}
+        if before := _done_before(item, key, manner):
+            return before
+        _check_targets(item, manner)
+        volumes, report, messages = _enhanced(item, settings, watch, environment)
+        report["total_seconds"] = round(time.monotonic() - begun, 2)
+        watch(JobState(fraction=1.0, message="Writing"))
+        if before := _done_before(item, key, dataclasses.replace(manner, resume=False)):
+            return before  # by another worker, that was only believed to be dead
+        _write(item, volumes, key, manner, report)
+    except (VolumeError, JobError, ModelError) as error:
         raise FileFailed(str(error)) from error
-    report = {**outputs.report, "total_seconds": round(time.monotonic() - begun, 2)}
     return Result(item, report, messages + list(report.get("messages", [])))
 
 
-def _files(path: Path) -> list[Path]:
-    """The files that a path of the command line stands for; the path itself unless it is a folder of volumes."""
-    if not path.is_dir():
-        return [path]
-    found = sorted(file for file in path.iterdir() if file.is_file() and file_format(file) and file.name[0] != ".")
-    return found or [path]
+def _done_before(item: Item, key: dict[str, Any], manner: Manner) -> Result | None:
+    if not item.recorded or not (manner.resume or manner.run):
+        return None
+    report = records.finished(item.target, key, "" if manner.resume else manner.run)
+    return None if report is None else Result(item, report, skipped=True)
 
 
-def _named(source: Path, out: Path, difference: Path | None) -> Item:
-    ending = file_format(source)
-    stem = source.name[: len(source.name) - len(ending)] if ending else source.resolve().name
-    ending = ending or ".nii.gz"  # a DICOM folder
-    change = None if difference is None else difference / f"{stem}_difference{ending}"
-    return Item(source, out / f"{stem}_enhanced{ending}", change, make_folders=True)
+def _enhanced(
+    item: Item, settings: EnhanceSettings, watch: Callable[[JobState], None], environment: Mapping[str, str] | None
+) -> tuple[dict[str, Volume | Frames], dict[str, Any], list[str]]:
+    """The wanted outputs, the report, and what is to be said of the source."""
+    source = _read(item)
+    messages = list(source.meta.pop("messages", []))
+    grid = (source.shape, source.ijk_to_ras)
+    inputs: Mapping[str, Any] = source if isinstance(source, Frames) else {"volume": source}
+    each = "volume" if isinstance(source, Frames) else ""
+    template = source if isinstance(source, Frames) else None
+    with Job("enhance", inputs, settings, environment=environment, each=each, keep=tuple(item.targets)) as job:
+        if template is None:
+            del source, inputs  # the child has it
+        job.start()
+        while (state := job.poll()).status is JobStatus.RUNNING:
+            watch(state)
+            time.sleep(POLL_S)
+        if state.status is not JobStatus.DONE:
+            raise FileFailed(state.error or "The task was cancelled.", state.details)
+        volumes: dict[str, Any] = _assembled(job, template) if template is not None else dict(job.each_output())
+        report = merged(job.report()["runs"]) if template is not None else job.report()
+    missing = [name for name in item.targets if name not in volumes]
+    if missing:
+        raise FileFailed(f"Model '{settings.model}' makes no {missing[0]}; leave out --{missing[0]}.")
+    result = volumes["volume"]
+    if result.shape != grid[0] or not (result.ijk_to_ras == grid[1]).all():
+        size = [int(length) for length in reversed(result.shape)]
+        report["new_grid"] = {"size_voxels": size, "spacing_mm": [float(f"{step:.6g}") for step in result.spacing_mm]}
+    return volumes, report, messages
 
 
-def _check_targets(item: Item, overwrite: bool) -> None:
+def _read(item: Item) -> Volume | Frames:
+    if item.source.is_dir() or not has_frames(item.source):
+        if item.frames:
+            raise FileFailed(f"'{item.source.name}' is no 4D file, so --frames has nothing to choose from.")
+        return read_volume(item.source)
+    for target in item.targets.values():
+        check_frames_target(target)
+    start, _, stop = item.frames.partition(":")
+    frames = read_frames(item.source)
+    return frames.part(slice(int(start or 0), int(stop) if stop else None)) if item.frames else frames
+
+
+def _assembled(job: Job, source: Frames) -> dict[str, Frames]:
+    """The outputs of the frames as 4D, in the types of their voxels."""
+    held: dict[str, list[Any]] = {}
+    matrices: dict[str, Any] = {}
+    for name, volume in job.each_output():
+        frame, _, output = name.rpartition("/")
+        arrays, matrix = held.setdefault(output, []), matrices.setdefault(output, volume.ijk_to_ras)
+        arrays.append(volume.stored())
+        if arrays[-1].shape != arrays[0].shape or not (volume.ijk_to_ras == matrix).all():
+            raise FileFailed(f"The result of {frame} lies on another grid than that of the first one.")
+    return {name: source.like(arrays, matrices[name]) for name, arrays in held.items()}
+
+
+def _check_targets(item: Item, manner: Manner) -> None:
     """Refuse before the work what could not be written after it."""
-    targets = [target for target in (item.target, item.difference) if target is not None]
+    targets = list(item.targets.values())
     if len(set(targets)) < len(targets):
-        raise FileFailed(f"The result and the difference would both become '{item.target}'; give them two names.")
+        names = " and the ".join("result" if name == "volume" else name for name in item.targets)
+        raise FileFailed(f"The {names} would become the same file '{item.target}'; give each a name of its own.")
+    any_run = "" if manner.resume else manner.run or None
+    ours = item.recorded and any_run is not None and records.was_begun(item.target, any_run)
     for target in targets:
         if target.exists() and item.source.exists() and target.samefile(item.source):
             raise FileFailed(f"'{target}' is the input itself; give the result another name.")
-        if target.exists() and not overwrite:
-            raise FileFailed(f"'{target}' exists already; add --overwrite to replace it.")
+        if target.exists() and not (manner.overwrite or ours):
+            other = " and was made from another input or with other settings" if manner.resume else ""
+            raise FileFailed(f"'{target}' exists already{other}; add --overwrite to replace it.")
         if target.parent.is_dir() or not item.make_folders:
             check_target(target)
         else:
@@ -163,21 +249,30 @@ def _check_targets(item: Item, overwrite: bool) -> None:
                 raise FileFailed(f"Folder '{target.parent}' can not be made in '{there}'; choose another.")
 
 
-def _write(item: Item, volumes: dict[str, Any]) -> None:
-    """Write the result and the difference: both or none. A failure leaves no folder that was made for them."""
+def _write(
+    item: Item, volumes: Mapping[str, Volume | Frames], key: dict[str, Any], manner: Manner, report: dict[str, Any]
+) -> None:
+    """Write the outputs and their record: all or none. A failure leaves no folder that was made for them."""
+    targets = item.targets
     with contextlib.ExitStack() as undo:
-        wanted: list[tuple[Volume, Path]] = [(volumes["volume"], item.target)]
-        if item.difference is not None:
-            wanted.append((volumes["difference"], item.difference))
-        for volume, target in wanted:
+        for target in targets.values():
             if item.make_folders and not target.parent.is_dir():
                 try:
-                    target.parent.mkdir(parents=True)
+                    target.parent.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
                     raise FileFailed(f"Folder '{target.parent}' can not be made: {error.strerror}.") from error
                 undo.callback(_try, target.parent.rmdir)
-            write_volume(volume, target)
-            undo.callback(_try, target.unlink)
+        try:
+            if item.recorded:
+                undo.callback(records.forget, targets.values())
+                records.begin(targets.values(), key, manner.run)
+            for name, target in targets.items():
+                write(volumes[name], target)
+                undo.callback(_try, target.unlink)
+            if item.recorded:
+                records.finish(targets, key, manner.run, report)
+        except OSError as error:
+            raise FileFailed(f"The record in '{item.target.parent}' can not be written: {error.strerror}.") from error
         undo.pop_all()
 
 

@@ -62,6 +62,12 @@ class ModelCard:
     trained_on: tuple[str, ...] = ()
     figures: dict[str, Any] = field(default_factory=dict)
     intensity: str = ""
+    restores: str = "noise"
+    """What an enhancement model takes away: "noise", "blur" or "resolution" (too few slices)."""
+
+
+RESTORES = ("noise", "blur", "resolution")
+"""In the order in which they have to be restored: what comes later would sharpen what comes earlier."""
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -83,6 +89,7 @@ def read_card(folder: Path) -> ModelCard:
         network_arguments=_literal(folder, ours.get("network_arguments", {})),
         weights={str(key): _weight_file(folder, entry) for key, entry in weights.items()},
         task=str(ours.get("task", "enhance")),
+        restores=_restores(folder, ours.get("restores", "noise")),
         **_said(folder, {**metadata, **ours}),
     )
 
@@ -120,6 +127,12 @@ def _card_from_elsewhere(folder: Path, metadata: dict[str, Any]) -> ModelCard:
         task="enhance" if arguments.get("out_channels") == 1 else "segment",
         **_said(folder, metadata),
     )
+
+
+def _restores(folder: Path, said: Any) -> str:
+    if said not in RESTORES:
+        raise ModelError(f"Model '{folder.name}' restores {said!r}; it must be one of {', '.join(RESTORES)}.")
+    return str(said)
 
 
 def _said(folder: Path, metadata: dict[str, Any]) -> dict[str, Any]:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from medgan.quiet import TERMINAL
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+"""Exit codes; 0 is done."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+"""The option that all commands have."""
 
 
 def out() -> Console:
@@ -23,17 +34,29 @@ def err() -> Console:
 
 def say(text: str) -> None:
     """One line of result on stdout, as it is: no markup, no wrapping."""
-    out().print(text, markup=False)
+    above_bar = _bars[-1].console if _bars and sys.stdout.isatty() else None
+    (above_bar or out()).print(text, markup=False, soft_wrap=True)
 
 
 def complain(text: str) -> None:
     """One sentence on stderr."""
-    err().print(text, markup=False, style="red")
+    _print_on_stderr(text, "red")
 
 
 def note(text: str) -> None:
     """One remark on stderr."""
-    err().print(text, markup=False, style="dim")
+    _print_on_stderr(text, "dim")
+
+
+def _print_on_stderr(text: str, style: str) -> None:
+    with TERMINAL:  # another thread may just be keeping a library from printing there
+        (_bars[-1].console if _bars else err()).print(text, markup=False, style=style, soft_wrap=True)
+
+
+def failed(sentence: str, code: int) -> typer.Exit:
+    """Complain, and the exception that ends the command with this exit code."""
+    complain(sentence)
+    return typer.Exit(code)
 
 
 def print_json(held: Any) -> None:
@@ -41,10 +64,24 @@ def print_json(held: Any) -> None:
     sys.stdout.write(json.dumps(_clean(held), indent=2, ensure_ascii=False) + "\n")
 
 
-def bar() -> Progress:
+@contextlib.contextmanager
+def interruptible(sentence: str = "Interrupted; nothing was written.") -> Iterator[None]:
+    """Ctrl-C ends the command with a sentence and the code that shells expect; jobs clean up on the way."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise failed(sentence, INTERRUPTED) from None
+
+
+_bars: list[Progress] = []
+"""The progress bar that is shown, if any; what goes to the same terminal is printed above it."""
+
+
+@contextlib.contextmanager
+def bar() -> Iterator[Progress]:
     """A progress bar on stderr; silent when nobody looks."""
     console = err()
-    return Progress(
+    shown = Progress(
         TextColumn("{task.fields[name]}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
@@ -54,6 +91,13 @@ def bar() -> Progress:
         transient=True,
         disable=not console.is_terminal,
     )
+    with shown:
+        if console.is_terminal:
+            _bars.append(shown)
+        try:
+            yield shown
+        finally:
+            _bars.clear()
 
 
 def table(rows: list[tuple[str, str]]) -> None:

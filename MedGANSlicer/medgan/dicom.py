@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from medgan.reading import check_image, from_image, quiet
+from medgan.quiet import quiet
+from medgan.reading import check_image, from_image
 from medgan.volume import LPS_TO_RAS, VolumeError, file_format
 
 POSITION, ORIENTATION, THICKNESS = "0020|0032", "0020|0037", "0018|0050"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,18 @@ def save(volumes: Mapping[str, Volume | LabelMap], folder: Path) -> dict[str, An
 
 def load(described: Mapping[str, Any], folder: Path) -> dict[str, Volume | LabelMap]:
     """What :func:`save` wrote, by name."""
-    volumes: dict[str, Volume | LabelMap] = {}
+    return dict(load_each(described, folder))
+
+
+def load_each(described: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Volume | LabelMap]]:
+    """What :func:`save` wrote, one after the other: name and volume."""
     for name, entry in described.items():
         array = np.load(folder / entry["file"], allow_pickle=False)
         if "labels" in entry:
             labels = {int(value): Label(text, (r, g, b)) for value, (text, (r, g, b)) in entry["labels"].items()}
-            volumes[name] = LabelMap(array, entry["ijk_to_ras"], labels)
+            yield name, LabelMap(array, entry["ijk_to_ras"], labels)
         else:
-            volumes[name] = Volume(array, entry["ijk_to_ras"], entry["meta"], entry["voxel_type"])
-    return volumes
+            yield name, Volume(array, entry["ijk_to_ras"], entry["meta"], entry["voxel_type"])
 
 
 def write_json(held: Any, path: Path) -> None:

@@ -28,7 +28,6 @@ OVERLAP = 16
 SHORTEST_TILE = 40
 """Side below which a tile would be more overlap than content."""
 
-MINIMUM_TILE_VOXELS = SHORTEST_TILE**3
 VOLUME_COPIES = 6
 """Float32 copies of the whole volume alive at once: input, normalised, result, blending weights and their quotient."""
 
@@ -152,23 +151,28 @@ class TilePlan:
         return math.prod(self.tile)
 
 
-def plan_tiles(shape: Sequence[int], bytes_per_voxel: int, free: int, on_cpu: bool, most_voxels: int = 0) -> TilePlan:
+def plan_tiles(
+    shape: Sequence[int], bytes_per_voxel: int, free: int, on_cpu: bool, most_voxels: int = 0, channels: int = 1
+) -> TilePlan:
     """The equal tiles that cover a volume with the least work in the memory that is free.
 
     ``bytes_per_voxel``: what the network needs for a voxel of a tile. ``most_voxels``: a further limit on the
-    tile (0: none). Raises :class:`MemoryRefused` when not even the smallest tile fits.
+    tile (0: none). ``channels``: of the whole volume. Raises :class:`MemoryRefused` when not even the smallest tile
+    fits.
     """
-    volume_bytes = math.prod(shape) * 4 * VOLUME_COPIES
+    volume_bytes = math.prod(shape) * channels * 4 * VOLUME_COPIES
     room = 0.8 * free - (volume_bytes if on_cpu else 0)
+    smallest = math.prod(min(SHORTEST_TILE, side) for side in shape)
     limit = int(room / bytes_per_voxel)
     if on_cpu:
-        limit = min(limit, 148**3)  # larger tiles gain no speed on a CPU, and progress is told at each
+        limit = min(
+            limit, max(148**3 // channels, smallest)
+        )  # larger tiles gain no speed on a CPU, and progress is told at each
     limit = min(limit, most_voxels or limit)
-    smallest = math.prod(min(SHORTEST_TILE, side) for side in shape)
     if limit < smallest:
         needed = (volume_bytes if on_cpu else 0) + smallest * bytes_per_voxel
         raise MemoryRefused(
-            f"The volume of {' x '.join(str(n) for n in reversed(shape))} voxels needs at least "
+            f"The volume of {shape[2]} x {shape[1]} x {shape[0] * channels} voxels needs at least "
             f"{needed / 0.8e9:.2f} GB of memory and {free / 1e9:.2f} GB are free; "
             "close other programs or crop the volume."
         )
@@ -209,15 +213,15 @@ def run_tiled(
     progress: Progress,
     label: str = "",
 ) -> np.ndarray:
-    """The network's answer for a whole [k, j, i] float32 array, of the same shape.
+    """The network's answer for a whole float32 array, [k, j, i] or [channel, k, j, i], on the same grid.
 
-    ``predict`` maps (1, 1, D, H, W) to a new tensor of the same shape. Tiles are blended by MONAI's sliding window
+    ``predict`` maps (1, C, D, H, W) to a new tensor (1, C', D, H, W). Tiles are blended by MONAI's sliding window
     with Gaussian weights, results gather on the CPU. ``progress`` is called after each tile and may raise
     ``Cancelled``.
     """
     counts = [
         1 if share == 0 else math.ceil((side - part) / int(part * (1 - share))) + 1
-        for side, part, share in zip(array.shape, plan.tile, plan.overlap, strict=True)
+        for side, part, share in zip(array.shape[-3:], plan.tile, plan.overlap, strict=True)
     ]
     total, done = math.prod(counts), 0
 
@@ -230,12 +234,13 @@ def run_tiled(
 
     progress(0.0, f"{label} tile 1 of {total}".strip())
     with torch.inference_mode():
-        image = torch.from_numpy(np.ascontiguousarray(array))[None, None]
+        image = torch.from_numpy(np.ascontiguousarray(array)).reshape(1, -1, *array.shape[-3:])
         whole: Any = predict_and_tell(image.to(device)) if total == 1 else sliding_window_inference(
             image, plan.tile, 1, predict_and_tell, overlap=plan.overlap, roi_weight_map=_blending_weights(plan.tile),
             sw_device=device, device=torch.device("cpu"), progress=False,
         )  # fmt: skip
-        return whole[0, 0].float().cpu().numpy()
+        result: np.ndarray = whole[0].float().cpu().numpy()
+        return result[0] if array.ndim == 3 else result
 
 
 def _blending_weights(tile: Sequence[int]) -> Tensor:
@@ -259,9 +264,11 @@ def run_with_fallback(
     memory_limit_bytes: int,
     progress: Progress,
     label: str = "",
+    channels: int = 1,
 ) -> tuple[np.ndarray, ChosenDevice, list[str]]:
     """:func:`run_tiled` that meets a lack of memory with a smaller tile, then with the CPU, then with a refusal.
 
+    ``channels``: the larger of the numbers of channels that go in and come out; ``bytes_per_voxel`` counts all of them.
     Returns the result, the device that made it, and sentences on what had to be changed.
     """
     told: list[str] = []
@@ -270,7 +277,7 @@ def run_with_fallback(
         on_cpu = chosen.device.type == "cpu"
         free = memory_limit_bytes or free_bytes(chosen)
         try:
-            plan = plan_tiles(array.shape, bytes_per_voxel, free, on_cpu, most_voxels)
+            plan = plan_tiles(array.shape[-3:], bytes_per_voxel, free, on_cpu, most_voxels, channels)
         except MemoryRefused as refused:
             if on_cpu and memory_limit_bytes:
                 said = str(refused).split(" and ")[0]
@@ -294,9 +301,10 @@ def run_with_fallback(
                 raise
         if chosen.device.type == "cuda":
             torch.cuda.empty_cache()
-        if plan.voxels > MINIMUM_TILE_VOXELS:
+        smallest = math.prod(min(SHORTEST_TILE, side) for side in array.shape[-3:])
+        if plan.voxels > smallest:
             told.append(f"Memory ran out with tiles of {plan.voxels} voxels; smaller ones were used.")
-            most_voxels = max(MINIMUM_TILE_VOXELS, plan.voxels // 2)
+            most_voxels = max(smallest, plan.voxels // 2)
         elif not on_cpu:
             told.append(f"Memory of {chosen.name} ran out with the smallest tile; the CPU was used.")
             chosen, most_voxels = cpu_device(), 0

@@ -11,15 +11,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -32,6 +30,9 @@ from medgan.volume import LabelMap, Volume
 
 GRACE_S = 1.0
 """Time from cancel to ending the process tree. The child stops itself earlier, unless it hangs."""
+
+FOLDER_START = "medgan-job-"
+"""How the names of our temporary folders begin."""
 
 LOG_TAIL = 4000
 """Characters of the child's log that an unexplained end is reported with."""
@@ -64,6 +65,12 @@ class Job:
 
     ``python`` may be a launcher such as PythonSlicer. ``parent_folder`` is where the folder of the job is
     made, the system's temporary folder unless told; it needs room for inputs and outputs as float32.
+    ``environment`` is added to the child's. ``keep`` names the outputs that are handed back, all unless told.
+
+    With ``each`` the one child runs the task once for every input, handed over under that name. Outputs are
+    then called ``"<input>/<output>"``, the report is ``{"runs": {"<input>": its report}}``, and messages and
+    errors begin with the name of the input, its first letter a capital. ``inputs`` may then be a mapping that
+    makes each volume on demand.
     """
 
     child_script = Path(__file__).with_name("job_child.py")
@@ -76,8 +83,13 @@ class Job:
         *,
         python: str = sys.executable,
         parent_folder: str | Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        each: str = "",
+        keep: Collection[str] = (),
     ) -> None:
-        self._task, self._inputs, self._settings, self._python = task, dict(inputs), settings, python
+        self._task, self._settings, self._python = task, settings, python
+        self._inputs = dict(inputs) if isinstance(inputs, dict) else inputs
+        self._environment, self._each, self._keep = dict(environment or {}), each, list(keep)
         self._parent_folder = Path(parent_folder) if parent_folder else Path(tempfile.gettempdir())
         self._state = JobState()
         self._remains = _Remains()
@@ -101,14 +113,17 @@ class Job:
         """Write the inputs and start the child. Raises :class:`JobError`, and then leaves nothing behind."""
         if self._remains.folder is not None or self._state.status is not JobStatus.RUNNING:
             raise JobError("This job was started, cancelled or closed before; make another one.")
-        _sweep(self._parent_folder)
+        processes.sweep(self._parent_folder, FOLDER_START)
         try:
-            folder = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}-", dir=self._parent_folder)).resolve()
+            prefix = processes.folder_prefix(FOLDER_START)
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self._parent_folder)).resolve()
             self._remains.folder = folder
             job = {
                 "task": self._task,
                 "settings": self._settings.to_dict(),
                 "inputs": exchange.save(self._inputs, folder / "inputs"),
+                "each": self._each,
+                "keep": self._keep,
                 "parent_pid": os.getpid(),
             }
             exchange.write_json(job, folder / "job.json")
@@ -122,7 +137,7 @@ class Job:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, "PYTHONUTF8": "1"},
+                    env={**os.environ, "PYTHONUTF8": "1", **self._environment},
                     **processes.own_group(),
                 )
         except OSError as error:
@@ -167,11 +182,22 @@ class Job:
 
     def outputs(self) -> Outputs:
         """What the task returned. Raises :class:`JobError` unless the job is done and not closed."""
+        return Outputs(dict(self.each_output()), self.report())
+
+    def each_output(self) -> Iterator[tuple[str, Volume | LabelMap]]:
+        """Name and volume of every output, one in memory at a time. Raises :class:`JobError` as :meth:`outputs`."""
+        folder, result = self._result()
+        return exchange.load_each(result["volumes"], folder / "outputs")
+
+    def report(self) -> dict[str, Any]:
+        """The report that the task returned. Raises :class:`JobError` as :meth:`outputs`."""
+        return self._result()[1]["report"]
+
+    def _result(self) -> tuple[Path, dict[str, Any]]:
         folder = self._remains.folder
         if self._state.status is not JobStatus.DONE or folder is None:
             raise JobError(self._state.error or "The job has no outputs: it is not done, was cancelled or was closed.")
-        result = exchange.read_json(folder / "result.json")
-        return Outputs(exchange.load(result["volumes"], folder / "outputs"), result["report"])
+        return folder, exchange.read_json(folder / "result.json")
 
     def close(self) -> None:
         """End the process with all it started and remove the folder. Does nothing the second time."""
@@ -262,16 +288,3 @@ def _unexplained(exit_code: int, log: str) -> str:
         )
     how = f"signal {-exit_code}" if exit_code < 0 else f"exit code {exit_code}"
     return f"The task ended without an answer ({how}); its log says more."
-
-
-def _prefix() -> str:
-    """Start of the names of our folders; the host's name, because a temporary folder may be shared by several."""
-    return f"medgan-job-{re.sub('[^A-Za-z0-9]', '', platform.node())[:20]}-"
-
-
-def _sweep(parent_folder: Path) -> None:
-    """Remove folders of jobs whose parent was killed after its child had ended."""
-    for folder in parent_folder.glob(f"{_prefix()}*-*"):
-        pid = folder.name.removeprefix(_prefix()).split("-")[0]
-        if pid.isdigit() and not processes.alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)

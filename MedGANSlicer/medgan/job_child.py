@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from medgan import exchange, processes
-from medgan.progress import Cancelled
+from medgan.progress import Cancelled, part
+from medgan.tasks import Outputs
+from medgan.volume import LabelMap, Volume
 
 CHECK_S = 0.05
 """How often the cancel file is looked for and progress is written."""
@@ -40,6 +42,8 @@ class Events:
         self._lock = threading.Lock()
         self._checked_at = self._written_at = -math.inf
         self._message = ""
+        self.where = ""
+        """What messages and errors begin with: the input at hand, when there are several runs."""
 
     def write(self, event: str, **fields: Any) -> None:
         with self._lock:
@@ -52,6 +56,7 @@ class Events:
             self._checked_at = now
             if self.cancel_file.exists():
                 raise Cancelled
+        message = message and f"{self.where}{message}"
         if now - self._written_at >= CHECK_S or message not in ("", self._message):
             self._written_at, self._message = now, message or self._message
             share = min(max(float(fraction), 0.0), 1.0) if math.isfinite(fraction) else 0.0
@@ -73,7 +78,7 @@ def main(folder: Path) -> int:
         events.write("cancelled")
         return 1
     except BaseException as error:
-        events.write("failed", error=sentence(error), details=traceback.format_exc())
+        events.write("failed", error=events.where + sentence(error), details=traceback.format_exc())
         return 1
     events.write("done")
     return 0
@@ -85,9 +90,26 @@ def _run(job: dict[str, Any], folder: Path, events: Events) -> None:
 
     run = task(job["task"])
     settings = SETTINGS[job["task"]].from_dict(job["settings"])
-    outputs = run(exchange.load(job["inputs"], folder / "inputs"), settings, events)
-    volumes = exchange.save(outputs.volumes, folder / "outputs")
-    exchange.write_json({"volumes": volumes, "report": outputs.report}, folder / "result.json")
+    keep = job.get("keep")
+    if not job.get("each"):
+        outputs = run(exchange.load(job["inputs"], folder / "inputs"), settings, events)
+        volumes = exchange.save(_kept(outputs, keep), folder / "outputs")
+        exchange.write_json({"volumes": volumes, "report": outputs.report}, folder / "result.json")
+        return
+    described: dict[str, Any] = {}
+    reports: dict[str, Any] = {}
+    for number, (name, volume) in enumerate(exchange.load_each(job["inputs"], folder / "inputs")):
+        events.where = f"{name[:1].upper()}{name[1:]}: "
+        share = part(events, number / len(job["inputs"]), (number + 1) / len(job["inputs"]))
+        outputs = run({job["each"]: volume}, settings, share)
+        saved = exchange.save(_kept(outputs, keep), folder / "outputs" / str(number))
+        described |= {f"{name}/{one}": {**entry, "file": f"{number}/{entry['file']}"} for one, entry in saved.items()}
+        reports[name] = outputs.report
+    exchange.write_json({"volumes": described, "report": {"runs": reports}}, folder / "result.json")
+
+
+def _kept(outputs: Outputs, keep: list[str] | None) -> dict[str, Volume | LabelMap]:
+    return {name: volume for name, volume in outputs.volumes.items() if not keep or name in keep}
 
 
 def sentence(error: BaseException) -> str:

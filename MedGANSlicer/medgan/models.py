@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medgan.bundle import MONAI_PREFIX, ModelCard, ModelError, WeightFile, read_card
+from medgan.bundle import MONAI_PREFIX, RESTORES, ModelCard, ModelError, WeightFile, read_card
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,7 @@ __all__ = [
     "build_network",
     "catalogue",
     "find",
+    "find_chain",
     "load_state",
     "model_folders",
     "problems",
@@ -70,6 +71,26 @@ def find(name_or_folder: str | Path) -> ModelCard:
     raise ModelError(f"There is no model '{name}'; there are: {known}; or give the path of a bundle folder.")
 
 
+def find_chain(text: str) -> list[ModelCard]:
+    """The models of one run, named "denoise+superres" (or one folder), in the order in which they have to work.
+
+    Raises :class:`ModelError` for an unknown or empty name and for two models that restore the same.
+    """
+    if Path(text).is_dir() or "+" not in text:  # the path of a folder may hold a plus
+        return [find(text.strip())]
+    names = [name.strip() for name in text.split("+")]
+    if not all(names):
+        raise ModelError(f"'{text}' has an empty place beside a '+'; join names of models, as in 'denoise+superres'.")
+    cards = [find(name) for name in names]
+    for restores in RESTORES:
+        twins = [card.name for card in cards if card.restores == restores]
+        if len(twins) > 1:
+            raise ModelError(
+                f"Models '{twins[0]}' and '{twins[1]}' both restore the {restores}; a chain takes one of each kind."
+            )
+    return sorted(cards, key=lambda card: RESTORES.index(card.restores))
+
+
 def load_state(card: ModelCard, key: str) -> dict[str, torch.Tensor]:
     """The state dict of the weights called ``key``, on the CPU, as stored (float16 stays float16).
 
@@ -98,8 +119,11 @@ def verify(card: ModelCard) -> None:
         _verified(card, key)
 
 
-def build_network(card: ModelCard, state: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """The card's network in float32 and evaluation mode, with ``state`` in it. Raises :class:`ModelError`."""
+def build_network(card: ModelCard, state: dict[str, torch.Tensor] | None) -> torch.nn.Module:
+    """The card's network in float32 and evaluation mode, with ``state`` in it or untrained.
+
+    Raises :class:`ModelError`.
+    """
     make = _network(card)
     try:
         network = make(**card.network_arguments)
@@ -109,7 +133,8 @@ def build_network(card: ModelCard, state: dict[str, torch.Tensor]) -> torch.nn.M
             f"Model '{card.name}': {card.network} can not be made with its arguments: {reason}."
         ) from error
     try:
-        network.load_state_dict(state)
+        if state is not None:
+            network.load_state_dict(state)
     except RuntimeError as error:
         raise ModelError(
             f"Model '{card.name}': its weights do not fit its network {card.network}; the bundle is not consistent."
@@ -126,16 +151,17 @@ def _scan(extra_folders: Iterable[str | Path]) -> tuple[dict[str, ModelCard], di
     cards: dict[str, ModelCard] = {}
     broken: dict[Path, str] = {}
     for root in [*model_folders(), *map(Path, extra_folders)]:
+        found = []
         for folder in _bundles(root):
             try:
-                card = read_card(folder)
+                found.append(read_card(folder))
             except ModelError as error:
                 broken[folder] = str(error)
-                continue
+        for card in sorted(found, key=lambda card: RESTORES.index(card.restores)):
             if card.name not in cards:
                 cards[card.name] = card
             elif cards[card.name].folder != card.folder:
-                broken[folder] = f"Model '{card.name}' in '{root}' has a name that is taken; rename its folder."
+                broken[card.folder] = f"Model '{card.name}' in '{root}' has a name that is taken; rename its folder."
     return cards, broken
 
 

@@ -99,12 +99,13 @@ def sampled_blocks(array: np.ndarray, most: int = 6_000) -> np.ndarray:
 def intensity_range(array: np.ndarray) -> tuple[float, float]:
     """Robust darkest and brightest intensity of a volume, in its own unit.
 
-    The dark end is 0 for volumes without notable negative values (MR and PET: the physical zero), else the
-    0.1 percentile. The bright end is the 99.9 percentile of what lies above a tenth of the range.
+    The dark end is 0 for volumes without notable negative values (MR and PET: the physical zero), else, or when all
+    values lie far above 0 (CT stored with an offset), the 0.1 percentile. The bright end is the 99.9 percentile of
+    what lies above a tenth of the range.
     """
     sample = array.ravel()[:: max(1, array.size // 2_000_000)]
     low, high = np.percentile(sample, [0.1, 99.9])
-    if low >= -0.1 * high:
+    if -0.1 * high <= low <= 0.5 * high:
         low = 0.0
     bright = sample[sample > low + 0.1 * (high - low)]
     if bright.size:

@@ -1,12 +1,19 @@
-"""Whether a process is alive, and ending one with everything it started. Standard library only."""
+"""Whether a process is alive, ending one with everything it started, and removing what a dead one left behind.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
+import platform
+import re
+import shutil
 import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
 WINDOWS = os.name == "nt"
@@ -81,3 +88,23 @@ def was_out_of_memory(exit_code: int, log: str) -> bool:
     return any(
         word in end for word in ("\nkilled", "bad_alloc", "out of memory", "memoryerror", "cannot allocate memory")
     )
+
+
+def folder_prefix(start: str) -> str:
+    """The beginning of the names of this process's temporary folders; :func:`sweep` knows its owner by it.
+
+    It holds the host's name, because a folder may be shared by several.
+    """
+    return f"{_of_this_host(start)}{os.getpid()}-"
+
+
+def sweep(folder: Path, start: str) -> None:
+    """Remove temporary folders in ``folder`` whose process on this host was killed before it could do so."""
+    for left in folder.glob(f"{_of_this_host(start)}*-*"):
+        pid = left.name.removeprefix(_of_this_host(start)).split("-")[0]
+        if pid.isdigit() and not alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _of_this_host(start: str) -> str:
+    return f"{start}{re.sub('[^A-Za-z0-9]', '', platform.node())[:20]}-"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from medgan import nifti
+from medgan.quiet import quiet
 from medgan.volume import FORMATS, LPS_TO_RAS, Label, LabelMap, Volume, VolumeError, checked_matrix, file_format
 
 # ITK tells of repaired headers on the console; what matters of it is checked here and said once.
@@ -35,16 +34,20 @@ READERS = {
 
 def read(path: Path) -> Volume:
     """The scalar volume at ``path``. Raises :class:`VolumeError`."""
-    array, matrix, meta = _read_any(path)
+    return as_volume(*_read_any(path), f"'{path.name}'")
+
+
+def as_volume(array: np.ndarray, matrix: np.ndarray, meta: dict[str, Any], called: str) -> Volume:
+    """The volume with these voxels, in the type of their source. Raises :class:`VolumeError`, calling it ``called``."""
     voxel_type = array.dtype.name
     with np.errstate(over="ignore"):
         voxels = array.astype(np.float32)
     finite = np.isfinite(voxels)
     if not finite.any():
         what = "NaN" if np.isnan(voxels).all() else "NaN or infinity"
-        raise VolumeError(f"Every voxel of '{path.name}' is {what}; a volume needs numbers.")
+        raise VolumeError(f"Every voxel of {called} is {what}; a volume needs numbers.")
     if array.dtype.itemsize > 4 and not np.array_equal(finite, np.isfinite(array)):
-        raise VolumeError(f"'{path.name}' has values beyond 3.4e38, which 32-bit voxels can not hold; scale it first.")
+        raise VolumeError(f"{called} has values beyond 3.4e38, which 32-bit voxels can not hold; scale it first.")
     return Volume(voxels, matrix, meta, voxel_type)
 
 
@@ -96,30 +99,40 @@ def _what_else(path: Path) -> str:
 
 
 def _read_image(path: Path, ending: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    name, reader_name = READERS[ending]
+    image, not_finite = load_image(path, check_image)
+    while image.GetDimension() == 4:
+        image = image[:, :, :, 0]
+    array, matrix = from_image(image)
+    if READERS[ending][0] == "NIfTI":
+        nifti.check_geometry(path, matrix)
+    if not_finite.size:
+        array.reshape(-1)[not_finite] = np.nan  # infinity too: after ITK only its place is left
+    return array, matrix, {"format": READERS[ending][0]}
+
+
+def load_image(path: Path, check: Callable[[str, sitk.ImageFileReader], None]) -> tuple[sitk.Image, np.ndarray]:
+    """A NIfTI, NRRD or MetaImage file as it is, and the flat places of what was NaN or infinite in a NIfTI.
+
+    ``check`` gets the file's name and a reader that knows the header; what it raises goes through. Raises
+    :class:`VolumeError` for a file that can not be read.
+    """
+    _check_present(path)
+    name, reader_name = READERS[file_format(path)]
     not_finite = nifti.check(path) if name == "NIfTI" else np.empty(0, np.int64)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(reader_name)
     try:
-        with _without_twin(path) as safe, quiet():
+        with without_twin(path) as safe, quiet():
             reader.SetFileName(str(safe))
             reader.ReadImageInformation()
-            check_image(path.name, reader)
-            image = reader.Execute()
+            check(path.name, reader)
+            return reader.Execute(), not_finite
     except RuntimeError as error:
         raise VolumeError(_why_not(path, name, str(error))) from error
-    while image.GetDimension() == 4:
-        image = image[:, :, :, 0]
-    array, matrix = from_image(image)
-    if name == "NIfTI":
-        nifti.check_geometry(path, matrix)
-    if not_finite.size:
-        array.reshape(-1)[not_finite] = np.nan  # infinity too: after ITK only its place is left
-    return array, matrix, {"format": name}
 
 
 @contextlib.contextmanager
-def _without_twin(path: Path) -> Iterator[Path]:
+def without_twin(path: Path) -> Iterator[Path]:
     """The same file away from its uncompressed twin: beside ``a.nii``, ITK takes its voxels for ``a.nii.gz``."""
     if not (file_format(path) == ".nii.gz" and path.with_name(path.name[:-3]).exists()):
         yield path
@@ -135,18 +148,30 @@ def _without_twin(path: Path) -> Iterator[Path]:
 
 def check_image(name: str, reader: sitk.ImageFileReader) -> None:
     """Raise :class:`VolumeError` unless the header of ``reader`` describes one scalar volume."""
-    size, spacing = reader.GetSize(), reader.GetSpacing()
     if reader.GetDimension() < 3:
         raise VolumeError(f"'{name}' is a 2D image; a volume has three axes (one slice is enough).")
-    if any(length > 1 for length in size[3:]):
-        count = int(np.prod(size[3:]))
+    count = int(np.prod(reader.GetSize()[3:]))
+    if count > 1 or is_list(reader):
+        count *= reader.GetNumberOfComponents()
         raise VolumeError(f"'{name}' is 4D with {count} volumes; give one 3D volume, for example one time point of it.")
-    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
-        raise VolumeError(f"'{name}' has complex voxels; give the magnitude image.")
+    check_grid(name, reader)
     if reader.GetNumberOfComponents() != 1:
         raise VolumeError(
             f"'{name}' has {reader.GetNumberOfComponents()} values a voxel (colour or vectors); give a volume with one."
         )
+
+
+def is_list(reader: sitk.ImageFileReader) -> bool:
+    """Whether the values at a voxel are those of several volumes, as in the sequence files of 3D Slicer."""
+    kind = "NRRD_kinds[pixel]"
+    return reader.HasMetaDataKey(kind) and reader.GetMetaData(kind) == "list" and reader.GetNumberOfComponents() > 1
+
+
+def check_grid(name: str, reader: sitk.ImageFileReader) -> None:
+    """Raise :class:`VolumeError` unless the voxels are real numbers that lie somewhere in space."""
+    size, spacing = reader.GetSize(), reader.GetSpacing()
+    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+        raise VolumeError(f"'{name}' has complex voxels; give the magnitude image.")
     if not all(np.isfinite(spacing[:3])) or 0 in spacing[:3]:
         shown = " x ".join(f"{step:g}" for step in spacing[:3])
         raise VolumeError(f"'{name}' has a voxel spacing of {shown} mm; every spacing must be above zero.")
@@ -209,22 +234,3 @@ def _labels(held: Any) -> dict[int, Label]:
         return {}
     rows = zip(held["label_values"], held["label_names"], held["label_colors"], strict=True)
     return {int(value): Label(str(name), (float(r), float(g), float(b))) for value, name, (r, g, b) in rows}
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Drop what the C libraries below SimpleITK print on file descriptor 2, and nothing else."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # a Windows program without a console has none
-        yield
-        return
-    with contextlib.suppress(Exception):
-        sys.stderr.flush()
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

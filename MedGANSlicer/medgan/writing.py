@@ -11,21 +11,29 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from medgan import nifti
-from medgan.reading import READERS, quiet
+from medgan import nifti, processes
+from medgan.frames import Frames, as_image, name_list, writes_list
+from medgan.quiet import quiet
+from medgan.reading import READERS
 from medgan.volume import FORMATS, LPS_TO_RAS, LabelMap, Volume, VolumeError, file_format
 
+FOLDER_START = ".medgan-"
+"""How the names of the folders begin in which a file is written before it moves to its place."""
 
-def write(volume: Volume | LabelMap, path: Path) -> None:
+
+def write(volume: Volume | LabelMap | Frames, path: Path) -> None:
     """Write ``volume`` in the format that the ending of ``path`` names. Raises :class:`VolumeError`."""
     check_target(path)
     ending = file_format(path)
+    if isinstance(volume, Frames):
+        check_frames_target(path)
     sheared = not _at_right_angles(volume.ijk_to_ras)
     if sheared and ending in (".nii", ".nii.gz"):
         raise VolumeError(f"The axes are sheared, which NIfTI can not hold; write '{path.name}' as .nrrd or .mha.")
     # A folder of its own, because .mhd and .nhdr are two files and name each other.
+    processes.sweep(path.parent, FOLDER_START)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".medgan-", dir=path.parent))
+        folder = Path(tempfile.mkdtemp(prefix=processes.folder_prefix(FOLDER_START), dir=path.parent))
     except OSError as error:
         raise VolumeError(_no_room(path, error)) from error
     try:
@@ -52,9 +60,17 @@ def check_target(path: Path) -> None:
         raise VolumeError(f"Folder '{path.parent}' can not be written to; choose another.")
 
 
-def to_image(volume: Volume | LabelMap) -> sitk.Image:
-    """A SimpleITK image in LPS with the voxel type of the source."""
-    image = sitk.GetImageFromArray(volume.stored())
+def check_frames_target(path: Path) -> None:
+    """Raise :class:`VolumeError` when the format of ``path`` holds no frames."""
+    if file_format(path) not in READERS:
+        raise VolumeError(
+            f"NumPy files hold 3D volumes; write the frames of a 4D file as .nii.gz or .nrrd, not as '{path.name}'."
+        )
+
+
+def to_image(volume: Volume | LabelMap | Frames) -> sitk.Image:
+    """A SimpleITK image in LPS with the voxel type of the source; of frames, one on the grid of the first."""
+    image = sitk.GetImageFromArray(volume.stored()[0] if isinstance(volume, Frames) else volume.stored())
     matrix = LPS_TO_RAS @ volume.ijk_to_ras
     spacing = np.array(volume.spacing_mm)
     image.SetSpacing(spacing.tolist())
@@ -63,7 +79,7 @@ def to_image(volume: Volume | LabelMap) -> sitk.Image:
     return image
 
 
-def _write_there(volume: Volume | LabelMap, path: Path, ending: str) -> None:
+def _write_there(volume: Volume | LabelMap | Frames, path: Path, ending: str) -> None:
     if ending == ".npy":
         np.save(path, volume.stored(), allow_pickle=False)
     elif ending == ".npz":
@@ -80,8 +96,11 @@ def _write_there(volume: Volume | LabelMap, path: Path, ending: str) -> None:
         writer.SetImageIO(READERS[ending][1])
         writer.SetFileName(str(path))
         writer.SetUseCompression(ending != ".nii")
+        image = to_image(volume)
         with quiet():
-            writer.Execute(to_image(volume))
+            writer.Execute(as_image(volume, image, ending) if isinstance(volume, Frames) else image)
+        if isinstance(volume, Frames) and writes_list(volume, ending):
+            name_list(path)
         if READERS[ending][0] == "NIfTI":
             _check_written(path)
 

@@ -65,16 +65,24 @@ def cases(data: Path, crop: int = 96, seed: int = 0, only: str = "") -> Iterator
 
     Raises ``FileNotFoundError`` naming the folder and the first file that it lacks.
     """
-    entries = json.loads(HELD_OUT.read_text(encoding="utf-8"))["volumes"]
-    for entry in entries:
+    for entry in entries(data):
+        if any(only in name for name in _names(entry)):
+            yield from _cases_of(entry, data, crop, seed, only)
+
+
+def entries(data: Path, group: str = "volumes") -> list[dict[str, str]]:
+    """What ``held_out.json`` says of each volume of a group ("volumes" or "validation"): name, file, modality.
+
+    Raises ``FileNotFoundError`` naming the folder and the first file that it lacks.
+    """
+    found = json.loads(HELD_OUT.read_text(encoding="utf-8"))[group]
+    for entry in found:
         if not (data / entry["file"]).is_file():
             raise FileNotFoundError(
                 f"The data folder {data} has no {entry['file']}; "
                 "give the folder that holds mr/, ct/ and multi/ with --data."
             )
-    for entry in entries:
-        if any(only in name for name in _names(entry)):
-            yield from _cases_of(entry, data, crop, seed, only)
+    return found
 
 
 def _names(entry: dict[str, str]) -> list[str]:
@@ -82,11 +90,8 @@ def _names(entry: dict[str, str]) -> list[str]:
 
 
 def _cases_of(entry: dict[str, str], data: Path, crop: int, seed: int, only: str) -> Iterator[Case]:
-    array, ijk_to_ras = _read(data / entry["file"])
-    data_range, foreground = range_and_foreground(array, entry["modality"])
-    if entry["modality"] == "CT":
-        array = np.clip(array, *CT_CLIP_HU)
-    box = _central_box(array.shape, crop)
+    array, ijk_to_ras, data_range, foreground = original(data, entry)
+    box = central_box(array.shape, (crop,) * 3 if crop > 0 else array.shape)
     ijk_to_ras[:3, 3] += ijk_to_ras[:3, :3] @ [part.start for part in reversed(box)]
     clean = np.ascontiguousarray(array[box])
     for name, (noise, level) in zip(_names(entry), NOISES[entry["modality"]], strict=True):
@@ -108,6 +113,15 @@ def _cases_of(entry: dict[str, str], data: Path, crop: int, seed: int, only: str
             noisy=noisy,
             foreground=np.ascontiguousarray(foreground[box]),
         )
+
+
+def original(data: Path, entry: dict[str, str]) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """A whole volume [k, j, i] (CT clipped), its ijk-to-RAS matrix, its range and its foreground."""
+    array, ijk_to_ras = _read(data / entry["file"])
+    data_range, foreground = range_and_foreground(array, entry["modality"])
+    if entry["modality"] == "CT":
+        array = np.clip(array, *CT_CLIP_HU)
+    return array, ijk_to_ras, data_range, foreground
 
 
 def range_and_foreground(array: np.ndarray, modality: str) -> tuple[float, np.ndarray]:
@@ -134,11 +148,10 @@ def add_noise(
     raise ValueError(f"There is no noise '{noise}'; there are rician, gaussian and poisson.")
 
 
-def _central_box(shape: tuple[int, ...], crop: int) -> tuple[slice, ...]:
-    if crop <= 0:
-        return tuple(slice(0, size) for size in shape)
-    starts = [max((size - crop) // 2, 0) for size in shape]
-    return tuple(slice(start, min(start + crop, size)) for start, size in zip(starts, shape, strict=True))
+def central_box(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[slice, ...]:
+    """The middle of an array, with at most the wanted number of voxels along each axis."""
+    starts = [max((size - side) // 2, 0) for size, side in zip(shape, wanted, strict=True)]
+    return tuple(slice(start, min(start + side, size)) for start, side, size in zip(starts, wanted, shape, strict=True))
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,8 @@ def verdicts(rows: list[Row]) -> list[dict[str, str]]:
     return found
 
 
-def _entry(asked: str, passed: bool | None, numbers: str) -> dict[str, str]:
+def requirement(asked: str, passed: bool | None, numbers: str) -> dict[str, str]:
+    """One line of the verdicts; ``passed`` is None for what was not measured."""
     verdict = "NOT MEASURED" if passed is None else "PASS" if passed else "FALLS SHORT"
     return {"asked": asked, "verdict": verdict, "numbers": numbers}
 
@@ -34,14 +35,14 @@ def _entry(asked: str, passed: bool | None, numbers: str) -> dict[str, str]:
 def _above_at_every_level(rows: list[Row], figure: str) -> dict[str, str]:
     asked = f"{figure.upper()} at character 0 above scikit-image NLM and TV, dipy NLM and curvature flow at every level"
     margins = {}
-    for setting in _settings(rows):
+    for setting in settings_of(rows):
         for peer in SIMPLE_PEERS:
-            pairs = _pairs([row for row in rows if row.setting == setting], FAITHFUL, peer, figure)
+            pairs = paired([row for row in rows if row.setting == setting], FAITHFUL, peer, figure)
             if pairs.size:
                 margins[f"{peer} at {setting}"] = float((pairs[:, 0] - pairs[:, 1]).mean())
     missing = sorted(set(SIMPLE_PEERS) - {name.split(" at ")[0] for name in margins})
     if not margins:
-        return _entry(asked, None, "a peer or character 0 was not run")
+        return requirement(asked, None, "a peer or character 0 was not run")
     below = {name: margin for name, margin in margins.items() if margin <= 0}
     closest = min(margins, key=lambda name: margins[name])
     numbers = f"smallest margin {margins[closest]:+.3f} ({closest}), {len(margins)} comparisons"
@@ -49,7 +50,7 @@ def _above_at_every_level(rows: list[Row], figure: str) -> dict[str, str]:
         numbers += "; below: " + ", ".join(f"{name} {margin:+.3f}" for name, margin in below.items())
     if missing:
         numbers += "; not run: " + ", ".join(missing)
-    return _entry(asked, False if below else None if missing else True, numbers)
+    return requirement(asked, False if below else None if missing else True, numbers)
 
 
 def _not_below_bm4d(rows: list[Row], figure: str, goal: float, unit: str) -> dict[str, str]:
@@ -58,25 +59,25 @@ def _not_below_bm4d(rows: list[Row], figure: str, goal: float, unit: str) -> dic
     )
     parts = []
     for peer in ("bm4d", "bm4d_corrected"):
-        pairs = _pairs(rows, FAITHFUL, peer, figure)
+        pairs = paired(rows, FAITHFUL, peer, figure)
         if not pairs.size:
-            return _entry(asked, None, "BM4D or character 0 was not run")
+            return requirement(asked, None, "BM4D or character 0 was not run")
         parts.append((pairs.mean(axis=0), len(pairs)))
     (ours, theirs), count = parts[0]
     (_, corrected), _ = parts[1]
     numbers = f"{ours:.3f} against {theirs:.3f}: {ours - theirs:+.3f} {unit}".rstrip() + f" on {count} cases"
     numbers += f" ({ours - corrected:+.3f} to BM4D with its bias corrected)"
-    return _entry(asked, bool(ours - theirs >= goal), numbers)
+    return requirement(asked, bool(ours - theirs >= goal), numbers)
 
 
 def _sigma_verdict(rows: list[Row]) -> dict[str, str]:
     asked = "estimated sigma within 15 % of the true one"
     errors = {row.case: _sigma_error(row) for row in rows if row.method == FAITHFUL}
     if not errors:
-        return _entry(asked, None, "character 0 was not run")
+        return requirement(asked, None, "character 0 was not run")
     worst = max(errors, key=lambda name: abs(errors[name]))
     inside = sum(abs(error) <= 0.15 for error in errors.values())
-    return _entry(
+    return requirement(
         asked, inside == len(errors), f"{inside} of {len(errors)} cases; worst {100 * errors[worst]:+.1f} % ({worst})"
     )
 
@@ -84,19 +85,21 @@ def _sigma_verdict(rows: list[Row]) -> dict[str, str]:
 def _character_verdicts(rows: list[Row]) -> list[dict[str, str]]:
     texture = "character 1 has a better perceptual score (patch MMD) than character 0"
     loss = "character 1 loses at most 2 dB to character 0"
-    scores, errors = (_pairs(rows, NATURAL, FAITHFUL, figure) for figure in ("patch_mmd", "psnr"))
+    scores, errors = (paired(rows, NATURAL, FAITHFUL, figure) for figure in ("patch_mmd", "psnr"))
     if not scores.size:
-        return [_entry(asked, None, "character 0 or 1 was not run") for asked in (texture, loss)]
+        return [requirement(asked, None, "character 0 or 1 was not run") for asked in (texture, loss)]
     one, zero = scores.mean(axis=0)
     better = int((scores[:, 0] < scores[:, 1]).sum())
     losses = errors[:, 1] - errors[:, 0]
     return [
-        _entry(texture, bool(one < zero), f"{one:.2f} against {zero:.2f}, better in {better} of {len(scores)} cases"),
-        _entry(loss, bool(losses.mean() <= 2.0), f"mean {losses.mean():.2f} dB, largest {losses.max():.2f} dB"),
+        requirement(
+            texture, bool(one < zero), f"{one:.2f} against {zero:.2f}, better in {better} of {len(scores)} cases"
+        ),
+        requirement(loss, bool(losses.mean() <= 2.0), f"mean {losses.mean():.2f} dB, largest {losses.max():.2f} dB"),
     ]
 
 
-def _pairs(rows: Iterable[Row], first: str, second: str, figure: str) -> np.ndarray:
+def paired(rows: Iterable[Row], first: str, second: str, figure: str) -> np.ndarray:
     """(n, 2) values of two methods on the cases that both have; (0,) when there is none."""
     values: dict[str, dict[str, float]] = {}
     for row in rows:
@@ -117,7 +120,7 @@ def markdown(rows: list[Row], about: dict[str, Any]) -> str:
     lines += ["", "## Texture and cost", "", *_texture_note(), "", *table(*_texture(rows))]
     lines += ["", "## Estimated noise", "", *table(*_noise(rows))]
     for figure, title in (("psnr", "PSNR, dB"), ("ssim", "SSIM"), ("patch_mmd", "patch MMD")):
-        lines += ["", f"## {title}, each case", "", *table(*_by_case(rows, figure))]
+        lines += ["", f"## {title}, each case", "", *table(*by_case(rows, figure))]
     return "\n".join(lines) + "\n"
 
 
@@ -142,10 +145,10 @@ def _texture_note() -> list[str]:
 
 
 def _by_setting(rows: list[Row], figure: str) -> tuple[list[str], list[list[str]]]:
-    settings = _settings(rows)
+    settings = settings_of(rows)
     header = ["method", "knows", *settings, "mean MR and CT", "mean PET"]
     body = []
-    for method, title, knows in _methods(rows):
+    for method, title, knows in methods_of(rows):
         mine = [row for row in rows if row.method == method]
         groups = [[row for row in mine if row.setting == setting] for setting in settings]
         groups.append([row for row in mine if row.modality in REQUIRED])
@@ -160,14 +163,14 @@ def _mean(group: list[Row], figure: str, rows: list[Row]) -> str:
         return ""
     settings = {row.setting for row in group}
     expected = len({row.case for row in rows if row.setting in settings})
-    text = _number(float(np.mean([row.figures[figure] for row in group])), figure)
+    text = number(float(np.mean([row.figures[figure] for row in group])), figure)
     return text if len(group) == expected else f"{text} (n={len(group)})"
 
 
 def _texture(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     header = ["method", "patch MMD", "GMSD", "spectrum, dB", "seconds a crop", "peak memory, MB"]
     body = []
-    for method, title, _ in _methods(rows):
+    for method, title, _ in methods_of(rows):
         mine = [row for row in rows if row.method == method and row.modality in REQUIRED]
         if not mine:
             continue
@@ -187,26 +190,30 @@ def _noise(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
-def _by_case(rows: list[Row], figure: str) -> tuple[list[str], list[list[str]]]:
-    methods = _methods(rows)
+def by_case(rows: list[Row], figure: str) -> tuple[list[str], list[list[str]]]:
+    """Header and lines of a table with one line a case and one column a method."""
+    methods = methods_of(rows)
     values = {(row.case, row.method): row.figures[figure] for row in rows}
     body = []
     for case in dict.fromkeys(row.case for row in rows):
         cells = [values.get((case, method)) for method, _, _ in methods]
-        body.append([case, *("" if cell is None else _number(cell, figure) for cell in cells)])
+        body.append([case, *("" if cell is None else number(cell, figure) for cell in cells)])
     return ["case", *(title for _, title, _ in methods)], body
 
 
-def _settings(rows: list[Row]) -> list[str]:
+def settings_of(rows: list[Row]) -> list[str]:
+    """The settings of the rows, each once, in their order."""
     return list(dict.fromkeys(row.setting for row in rows))
 
 
-def _methods(rows: list[Row]) -> list[tuple[str, str, str]]:
+def methods_of(rows: list[Row]) -> list[tuple[str, str, str]]:
+    """Key, title and knowledge of each method, in the order of the rows."""
     return list(dict.fromkeys((row.method, row.title, row.knows) for row in rows))
 
 
-def _number(value: float, figure: str) -> str:
-    digits = {"psnr": 2, "ssim": 4, "patch_mmd": 2, "gmsd": 4, "spectrum": 2}
+def number(value: float, figure: str) -> str:
+    """A figure with the digits it deserves."""
+    digits = {"psnr": 2, "ssim": 4, "patch_mmd": 2, "gmsd": 4, "spectrum": 2, "consistency": 1}
     return f"{value:.{digits[figure]}f}"
 
 

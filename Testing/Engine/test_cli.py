@@ -18,51 +18,12 @@ import bad_files
 import medgan
 import model_folders
 import phantoms
-from medgan import cli
+from command_line import PACKAGES, command, environment, one_sentence, run
 from medgan.batch import Result
-from medgan.settings import Device
+from medgan.settings import Device, EnhanceSettings
 from medgan.volume import Volume, read_volume, write_volume
 
-PACKAGES = str(Path(medgan.__file__).resolve().parents[1])
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-
-
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": PACKAGES, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONUTF8": "1", **more}
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "medgan", *map(str, arguments)]
-
-
-def run(*arguments: object, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        cwd=cwd,
-        env=environment(**more),
-        timeout=120,
-        check=False,
-    )
-
-
-@pytest.fixture
-def call(monkeypatch, capfd):
-    """The command within this process, for what starts no child: the same entry point, without its start-up time."""
-
-    def called(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["medgan", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        if cwd is not None:
-            monkeypatch.chdir(cwd)
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capfd.readouterr()
-        return subprocess.CompletedProcess(sys.argv, ended.value.code, out, err)
-
-    return called
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +94,7 @@ def batch(tmp_path_factory) -> dict:
 def test_failed_file_does_not_stop_the_rest_and_is_listed_at_the_end(batch):
     done, folder = batch["done"], batch["folder"]
     assert done.returncode == 1
-    assert sorted(file.relative_to(folder / "new").as_posix() for file in (folder / "new").rglob("*.*")) == [
+    assert sorted(file.relative_to(folder / "new").as_posix() for file in (folder / "new").glob("*/[!.]*")) == [
         "changes/MR série_difference.nii.gz",
         "changes/a_difference.nrrd",
         "results/MR série_enhanced.nii.gz",
@@ -161,15 +122,7 @@ def test_json_is_one_document_with_what_became_of_every_file(batch):
     report = good["report"]
     assert (report["model"], report["seed"], report["sigma_source"], report["synthetic"]) == ("tiny", 5, "given", True)
     assert report["sigma_before"] == pytest.approx(40, rel=0.01)
-    assert report["settings"] == {
-        "model": "tiny",
-        "strength": 0.9,
-        "character": 0.5,
-        "noise_sigma": 40.0,
-        "device": "cpu",
-        "memory_limit_gb": 2.0,
-        "seed": 5,
-    }
+    assert report["settings"] == EnhanceSettings("tiny", 0.9, 0.5, 40.0, Device.CPU, 2.0, 5).to_dict()
 
 
 def test_dicom_folder_is_one_input(batch):
@@ -183,7 +136,7 @@ def test_dicom_folder_is_one_input(batch):
 
 
 @pytest.mark.parametrize("kind", [
-    "missing", "empty nii.gz", "empty nrrd", "cut nii.gz", "cut nrrd", "text as nii", "rgb nii", "4d nii.gz", "all NaN",
+    "missing", "empty nii.gz", "empty nrrd", "cut nii.gz", "cut nrrd", "text as nii", "rgb nii", "all NaN",
     "zero spacing nii", "zero spacing mha",
 ])  # fmt: skip
 @pytest.mark.parametrize("subcommand", ["enhance", "info"])
@@ -195,16 +148,6 @@ def test_bad_input_is_one_sentence_and_leaves_no_file(tmp_path, a_model, kind, s
     done = call(subcommand, path, *(more if subcommand == "enhance" else []))
     one_sentence(done, phrase)
     assert sorted(tmp_path.iterdir()) == before
-
-
-def one_sentence(done: subprocess.CompletedProcess[str], phrase: str, code: int = 1) -> None:
-    """Exit code, silence on stdout, and one line on stderr that is a sentence with this phrase in it."""
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    assert phrase in done.stderr
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.endswith(".\n")
-    assert "Traceback" not in done.stderr
 
 
 def test_tampered_model_is_one_sentence_and_leaves_no_file(tmp_path, an_oblique_volume, call):
@@ -293,6 +236,14 @@ def test_full_disk_at_the_end_leaves_neither_result_nor_difference(tmp_path, a_m
         (["a.nrrd", "b.nrrd", "--strength", "2"], "'strength' must lie between 0 and 1, not 2"),
         (["a.nrrd", "b.nrrd", "--noise", "nan"], "'noise' must be a finite number"),
         (["a.nrrd", "b.nrrd", "--memory", "-1"], "'memory' must lie between 0 and 4096, not -1"),
+        (["a.nrrd", "b.nrrd", "--ratio", "9"], "'ratio' must lie between 0 and 8, not 9"),
+        (["a.nrrd", "b.nrrd", "--slice-gap", "-1"], "'slice-gap' must lie between 0 and 100, not -1"),
+        (["a.nrrd", "b.nrrd", "--blur", "4"], "'blur' must lie between 0 and 3, not 4"),
+        (["a.nrrd", "b.nrrd", "--fit-minutes", "-2"], "'fit-minutes' must lie between 0 and 600, not -2"),
+        (["a.nrrd", "--out", "o", "--uncertainty", "u.nrrd"], "--uncertainty takes a folder too"),
+        (["a.nrrd", "b.nrrd", "--frames", "3"], "--frames takes the first frame and the one to stop before"),
+        (["a.nrrd", "b.nrrd", "--report", "r.txt"], "end it with .csv or .json"),
+        (["a.nrrd", "b.nrrd", "--jobs", "2", "--dask", "tcp://h:1"], "--jobs is for this computer"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_code_2(tmp_path, arguments, phrase, call):
@@ -342,8 +293,10 @@ def test_models_lists_the_shipped_and_the_own_and_the_broken(a_model, call):
     assert re.search(r"^tiny +0\.3\.1 +Tiny +enhance +MR, CT +Apache-2\.0", done.stdout, re.MULTILINE)
     assert "Not usable: Model 'broken' has no readable 'configs/metadata.json'" in done.stderr
     said = json.loads(call("models", "--json").stdout)
-    assert [model["name"] for model in said["models"]] == ["denoise", "tiny"]
-    assert said["models"][1]["weights"]["faithful"]["sha256"]
+    names = [model["name"] for model in said["models"]]
+    assert "denoise" in names[:-1]
+    assert names[-1] == "tiny"
+    assert said["models"][-1]["weights"]["faithful"]["sha256"]
     assert said["unusable"][0]["folder"].endswith("broken")
 
 
@@ -447,3 +400,31 @@ def test_unexpected_error_is_a_sentence_and_a_traceback_only_on_request(tmp_path
     done = run("info", "a.nrrd", "--debug", cwd=tmp_path, PYTHONPATH=path)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+# Chains
+
+
+def test_chain_writes_a_new_grid_with_its_residual_and_uncertainty(tmp_path):
+    """Slices of 4 mm become 1 mm; the residual lies on the old grid, the uncertainty on the new one."""
+    thick = phantoms.head((32, 25, 23)).reshape(8, 4, 25, 23).mean(axis=1)
+    geometry = phantoms.geometry((1.0, 1.0, 4.0), (10.0, 20.0, 30.0), (5.0, -6.0, 7.0), left_handed=True)
+    before = Volume(np.rint(phantoms.rician(thick, 20.0)), geometry, voxel_type="int16")
+    write_volume(before, tmp_path / "a.nii.gz")
+    extras = ("--residual", "r.nrrd", "--uncertainty", "u.nrrd", "--report", "report.json")
+    done = run("enhance", "a.nii.gz", "b.nii.gz", "--model", "superres+denoise", *extras, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "b.nii.gz and r.nrrd and u.nrrd  (now 23 x 25 x 32 voxels of 1 x 1 x 1 mm, noise " in done.stdout
+    after, residual, unsure = (read_volume(tmp_path / name) for name in ("b.nii.gz", "r.nrrd", "u.nrrd"))
+    assert (after.shape, after.voxel_type) == ((32, 25, 23), "int16")
+    np.testing.assert_allclose(after.spacing_mm, (1, 1, 1), atol=1e-4)
+    centres = [volume.ijk_to_ras @ [*(np.array(volume.shape[::-1]) - 1) / 2, 1] for volume in (before, after)]
+    np.testing.assert_allclose(centres[0], centres[1], atol=1e-3)
+    assert (residual.shape, residual.voxel_type) == (before.shape, "float32")
+    np.testing.assert_allclose(residual.ijk_to_ras, before.ijk_to_ras, atol=1e-4)
+    assert unsure.shape == after.shape
+    assert unsure.array.min() >= 0
+    assert unsure.array.max() > 0
+    row = json.loads((tmp_path / "report.json").read_text())["files"][0]
+    assert row["model"] == "denoise+superres"
+    assert row["residual_rms"] == pytest.approx(float(np.sqrt(np.square(residual.array).mean())), rel=0.01)

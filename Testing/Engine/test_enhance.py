@@ -90,8 +90,8 @@ def test_tiles_leave_no_seam(a_scan, monkeypatch):
     whole = run({"volume": a_scan}, settings())
     plain = inference.plan_tiles
 
-    def small_tiles(shape, per_voxel, free, on_cpu, most_voxels=0):
-        return plain(shape, per_voxel, free, on_cpu, 44**3)
+    def small_tiles(shape, per_voxel, free, on_cpu, most_voxels=0, channels=1):
+        return plain(shape, per_voxel, free, on_cpu, 44**3, channels)
 
     monkeypatch.setattr(inference, "plan_tiles", small_tiles)
     said: list[str] = []
@@ -114,7 +114,7 @@ def test_constant_volume_comes_back_as_it_is(a_volume):
     flat = a_volume.like(np.full(a_volume.shape, 33.0, np.float32))
     outputs = run({"volume": flat}, settings())
     assert np.array_equal(outputs.volumes["volume"].array, flat.array)
-    assert outputs.report["messages"] == ["There is no noise in this volume: the result is the input."]
+    assert outputs.report["messages"] == ["There is no noise in this volume: nothing was denoised."]
 
 
 def test_voxels_that_are_no_numbers_are_kept_and_counted(an_oblique_volume):

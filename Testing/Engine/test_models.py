@@ -71,7 +71,7 @@ def test_folder_of_models_that_does_not_exist_is_no_problem(monkeypatch, tmp_pat
 
 
 def test_unknown_model_names_the_known_ones():
-    with pytest.raises(ModelError, match="There is no model 'nose'; there are: denoise"):
+    with pytest.raises(ModelError, match="There is no model 'nose'; there are: denoise, deblur, superres"):
         models.find("nose")
 
 
@@ -194,7 +194,8 @@ def test_network_of_ours_that_this_version_does_not_know_is_refused_when_built(b
     change(bundle, network="medgan.Newer")
     card = models.find(bundle)
     with pytest.raises(
-        ModelError, match=r"asks for the network 'medgan\.Newer'; this version knows medgan\.DenoiseNet"
+        ModelError,
+        match=r"asks for the network 'medgan\.Newer'; this version knows medgan\.DeblurNet, medgan\.DenoiseNet",
     ):
         models.build_network(card, models.load_state(card, "faithful"))
 

@@ -15,6 +15,14 @@ def a_soft_head() -> np.ndarray:
     return ndimage.gaussian_filter(phantoms.head((56, 60, 64)), 0.7)
 
 
+def test_values_far_above_0_have_a_dark_end_of_their_own():
+    """CT stored as unsigned numbers with an offset."""
+    array = a_soft_head() + np.random.default_rng(0).normal(0, 20, (56, 60, 64))
+    assert intensity_range((array + 32768).astype(np.float32))[0] > 32600
+    offset, plain = (noise_profile(each.astype(np.float32)).sigma for each in (array + 32768, array + 100))
+    assert offset == pytest.approx(plain, rel=0.1)
+
+
 def test_cosine_matrix_is_the_orthonormal_transform_of_scipy():
     assert np.allclose(cosine_matrix() @ cosine_matrix().T, np.eye(BLOCK), atol=1e-6)
     signal = np.array([3.0, -1.0, 2.5, 7.0])

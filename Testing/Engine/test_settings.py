@@ -43,7 +43,7 @@ def test_every_number_has_bounds_that_hold_its_default():
     """The Slicer side turns them into the ranges of its widgets."""
     hints = typing.get_type_hints(EnhanceSettings, include_extras=True)
     for field in fields(EnhanceSettings):
-        if isinstance(field.default, (int, float)):
+        if isinstance(field.default, (int, float)) and not isinstance(field.default, bool):
             bounds = next(entry for entry in hints[field.name].__metadata__ if isinstance(entry, Bounds))
             assert bounds.minimum <= field.default <= bounds.maximum
 

@@ -8,6 +8,7 @@ import vtk
 from scene_report import a_report
 from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
 
+from medgan.slices import finer_grid
 from medgan.tasks import Outputs
 from medgan.volume import Volume
 
@@ -66,13 +67,26 @@ def matrix_of(node) -> np.ndarray:
     return np.array(matrix.GetData()).reshape(4, 4)
 
 
+def to_world(node):
+    """A function from RAS mm of a node to RAS mm of the world, through all parent transforms, as Slicer maps them."""
+    transform = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(node.GetParentTransformNode(), None, transform)
+    return transform.TransformPoint
+
+
+def under_a_transform(scene, node):
+    """The node itself, now under a linear transform that turns, stretches and moves it."""
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "T")
+    transform.SetMatrixTransformToParent(to_vtk_matrix(oblique_matrix((1.2, 0.9, 1.1))))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    return node
+
+
 def world_corners(node) -> np.ndarray:
     """RAS world coordinates in mm of the eight corner voxels, through all parent transforms, as Slicer maps them."""
-    to_world = vtk.vtkGeneralTransform()
-    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(node.GetParentTransformNode(), None, to_world)
     i, j, k = (n - 1 for n in node.GetImageData().GetDimensions())
     corners = [(x, y, z, 1) for x in (0, i) for y in (0, j) for z in (0, k)]
-    return np.array([to_world.TransformPoint((matrix_of(node) @ corner)[:3]) for corner in corners])
+    return np.array([to_world(node)((matrix_of(node) @ corner)[:3]) for corner in corners])
 
 
 def node_ids(scene) -> set[str]:
@@ -83,3 +97,29 @@ def outputs_like(volume: Volume, change: float = 5.0) -> Outputs:
     """Outputs of a task that added ``change`` to every voxel of ``volume``."""
     difference = volume.like(np.full(volume.shape, change), "float32")
     return Outputs({"volume": volume.like(volume.array + change), "difference": difference}, a_report())
+
+
+def finer_outputs(volume: Volume, ratio: int = 3, steps=("noise", "resolution")) -> Outputs:
+    """Outputs of a super-resolution by nearest neighbours along k, with every map and two places to check."""
+    fine = np.repeat(volume.array, ratio, axis=0)
+    grid = finer_grid(volume.ijk_to_ras, 0, len(volume.array), len(fine))
+    noise = np.random.default_rng(2).normal(0, 20, volume.shape)
+    suspicions = [
+        {"ras_mm": (volume.ijk_to_ras @ [*ijk, 1])[:3].tolist(), "kind": kind, "sentence": f"Look at {ijk}: {kind}."}
+        for ijk, kind in (((0, 0, 0), "unsure"), ((5, 3, 2), "contradicts"))
+    ]
+    report = a_report(
+        model="denoise+superres",
+        model_version="1.2.3+0.1.0",
+        model_sha256={"denoise/faithful": "ab" * 32, "superres/faithful": "cd" * 32},
+        steps=[{"model": "m", "restores": each, "seconds": 1.0} for each in steps],
+        consistency={"residual_rms": 3.5, "residual_sigmas": 0.2},
+        suspicions=suspicions,
+    )
+    volumes = {
+        "volume": Volume(fine, grid, {}, volume.voxel_type),
+        "difference": Volume(np.full_like(fine, 5.0), grid),
+        "residual": volume.like(noise, "float32"),
+        "uncertainty": Volume(np.linspace(0, 200, fine.size).reshape(fine.shape), grid),
+    }
+    return Outputs(volumes, report)

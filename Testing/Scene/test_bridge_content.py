@@ -10,7 +10,8 @@ from scene_tools import add_volume, array_of, image_of, node_ids, noisy_box, obl
 
 from medgan.volume import VolumeError
 from MedGANSlicerLib.ColorTables import differenceColors
-from MedGANSlicerLib.SceneBridge import labelMapFromNode, publishDifference, publishVolume, volumeFromNode
+from MedGANSlicerLib.ResultDisplay import showAsDifference
+from MedGANSlicerLib.SceneBridge import labelMapFromNode, publishMap, publishVolume, volumeFromNode
 
 VOXEL_TYPES = ["uint8", "int8", "int16", "uint16", "int32", "uint32", "float32", "float64"]
 
@@ -191,7 +192,7 @@ def test_difference_is_blue_white_red_about_zero(a_headless_scene, a_volume_node
     changes = np.zeros(noisy_box().shape, np.float32)
     changes[:, :6, :3], changes[:, 6:, 3:] = -40.0, 40.0
     volume = volumeFromNode(a_volume_node)
-    node = publishDifference(scene, volume.like(changes), a_volume_node, "MRHead denoised difference", {})
+    node = publishMap(scene, volume.like(changes), a_volume_node, "MRHead denoised difference", {}, showAsDifference)
     display = node.GetDisplayNode()
     assert array_of(node).dtype == np.float32
     assert np.array_equal(array_of(node), changes)
@@ -208,8 +209,8 @@ def test_difference_is_blue_white_red_about_zero(a_headless_scene, a_volume_node
 
 def test_one_difference_colour_table_serves_the_scene(a_scene, a_volume_node):
     volume = volumeFromNode(a_volume_node)
-    first = publishDifference(a_scene, volume, a_volume_node, "a", {}).GetDisplayNode().GetColorNode()
-    second = publishDifference(a_scene, volume, a_volume_node, "b", {}).GetDisplayNode().GetColorNode()
+    first = publishMap(a_scene, volume, a_volume_node, "a", {}, showAsDifference).GetDisplayNode().GetColorNode()
+    second = publishMap(a_scene, volume, a_volume_node, "b", {}, showAsDifference).GetDisplayNode().GetColorNode()
     assert first is second
     assert not first.GetHideFromEditors()
 
@@ -230,7 +231,7 @@ def test_difference_colours_are_opposite_and_monotonic(a_scene):
 
 def test_difference_without_any_change_has_a_window(a_scene, a_volume_node):
     volume = volumeFromNode(a_volume_node)
-    node = publishDifference(a_scene, volume.like(volume.array * 0), a_volume_node, "none", {})
+    node = publishMap(a_scene, volume.like(volume.array * 0), a_volume_node, "none", {}, showAsDifference)
     assert node.GetDisplayNode().GetWindow() > 0
 
 
@@ -238,7 +239,7 @@ def test_few_large_changes_do_not_set_the_window(a_scene, a_volume_node):
     volume = volumeFromNode(a_volume_node)
     changes = np.random.default_rng(0).uniform(-10, 10, volume.shape)
     changes[0, 0, 0] = 5000
-    node = publishDifference(a_scene, volume.like(changes), a_volume_node, "d", {})
+    node = publishMap(a_scene, volume.like(changes), a_volume_node, "d", {}, showAsDifference)
     assert node.GetDisplayNode().GetWindow() == pytest.approx(20, rel=0.05)
 
 

@@ -34,7 +34,7 @@ def test_saved_scene_comes_back_with_voxels_places_and_origin(a_headless_scene, 
     source.GetDisplayNode().SetWindowLevel(500, 400)
     chain = a_linear_transform(scene, oblique_matrix((1, 1, 1)), a_grid_transform(scene))
     source.SetAndObserveTransformNodeID(chain.GetID())
-    nodes = TaskLogic.publish(outputs_like(volumeFromNode(source)), source)
+    nodes = TaskLogic.publish(outputs_like(volumeFromNode(source)), source).present()
     a_headless_scene.show(source, nodes[0])
     path = tmp_path / "a folder é" / "scene.mrb"
     path.parent.mkdir()
@@ -72,7 +72,8 @@ def test_saved_scene_keeps_bspline_labels_and_difference_colours(a_headless_scen
     box = ((noisy_box() > 500) * 17).astype(np.uint8)
     labels = LabelMap(box, matrix_of(an_oblique_volume_node), {17: Label("box", (1, 0.5, 0))})
     organs = publishLabelMap(scene, labels, an_oblique_volume_node, "Organs", {})
-    _, difference = TaskLogic.publish(outputs_like(volumeFromNode(an_oblique_volume_node)), an_oblique_volume_node)
+    outputs = outputs_like(volumeFromNode(an_oblique_volume_node))
+    difference = TaskLogic.publish(outputs, an_oblique_volume_node).difference
     picture = a_headless_scene.sliceImage(difference, "Axial", 64)
     a_headless_scene.saveScene(tmp_path / "s.mrb")
     with HeadlessScene() as other:

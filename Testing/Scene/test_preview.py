@@ -115,7 +115,7 @@ def test_result_of_a_preview_lies_on_its_part_and_goes_on_request(a_scene, a_lon
     end = time.monotonic() + 30
     while run.poll().status is JobStatus.RUNNING and time.monotonic() < end:
         time.sleep(0.02)
-    result, difference = run.publish()
+    result, difference = run.publish().present()
     run.close()
     assert result.GetName() == "Long denoised preview"
     assert np.array_equal(array_of(result), array_of(a_long_node)[region] + 5)

@@ -87,7 +87,7 @@ def test_result_and_difference_are_named_after_the_input(a_scene, a_volume_node)
     names = []
     for _ in range(3):
         nodes = TaskLogic.publish(outputs_like(volumeFromNode(a_volume_node)), a_volume_node)
-        names += [node.GetName() for node in nodes]
+        names += [node.GetName() for node in nodes.present()]
     assert names == [
         "MRHead denoised",
         "MRHead denoised difference",
@@ -101,7 +101,7 @@ def test_result_and_difference_are_named_after_the_input(a_scene, a_volume_node)
 def test_result_says_what_made_it(a_scene, a_volume_node):
     outputs = outputs_like(volumeFromNode(a_volume_node))
     outputs.report["settings"]["model"] = "/home/somebody/models/denoise"
-    result, difference = TaskLogic.publish(outputs, a_volume_node)
+    result, difference = TaskLogic.publish(outputs, a_volume_node).present()
     for node in (result, difference):
         said = {name: node.GetAttribute(name) for name in node.GetAttributeNames() if name.startswith("MedGAN.")}
         settings = json.loads(said.pop("MedGAN.Settings"))
@@ -134,7 +134,7 @@ def test_given_nodes_are_filled(a_scene, a_volume_node, an_oblique_volume_node):
     nodes = node_ids(a_scene)
     published = TaskLogic.publish(
         outputs_like(volumeFromNode(a_volume_node)), a_volume_node, output, an_oblique_volume_node
-    )
+    ).present()
     assert published == [output, an_oblique_volume_node]
     assert [node.GetName() for node in published] == ["Mine", "Oblique"]
     assert np.array_equal(array_of(output), noisy_box() + 5)
@@ -169,10 +169,11 @@ def test_failure_halfway_through_a_node_leaves_nothing_of_it(a_scene, a_volume_n
     outputs.report["seed"] = b"no JSON has bytes"
     with pytest.raises(TypeError):
         TaskLogic.publish(outputs, a_volume_node)
-    from MedGANSlicerLib.SceneBridge import publishDifference
+    from MedGANSlicerLib.ResultDisplay import showAsDifference
+    from MedGANSlicerLib.SceneBridge import publishMap
 
     with pytest.raises(TypeError):  # its display node and colour table are there when the attribute is refused
-        publishDifference(a_scene, outputs.volumes["difference"], a_volume_node, "d", {"MedGAN.Seed": 7})
+        publishMap(a_scene, outputs.volumes["difference"], a_volume_node, "d", {"MedGAN.Seed": 7}, showAsDifference)
     assert node_ids(a_scene) == nodes
 
 
@@ -226,7 +227,7 @@ def test_run_goes_from_input_to_nodes_in_a_child_process(a_scene, an_oblique_vol
         nodes = node_ids(a_scene)
         assert at_end(run).status is JobStatus.DONE
         assert node_ids(a_scene) == nodes, "polling must not touch the scene"
-        result, difference = run.publish()
+        result, difference = run.publish().present()
     finally:
         run.close()
     assert result.GetName() == "Oblique denoised"
@@ -292,7 +293,7 @@ def test_removed_input_ends_the_run_with_a_word(a_scene, a_volume_node, jobs_in)
     state = run.poll()
     assert state.status is JobStatus.CANCELLED
     assert state.message == run.dropped == "'MRHead' has left the scene, so its result was dropped."
-    assert run.publish() == []
+    assert run.publish() is None
     assert run.poll() == state
     assert vanished(pid)
     assert node_ids(a_scene) == nodes
@@ -307,7 +308,7 @@ def test_closed_scene_drops_a_result_that_was_ready(a_scene, a_volume_node, jobs
     other = add_volume(a_scene, noisy_box(), np.eye(4), "Another")
     assert other.GetID() == same_id, "the new scene must use the ID again, or this proves little"
     nodes = node_ids(a_scene)
-    assert run.publish() == []
+    assert run.publish() is None
     assert "'MRHead' has left the scene" in run.dropped
     assert node_ids(a_scene) == nodes
     assert list(jobs_in.iterdir()) == []
@@ -322,7 +323,7 @@ def test_result_follows_a_transform_that_is_hardened_meanwhile(a_scene, an_obliq
     assert at_end(run).status is JobStatus.DONE
     an_oblique_volume_node.HardenTransform()
     assert an_oblique_volume_node.GetTransformNodeID() is None
-    result, difference = run.publish()
+    result, difference = run.publish().present()
     run.close()
     for node in (an_oblique_volume_node, result, difference):
         assert np.abs(world_corners(node) - corners).max() < 1e-4
@@ -342,7 +343,7 @@ def test_output_that_was_removed_meanwhile_is_made_anew(a_scene, a_volume_node, 
     run = TaskLogic.start(a_volume_node, a_setting(), outputNode=an_oblique_volume_node, parent_folder=jobs_in)
     a_scene.RemoveNode(an_oblique_volume_node)
     at_end(run)
-    result, _ = run.publish()
+    result, _ = run.publish().present()
     run.close()
     assert result.GetName() == "MRHead denoised"
     assert np.array_equal(array_of(result), noisy_box() + 5)
@@ -353,7 +354,7 @@ def test_changed_settings_do_not_change_a_started_run(a_scene, a_volume_node, jo
     run = TaskLogic.start(a_volume_node, settings, parent_folder=jobs_in)
     settings.seed = 4
     at_end(run)
-    result, _ = run.publish()
+    result, _ = run.publish().present()
     run.close()
     assert result.GetAttribute("MedGAN.Seed") == "3"
 
@@ -363,7 +364,7 @@ def test_process_runs_in_this_process_and_passes_progress_on(monkeypatch, a_scen
     said = []
     result, difference = TaskLogic.process(
         a_volume_node, a_setting(), lambda share, text="": said.append((share, text))
-    )
+    ).present()
     assert said == [(0.25, "Working")]
     assert np.array_equal(array_of(result), noisy_box() + 5)
     assert difference.GetName() == "MRHead denoised difference"

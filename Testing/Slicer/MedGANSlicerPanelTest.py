@@ -82,6 +82,7 @@ class MedGANSlicerPanelTest(unittest.TestCase):
         self.needsNetwork()
         node = noisyVolume()
         self.choose(node)
+        self.widget._parameters.enhance.model = "denoise"
         self.apply()
         assert self.ui.applyButton.text == "Cancel"
         self.waitForEnd()
@@ -90,14 +91,53 @@ class MedGANSlicerPanelTest(unittest.TestCase):
         assert after.std() < 0.6 * before.std()
         assert self.widget.compare.active
 
+    def test_super_resolution_has_its_options_maps_and_places(self):
+        self.needsNetwork()
+        panel = self.widget._panels["enhance"][1]
+        node = noisyVolume()
+        self.choose(node)
+        self.widget._parameters.enhance.model = "superres"
+        assert not panel.ui.superresGroup.isHidden()
+        assert "along k" in panel.ui.planLabel.text.lower()
+        panel.ui.uncertainty.checked = True
+        assert self.widget._parameters.enhance.uncertainty
+        self.apply()
+        self.waitForEnd()
+        result = slicer.util.getNode("Noisy super-resolved")
+        assert abs(result.GetSpacing()[2] - 0.8) < 0.05
+        assert not self.ui.uncertaintyCheckBox.isHidden()
+        self.ui.uncertaintyCheckBox.checked = True
+        assert not self.ui.legend.isHidden()
+
+    def test_click_on_a_place_centres_the_slices(self):
+        from MedGANSlicerLib import Places
+        from MedGANSlicerLib.ResultNodes import ResultNodes
+
+        if slicer.app.layoutManager() is None:
+            self.skipTest("there is no main window")
+        node = noisyVolume()
+        suspicions = [{"ras_mm": [1.0, 2.0, 3.0], "kind": "added", "sentence": "Look here."}]
+        points = Places.publishPlaces(slicer.mrmlScene, suspicions, node, "To check", {})
+        result = slicer.vtkSlicerVolumesLogic.CloneVolume(slicer.mrmlScene, node, "Result")
+        self.widget.compare.show(node, ResultNodes(result, places=points))
+        assert self.ui.placesList.item(0).text() == "Look here."
+        self.ui.placesList.setCurrentRow(0)
+        self.ui.placesList.itemClicked(self.ui.placesList.item(0))
+        matrix = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode().GetSliceToRAS()
+        assert [round(matrix.GetElement(row, 3), 3) for row in range(3)] == [1.0, 2.0, 3.0]
+        self.widget.compare.leave()
+        assert not points.GetDisplayNode().GetVisibility()
+
     def test_layout_and_views_come_back(self):
         layouts = slicer.app.layoutManager()
         if layouts is None:
             self.skipTest("there is no main window")
         node = noisyVolume()
+        from MedGANSlicerLib.ResultNodes import ResultNodes
+
         result = slicer.vtkSlicerVolumesLogic.CloneVolume(slicer.mrmlScene, node, "Result")
         before = layouts.layout
-        self.widget.compare.show(node, result)
+        self.widget.compare.show(node, ResultNodes(result))
         self.ui.sideBySideCheckBox.checked = True
         names = list(layouts.sliceViewNames())
         assert "MedGANBefore" in names

@@ -121,3 +121,16 @@ def person(jobs_folder, tmp_path, monkeypatch, a_module_widget, wait_until):
     monkeypatch.setenv("MEDGAN_MODELS", str(models_that(tmp_path / "models", "quick", "endless", "failing")))
     a_module_widget._panels["enhance"][1]._models.reload()
     return Person(a_module_widget, wait_until, monkeypatch)
+
+
+@pytest.fixture
+def equipped_person(person, tmp_path, monkeypatch):
+    """Somebody whose shipped models are quick stand-ins for denoising, deblurring and super-resolution."""
+    from medgan import models
+    from medgan.job import Job
+
+    monkeypatch.setattr(models, "SHIPPED", models_that(tmp_path / "shipped", "denoise", "deblur", "superres"))
+    monkeypatch.setattr(Job, "child_script", REPOSITORY / "Testing" / "Scene" / "quick_child.py")
+    person.widget._panels["enhance"][1]._models.reload()
+    person.widget._refresh()
+    return person

@@ -25,8 +25,12 @@ def oblique_volume(name: str = "Head", shape: tuple[int, int, int] = (12, 14, 16
     return node
 
 
+RESTORES = {"deblur": "blur", "superres": "resolution"}
+
+
 def models_that(folder: Path, *names: str) -> Path:
     """A folder of models whose names tell ``quick_enhance`` how to behave; their weights are never read."""
+    folder.mkdir(exist_ok=True)
     for name in names:
         (folder / name / "configs").mkdir(parents=True)
         (folder / name / "models").mkdir()
@@ -36,6 +40,7 @@ def models_that(folder: Path, *names: str) -> Path:
             "task": "enhance",
             "modality": "MR",
             "network": "medgan.DenoiseNet",
+            "restores": RESTORES.get(name, "noise"),
             "weights": {"faithful": {"file": "models/model.pt", "sha256": "0" * 64}},
         }
         metadata = {"version": "0.0.1", "license": "Apache-2.0", "medgan": ours}
@@ -66,6 +71,31 @@ class Person:
         if model != "denoise":
             self._monkeypatch.setattr(Job, "child_script", SCENE_TESTS / "quick_child.py")
         self.parameters.enhance.model = model
+
+    def choose_in_menu(self, title: str) -> None:
+        """Choose the entry of the model menu with that title."""
+        selector, index = self.enhance_ui.modelSelector, self.menu().index(title)
+        selector.setCurrentIndex(index)
+        selector.activated(index)
+
+    def menu(self) -> list[str]:
+        selector = self.enhance_ui.modelSelector
+        return [selector.itemText(n) for n in range(selector.count)]
+
+    def click_place(self, row: int) -> None:
+        """Click on a line of the list of places."""
+        places = self.ui.placesList
+        places.setCurrentRow(row)
+        places.itemClicked(places.item(row))
+
+    def places(self) -> list[str]:
+        places = self.ui.placesList
+        return [places.item(row).text() for row in range(places.count)] if not places.isHidden() else []
+
+    def layers(self) -> list[str]:
+        """The maps that can be switched on."""
+        names = ("difference", "residual", "uncertainty", "places")
+        return [name for name in names if not getattr(self.ui, f"{name}CheckBox").isHidden()]
 
     def volume(self, *arguments, **keywords):
         """Load a volume and have it chosen, as opening the module does."""

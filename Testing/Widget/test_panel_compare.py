@@ -129,8 +129,13 @@ def test_second_run_keeps_what_was_before_the_first(after_a_run):
 def test_pair_of_views_shows_input_and_result(CompareView):
     """The composite nodes of the two views, as the application makes them for the layout."""
 
+    from MedGANSlicerLib.ResultNodes import ResultNodes
+
     class Box:
         enabled = checked = True
+
+        def fontMetrics(self):
+            return type("Metrics", (), {"lineSpacing": lambda self: 10})()
 
         def __getattr__(self, name):
             return lambda *values: None
@@ -167,7 +172,7 @@ def test_pair_of_views_shows_input_and_result(CompareView):
 
     view = CompareView.CompareView(Ui(), Host())
     view._showWidgets = lambda: None
-    view._nodes = (node("in"), node("out"), None)
+    view._source, view._nodes = node("in"), ResultNodes(node("out"))
     Box.checked = False
     view._refresh()
     before, after = composites[CompareView.BEFORE].values, composites[CompareView.AFTER].values

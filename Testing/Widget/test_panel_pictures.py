@@ -47,6 +47,25 @@ def test_everything_open(person, shot):
     shot("3-everything-open")
 
 
+def test_all_options(equipped_person, shot):
+    equipped_person.volume()
+    equipped_person.choose_in_menu("Denoise + deblur + super-resolve")
+    shot("11-all-options")
+    equipped_person.enhance_ui.ratio.value = 1.1
+    shot("12-wrong-ratio")
+
+
+def test_maps_and_places(equipped_person, shot):
+    equipped_person.volume()
+    equipped_person.enhance_ui.uncertainty.checked = True
+    equipped_person.choose_in_menu("Denoise + super-resolve")
+    equipped_person.press_apply()
+    equipped_person.wait_for_end()
+    shot("13-maps-and-places")
+    equipped_person.ui.uncertaintyCheckBox.checked = True
+    shot("14-uncertainty")
+
+
 def test_running(person, shot):
     person.volume()
     person.choose_model("endless")

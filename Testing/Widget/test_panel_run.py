@@ -31,14 +31,36 @@ def test_panel_without_a_volume_says_what_is_missing(person):
 
 
 def test_after_loading_a_volume_apply_is_the_only_click(person, jobs_folder):
-    """The shipped model in its real child process."""
+    """The shipped models that are recommended, in their real child process."""
     node = person.volume(shape=(20, 24, 28))
     assert person.enhance_ui.inputVolume.currentNode() is node
+    chain = person.parameters.enhance.model
+    assert chain.startswith("denoise")
+    assert chain.endswith("superres"), "slices of 2.3 mm with pixels of 0.7 mm"
     person.press_apply()
     assert person.ui.applyButton.text == "Cancel"
     assert not person.ui.taskPlace.enabled
     person.wait_for_end(240)
-    assert not person.ui.errorBox.visible, person.log()
+    assert person.ui.errorLabel.text == "", person.log()
+    result = slicer.util.getNode("Head enhanced")
+    difference = slicer.util.getNode("Head enhanced difference")
+    assert same_grid(node, slicer.util.getNode("Head enhanced residual"))
+    assert same_grid(result, difference)
+    assert result.GetImageData().GetDimensions() == (28, 24, 66)
+    residual = slicer.util.arrayFromVolume(slicer.util.getNode("Head enhanced residual"))
+    assert 10 < residual.std() < 80, "about the noise of 40, which is what was taken away"
+    assert result.GetAttribute("MedGAN.Model") == chain
+    assert "Done in" in person.ui.progressLabel.text
+    assert person.ui.resultLabel.text.startswith("Head enhanced: noise ")
+    assert job_folders(jobs_folder) == []
+    assert "about" in person.enhance_ui.modelSummary.text  # the next estimate is a measured one
+
+
+def test_denoising_stays_on_the_grid_of_its_input(person):
+    node = person.volume(shape=(20, 24, 28))
+    person.parameters.enhance.model = "denoise"
+    person.press_apply()
+    person.wait_for_end(240)
     result = slicer.util.getNode("Head denoised")
     difference = slicer.util.getNode("Head denoised difference")
     assert same_grid(node, result)
@@ -46,11 +68,6 @@ def test_after_loading_a_volume_apply_is_the_only_click(person, jobs_folder):
     assert after.std() > 0
     assert 0 < np.abs(after - before).mean() < 200
     assert np.abs(after - before - slicer.util.arrayFromVolume(difference)).max() <= 0.5
-    assert result.GetAttribute("MedGAN.Model") == "denoise"
-    assert "Done in" in person.ui.progressLabel.text
-    assert person.ui.resultLabel.text.startswith("Head denoised: noise ")
-    assert job_folders(jobs_folder) == []
-    assert "about" in person.enhance_ui.modelSummary.text  # the next estimate is a measured one
 
 
 def test_running_shows_progress_and_cancel_leaves_the_scene_as_it_was(person, jobs_folder):
@@ -102,7 +119,7 @@ def test_chosen_output_is_filled(person):
     person.press_apply()
     person.wait_for_end()
     assert np.array_equal(slicer.util.arrayFromVolume(output), slicer.util.arrayFromVolume(node) + 5)
-    assert output.GetName().startswith("Denoised")
+    assert output.GetName().startswith("Enhanced")
 
 
 def test_output_that_is_the_input_can_not_be_applied(person):
@@ -150,7 +167,7 @@ def test_closing_the_scene_ends_the_run_at_once(person, jobs_folder):
     assert not person.widget.taskPanel.busy
     assert job_folders(jobs_folder) == []
     assert "The scene was closed" in person.log()
-    assert person.parameters.enhance.model == "denoise"
+    assert person.parameters.enhance.model == "denoise", "nothing is recommended without a volume"
     assert person.volumes() == []
 
 
@@ -286,7 +303,7 @@ def test_logic_runs_from_a_script(person):
     person.choose_model("quick")
     from medgan.settings import EnhanceSettings
 
-    result, _ = person.widget.logic.process(node, EnhanceSettings(model="quick"))
+    result = person.widget.logic.process(node, EnhanceSettings(model="quick")).volume
     assert np.array_equal(slicer.util.arrayFromVolume(result), slicer.util.arrayFromVolume(node) + 5)
     assert JobStatus.DONE.value == "done"
 

@@ -171,7 +171,7 @@ def test_module_that_does_not_exist_can_not_be_selected(slicer_standin):
 def test_picture_at_panel_width(a_widget, screenshot, monkeypatch, tmp_path):
     from standin import screens
 
-    monkeypatch.setattr("conftest.PICTURES", tmp_path)
+    monkeypatch.setitem(screenshot.__globals__, "PICTURES", tmp_path)
     light, dark = screenshot(a_widget, "sample")
     assert (light.name, dark.name) == ("sample-light.png", "sample-dark.png")
     from PySide6 import QtGui

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from slicer.i18n import tr as _
+from collections.abc import Sequence
 
-from MedGANSlicerLib.ColorTables import divergingColor
+from MedGANSlicerLib.Panels.MapLayers import MapLayers
+from MedGANSlicerLib.Panels.PlacesList import PlacesList
+from MedGANSlicerLib.ResultNodes import ResultNodes
 
 SIDE_BY_SIDE = 5311
 """Our layout; numbers from 501 on are free for extensions."""
@@ -26,12 +28,14 @@ class CompareView:
 
     def __init__(self, ui, host) -> None:
         self._ui, self._host = ui, host
-        self._nodes: tuple | None = None
+        self._source = None
+        self._nodes: ResultNodes | None = None
         self._layoutBefore: int | None = None
         self._before: dict[str, dict] = {}
         self._ours: dict[str, dict] = {}
+        self._layers = MapLayers(ui, self._refresh)
+        self._places = PlacesList(ui, host)
         ui.opacitySlider.connect("valueChanged(int)", self._fade)
-        ui.differenceCheckBox.connect("toggled(bool)", self._refresh)
         ui.sideBySideCheckBox.connect("toggled(bool)", self._arrange)
         self._showWidgets()
 
@@ -39,16 +43,18 @@ class CompareView:
     def active(self) -> bool:
         return self._nodes is not None
 
-    def show(self, source, result, difference=None) -> None:
-        """Compare these volume nodes. The first call remembers what the person's views show."""
+    def show(self, source, nodes: ResultNodes, sentences: Sequence[str] = ()) -> None:
+        """Compare a volume node with its result. The first call remembers what the person's views show.
+
+        ``sentences``: what is to be checked, for a scene that can not hold the places as points.
+        """
         if not self.active:
             self._layoutBefore = self._host.layout()
             self._before = {}
             self._ours = {}
-        self._nodes = (source, result, difference)
-        self._ui.differenceCheckBox.setEnabled(difference is not None)
-        if difference is None:
-            self._ui.differenceCheckBox.setChecked(False)
+        self._source, self._nodes = source, nodes
+        self._layers.offer(nodes)
+        self._places.show(nodes.places, sentences)
         self._ui.opacitySlider.setValue(100)
         self._refresh()
 
@@ -66,26 +72,26 @@ class CompareView:
                     _set(composite, field, _stillThere(composite, field, value))
         if self._host.layout() == SIDE_BY_SIDE and self._layoutBefore is not None:
             self._host.setLayout(self._layoutBefore)
-        self._nodes, self._before, self._ours = None, {}, {}
-        for box in (self._ui.differenceCheckBox, self._ui.sideBySideCheckBox):
-            was = box.blockSignals(True)
-            box.setChecked(False)
-            box.blockSignals(was)
+        self._source, self._nodes, self._before, self._ours = None, None, {}, {}
+        self._layers.offer(None)
+        self._places.leave()
+        was = self._ui.sideBySideCheckBox.blockSignals(True)
+        self._ui.sideBySideCheckBox.setChecked(False)
+        self._ui.sideBySideCheckBox.blockSignals(was)
         self._showWidgets()
 
     def forget(self, node=None) -> None:
         """A node is leaving the scene (None: the whole scene is): stop comparing if it is one of ours."""
-        if self.active and (node is None or node in self._nodes):
+        if self.active and (node is None or node in (self._source, *self._nodes.present())):
             self.leave()
 
     def _fade(self, value: int) -> None:
         self._refresh()
 
-    def _refresh(self, checked: bool = False) -> None:
+    def _refresh(self) -> None:
         if not self.active:
             return
-        source, result, difference = self._nodes
-        over = difference if self._ui.differenceCheckBox.checked and difference is not None else result
+        source, over = self._source, getattr(self._nodes, self._layers.chosen() or "volume")
         side = self._host.layout() == SIDE_BY_SIDE
         composites = self._host.compositeNodes()
         for name, composite in composites.items():
@@ -121,21 +127,10 @@ class CompareView:
             self._refresh()
 
     def _showWidgets(self) -> None:
-        ui = self._ui
-        ui.compareSection.setVisible(self.active)
-        if not self.active:
-            return
-        difference = self._nodes[2]
-        shown = ui.differenceCheckBox.checked and difference is not None
-        ui.legend.setVisible(shown)
-        ui.afterLabel.setText(_("Change") if shown else _("After"))
-        ui.opacitySlider.setEnabled(not ui.sideBySideCheckBox.checked)
-        if shown:
-            display = difference.GetDisplayNode()
-            ui.legendLow.setText(f"{display.GetWindowLevelMin():.3g}")
-            ui.legendHigh.setText(f"+{display.GetWindowLevelMax():.3g}")
-            ui.legendBar.setStyleSheet(legendStyle())
-            ui.legendUnit.setText(_("Result minus input, in {unit}").format(unit=unitOf(self._nodes[0])))
+        self._ui.compareSection.setVisible(self.active)
+        if self.active:
+            self._layers.showLegend(self._nodes, self._source)
+            self._ui.opacitySlider.setEnabled(not self._ui.sideBySideCheckBox.checked)
 
 
 def registerLayout(host) -> None:
@@ -147,21 +142,6 @@ def layoutDescription() -> str:
     """Two slice views beside each other."""
     views = _VIEW.format(name=BEFORE, label="B", color="#7E7E7E"), _VIEW.format(name=AFTER, label="A", color="#F34A33")
     return f'<layout type="horizontal" split="true">{"".join(views)}</layout>'
-
-
-def legendStyle() -> str:
-    """Style sheet of a bar with the colours of the difference map."""
-    stops = []
-    for tenth in range(11):
-        red, green, blue = (round(255 * part) for part in divergingColor(tenth / 10))
-        stops.append(f"stop:{tenth / 10:g} rgb({red},{green},{blue})")
-    return f"background: qlineargradient(x1:0, y1:0, x2:1, y2:0, {', '.join(stops)}); border: 1px solid gray;"
-
-
-def unitOf(node) -> str:
-    """The unit of a volume's voxels, as its node knows it."""
-    units = node.GetVoxelValueUnits()
-    return (units.GetCodeMeaning() if units is not None else "") or _("the unit of the input")
 
 
 def _get(composite, field: str):

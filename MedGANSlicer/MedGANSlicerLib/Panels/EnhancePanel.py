@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
+import slicer.util
 from slicer.i18n import tr as _
 
 from medgan.settings import EnhanceSettings
 from MedGANSlicerLib import Devices, Estimates, Preview, TaskLogic
+from MedGANSlicerLib.GridPlan import GridPlan
+from MedGANSlicerLib.Panels.EnhanceOptions import FITTED, EnhanceOptions, settingsOf
 from MedGANSlicerLib.Panels.ModelMenu import ModelMenu
-from MedGANSlicerLib.Recommend import Advice, Seen, advise, lookAt
+from MedGANSlicerLib.Panels.ResultText import seenText, summary
+from MedGANSlicerLib.Recommend import Seen, advise, lookAt
 from MedGANSlicerLib.SceneBridge import arrayOf
 from MedGANSlicerLib.Sequences import SequenceRun, sequenceOf, shownFrame
-from MedGANSlicerLib.SettingsPacks import snapshot
 
 GPU_POLL_MS = 200
 
@@ -24,6 +29,8 @@ class EnhancePanel:
     def __init__(self, ui, host, getParameters) -> None:
         self.ui, self._host, self._getParameters = ui, host, getParameters
         self._models = ModelMenu(ui, self.task, self._chooseModel)
+        self._options = EnhanceOptions(ui)
+        self._plan: GridPlan | None = None
         self._seen: tuple = (None, None)
         self._question = Devices.GpuQuestion()
         self._timer = host.timer(GPU_POLL_MS, self._showDevices)
@@ -49,9 +56,13 @@ class EnhancePanel:
         self.ui.outputVolume.setEnabled(frames is None)
         seen = self._look(node)
         advice = advise(seen, self._models.cards()) if seen is not None else None
-        self.ui.seenLabel.setText(seenText(seen, advice))
+        if advice is not None:
+            self._preselect(parameters, advice.model)
+        self.ui.seenLabel.setText(seenText(seen, advice, self._models.titleOf(advice.model) if advice else ""))
         self.ui.seenLabel.setVisible(seen is not None)
-        self._models.show(parameters.enhance.model, self._estimate(parameters, node, frames))
+        cards = self._models.cardsOf(parameters.enhance.model)
+        self._plan, obstacle = self._options.show(parameters, node, cards)
+        self._models.show(parameters.enhance.model, self._estimate(settingsOf(parameters, cards), node, frames, cards))
         if parameters.inputVolume is None:
             return _("Choose an input volume.")
         if parameters.outputVolume is not None and parameters.outputVolume is parameters.inputVolume:
@@ -60,11 +71,11 @@ class EnhancePanel:
             if parameters.inputVolume.GetNumberOfDataNodes() > 0 and shownFrame(parameters.inputVolume) is None:
                 return _("No browser shows the sequence; choose it in the Sequences module first.")
             return _("The sequence holds no volume; choose another input.")
-        return ""
+        return obstacle
 
     def start(self, parameters):
         """A run on the whole input."""
-        settings = snapshot(parameters.enhance, EnhanceSettings)
+        settings = settingsOf(parameters, self._models.cardsOf(parameters.enhance.model))
         python = self._host.python()
         frames = sequence(parameters)
         if frames is not None:
@@ -79,30 +90,38 @@ class EnhancePanel:
             region = Preview.regionOfRoi(node, parameters.previewRegion)
         else:
             sliceToRas = self._host.sliceToRas()
-            region = Preview.regionAroundSlice(node, Preview.middleOf(node) if sliceToRas is None else sliceToRas)
-        settings = snapshot(parameters.enhance, EnhanceSettings)
+            view = Preview.middleOf(node) if sliceToRas is None else sliceToRas
+            region = Preview.regionAroundSlice(node, view, int(Preview.MOST_VOXELS / self._growth(node)))
+        settings = settingsOf(parameters, self._models.cardsOf(parameters.enhance.model), preview=True)
         return TaskLogic.Run(node, settings, self.task, region=region, python=self._host.python())
 
     def learn(self, parameters, report, nodes) -> None:
         """Remember how fast this machine was, for the next estimate."""
-        node = volumeOf(nodes[0])
+        node = volumeOf(nodes.volume)
         array = arrayOf(node) if node is not None else None
-        if array is not None and report.get("seconds", 0) > 0:
-            settings = parameters.enhance
-            key = Estimates.settingsKey(settings.model, settings.device.value)
-            self._host.setSetting(key, array.size / report["seconds"])
+        settings = EnhanceSettings.from_dict(report["settings"])
+        fits = sum("fit" in step for step in report.get("steps") or ())
+        seconds = report.get("seconds", 0) - 60 * settings.fit_minutes * fits
+        if array is not None and seconds > 0:
+            self._host.setSetting(_speedKey(settings), array.size / seconds)
 
     def summary(self, report) -> str:
-        """One sentence about a result."""
-        return _("noise {before:.3g} → {after:.3g}, mean change {change:.3g}; {device}.").format(
-            before=report["sigma_before"],
-            after=report["sigma_after"],
-            change=report["mean_absolute_change"],
-            device=report["device"],
-        )
+        """A few words about a result."""
+        return summary(report)
 
     def _chooseModel(self, name: str) -> None:
-        self._getParameters().enhance.model = name
+        parameters = self._getParameters()
+        with slicer.util.NodeModify(parameters):
+            parameters.preselected = ""
+            parameters.enhance.model = name
+
+    def _preselect(self, parameters, model: str) -> None:
+        """Choose what is recommended for the input, as long as the person has chosen nothing."""
+        chosen = parameters.enhance.model
+        if model and model != chosen and chosen == parameters.preselected:
+            with slicer.util.NodeModify(parameters):
+                parameters.preselected = model
+                parameters.enhance.model = model
 
     def _look(self, node) -> Seen | None:
         """Measured once for each content of a volume."""
@@ -113,15 +132,20 @@ class EnhancePanel:
             self._seen = (key, lookAt(node))
         return self._seen[1]
 
-    def _estimate(self, parameters, node, frames) -> str:
+    def _estimate(self, settings: EnhanceSettings, node, frames, cards) -> str:
         array = arrayOf(node) if node is not None else None
-        if array is None:
+        if array is None or not cards:
             return ""
-        settings = parameters.enhance
-        measured = self._host.setting(Estimates.settingsKey(settings.model, settings.device.value), 0.0)
-        count = frames.GetNumberOfDataNodes() if frames is not None else 1
-        time = Estimates.timeText(count * Estimates.seconds(array.size, measured or Estimates.guessedSpeed()))
+        measured = self._host.setting(_speedKey(settings), 0.0)
+        speed = measured or Estimates.guessedSpeed(len(cards), settings.uncertainty)
+        fits = sum(card.restores in FITTED for card in cards)
+        seconds = Estimates.seconds(int(array.size * self._growth(node)), speed) + 60 * settings.fit_minutes * fits
+        time = Estimates.timeText((frames.GetNumberOfDataNodes() if frames is not None else 1) * seconds)
         return _("about {time}").format(time=time) if measured else _("roughly {time}").format(time=time)
+
+    def _growth(self, node) -> float:
+        """Voxels of the result for each one of the input."""
+        return math.prod(self._plan.size) / arrayOf(node).size if self._plan is not None else 1.0
 
     def _showDevices(self) -> None:
         gpus = self._question.poll()
@@ -148,17 +172,5 @@ def sequence(parameters):
     return sequenceOf(node) if parameters.allFrames else None
 
 
-def seenText(seen: Seen | None, advice: Advice | None) -> str:
-    """What the panel says about the chosen volume."""
-    if seen is None or advice is None:
-        return ""
-    parts = [seen.kind or _("Unknown modality")]
-    if seen.sigma is not None:
-        parts.append(_("noise {sigma:.3g} ({share:.1%} of the range)").format(sigma=seen.sigma, share=seen.share))
-    if seen.thickness >= 1.5:
-        parts.append(_("slices {ratio:.1f}× thicker than wide").format(ratio=seen.thickness))
-    first = ", ".join(parts) + ". "
-    if not advice.task:
-        return first + _("No task fits: {reason}.").format(reason=advice.reason)
-    reason = f" ({advice.reason})" if advice.reason else ""
-    return first + _("Fits: Enhance{reason}.").format(reason=reason)
+def _speedKey(settings: EnhanceSettings) -> str:
+    return Estimates.settingsKey(settings.model, settings.device.value, settings.uncertainty)

@@ -140,6 +140,8 @@ class TaskPanel:
         self.say(_("Done in {time}.").format(time=timeText(elapsed)))
         for message in report.get("messages", ()):
             self._note(message)
+        for suspicion in report.get("suspicions") or ():
+            self._note(suspicion["sentence"])
         self._onResult(nodes, report, self._preview)
 
     def _ended(self, state: JobState) -> None:

@@ -15,6 +15,7 @@ no absolute intensity).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -37,8 +38,9 @@ MARGIN = STRIDE
 """Voxels by which the volume is extended by reflection on each side."""
 
 
-def _start_at_zero(convolution: nn.Conv3d) -> None:
-    for parameter in convolution.parameters():
+def start_at_zero(layer: nn.Module) -> None:
+    """Let a layer answer 0 until it has learned something."""
+    for parameter in layer.parameters():
         nn.init.zeros_(parameter)
 
 
@@ -49,7 +51,7 @@ class ResidualPair(nn.Module):
         super().__init__()
         self.first = nn.Conv3d(channels, channels, 3, padding=1)
         self.second = nn.Conv3d(channels, channels, 3, padding=1)
-        _start_at_zero(self.second)
+        start_at_zero(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(F.leaky_relu(self.first(F.leaky_relu(x, 0.1)), 0.1))
@@ -81,9 +83,11 @@ class DenoiseNet(nn.Module):
         self.up = nn.Conv3d(deep_channels, channels * 8, 1)
         self.after = nn.Sequential(*(ResidualPair(channels) for _ in range(pairs)))
         self.leave = nn.Conv3d(channels, GATES + COEFFICIENTS + 1, 1)
-        _start_at_zero(self.leave)
+        start_at_zero(self.leave)
 
-    def forward(self, image: Tensor, sigma: Tensor, spread: Tensor) -> Tensor:
+    def forward(
+        self, image: Tensor, sigma: Tensor, spread: Tensor, more: Callable[[int], Tensor] | None = None
+    ) -> Tensor:
         size = image.shape[2:]
         x = _extend(image)
         sigma = sigma.to(x).view(-1, 1, 1, 1, 1)
@@ -91,7 +95,7 @@ class DenoiseNet(nn.Module):
         relative = F.conv3d(x / sigma, self.basis, stride=STRIDE)
         bands, rest = _bands(relative[:, :1])
         relative = torch.cat([relative, bands], dim=1)
-        features = self._body(relative, spread)
+        features = self._body(relative, spread, more)
         gate_shift, residual, weight = features.split((GATES, COEFFICIENTS, 1), dim=1)
         shape = (1, -1, 1, 1, 1)
         distance = 0.5 * torch.log(relative.square() + 1e-4) - self.threshold.view(shape)
@@ -115,9 +119,12 @@ class DenoiseNet(nn.Module):
         moved = self(F.pad(image, (1, 0, 1, 0, 1, 0), mode=mode), sigma, spread)
         return 0.5 * (self(image, sigma, spread) + moved[:, :, 1:, 1:, 1:])
 
-    def _body(self, relative: Tensor, spread: Tensor) -> Tensor:
+    def _body(self, relative: Tensor, spread: Tensor, more: Callable[[int], Tensor] | None) -> Tensor:
+        """``more``: what a network built on this one tells it, (1 or B, C, d or 1, 1, 1) for d blocks along D."""
         told = self.profile(torch.log(spread.clamp(1e-3, 1e3)))
         x = self.enter(torch.asinh(relative)) + told.view(*told.shape, 1, 1, 1)
+        if more is not None:
+            x = x + more(x.shape[2])
         x = self.before(x)
         deep = self.up(self.deep(self.down(x)))
         x = self.after(x + _depth_to_space(deep))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from medgan.degradation import (
 from medgan.noise import intensity_range, noise_profile
 from medgan.volume import read_volume
 
-SHARES = {"MR": 0.48, "CT": 0.25, "PET": 0.07, "synthetic": 0.2}
+SHARES = {"MR": 0.42, "CT": 0.34, "PET": 0.06, "synthetic": 0.18}
 """How often a training patch comes from each kind of volume."""
 
 SYNTHETIC_SIDE = 112
@@ -50,10 +51,12 @@ class Source:
     spread: Tensor
     kind: str
     name: str
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Along the array axes k, j, i."""
 
 
 @dataclass
-class Batch:
+class NoisyBatch:
     """clean and noisy (B, 1, s, s, s); sigma (B,); spread (B, 64); level (B,) added noise; names of the sources."""
 
     clean: Tensor
@@ -63,15 +66,25 @@ class Batch:
     level: Tensor
     names: list[str]
 
+    @property
+    def before(self) -> Tensor:
+        return self.noisy
 
-def source_from_array(array: np.ndarray, kind: str, name: str) -> Source:
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        return self.noisy, self.sigma, self.spread
+
+
+def source_from_array(
+    array: np.ndarray, kind: str, name: str, spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
+) -> Source:
     """A source normalised as inference does it (darkest 0, brightest 1)."""
     if kind == "CT":
         array = np.clip(array, -1024, 3071)
     low, high = intensity_range(array)
     scaled = ((array - low) / (high - low)).astype(np.float32)
     profile = noise_profile(scaled)
-    return Source(torch.from_numpy(scaled), profile.sigma, torch.from_numpy(profile.spread), kind, name)
+    return Source(torch.from_numpy(scaled), profile.sigma, torch.from_numpy(profile.spread), kind, name, spacing_mm)
 
 
 def load_sources(manifest: Path, left_out: set[str]) -> list[Source]:
@@ -85,15 +98,17 @@ def load_sources(manifest: Path, left_out: set[str]) -> list[Source]:
         stem = Path(row["file"]).name.removesuffix(".nii.gz")
         if stem in left_out or _is_label_map(row):
             continue
-        array = read_volume(manifest.parent / row["file"]).array
-        kind = kind_of(row["modality"])
-        sources.append(source_from_array(array, kind, stem))
+        volume = read_volume(manifest.parent / row["file"])
+        array, kind = volume.array, kind_of(row["modality"])
+        i, j, k = volume.spacing_mm
+        sources.append(source_from_array(array, kind, stem, (k, j, i)))
         axes = [axis for axis, side in enumerate(array.shape) if side >= 140]
         if len(axes) >= 2:
             pooled = torch.from_numpy(array)
             for axis in axes:
                 pooled = thick_slices(pooled, axis, 2)
-            sources.append(source_from_array(pooled.numpy(), kind, stem + " averaged"))
+            k, j, i = (step * 2 if axis in axes else step for axis, step in enumerate((k, j, i)))
+            sources.append(source_from_array(pooled.numpy(), kind, stem + " averaged", (k, j, i)))
     return sources
 
 
@@ -127,12 +142,11 @@ def _is_label_map(row: dict[str, str]) -> bool:
     return any(word in row["modality"].lower() for word in ("label map", "mask"))
 
 
-class PatchMaker:
-    """Endless batches of clean and noisy patches, the same ones for the same generator state."""
+class Pool:
+    """Real volumes and a changing few synthesised ones, to cut patches from."""
 
-    def __init__(self, sources: list[Source], label_maps: list[np.ndarray], patch: int, device: torch.device) -> None:
+    def __init__(self, sources: list[Source], label_maps: list[np.ndarray], device: torch.device) -> None:
         self.label_maps = label_maps
-        self.patch = patch
         self.device = device
         self.synthesised = 0
         self.by_kind = {kind: [s for s in sources if s.kind == kind] for kind in SHARES}
@@ -149,21 +163,35 @@ class PatchMaker:
         pool = self.by_kind["synthetic"]
         for number in range(max(self.synthesised, count - keep), count if self.label_maps else 0):
             generator = torch.Generator(self.device).manual_seed(seed * 1_000_003 + number)
-            labels = self.label_maps[_pick(len(self.label_maps), generator)]
-            start = [_pick(max(1, side - SYNTHETIC_SIDE), generator) for side in labels.shape]
-            cut = labels[tuple(slice(first, first + SYNTHETIC_SIDE) for first in start)]
-            image = image_from_labels(torch.from_numpy(cut.astype(np.int64)).to(self.device), generator)
+            labels = self.label_maps[pick(len(self.label_maps), generator)]
+            start = [pick(max(1, side - SYNTHETIC_SIDE), generator) for side in labels.shape]
+            part = labels[tuple(slice(first, first + SYNTHETIC_SIDE) for first in start)]
+            image = image_from_labels(torch.from_numpy(part.astype(np.int64)).to(self.device), generator)
             source = source_from_array(image.cpu().numpy(), "synthetic", "synthetic")
             source.array, source.spread = source.array.to(self.device), source.spread.to(self.device)
             pool.append(source)
             self.synthesised = number + 1
         del pool[:-keep]
 
-    def batch(self, size: int, generator: torch.Generator) -> Batch:
+    def pick(self, generator: torch.Generator) -> Source:
+        """One source; its kind by ``SHARES``, all of a kind equally often."""
+        kinds = [kind for kind in SHARES if self.by_kind[kind]]
+        sources = self.by_kind[choose([(kind, SHARES[kind]) for kind in kinds], generator)]
+        return sources[pick(len(sources), generator)]
+
+
+class NoisyPatches:
+    """Endless batches of clean and noisy cubes, the same ones for the same generator state."""
+
+    def __init__(self, pool: Pool, patch: int) -> None:
+        self.pool, self.patch, self.device = pool, patch, pool.device
+        self.synthesise = pool.synthesise
+
+    def batch(self, size: int, generator: torch.Generator) -> NoisyBatch:
         """``size`` patches, each with its own source, orientation, kind and level of noise."""
         samples = [self._sample(generator) for _ in range(size)]
         clean, noisy, sigma, spread, level, names = zip(*samples, strict=True)
-        return Batch(
+        return NoisyBatch(
             torch.stack(clean)[:, None],
             torch.stack(noisy)[:, None],
             torch.stack(sigma),
@@ -173,18 +201,16 @@ class PatchMaker:
         )
 
     def _sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, float, str]:
-        kinds = [kind for kind in SHARES if self.by_kind[kind]]
-        kind = _choose([(kind, SHARES[kind]) for kind in kinds], generator)
-        sources = self.by_kind[kind]
-        source = sources[_pick(len(sources), generator)]
-        clean = _cut(source.array, self.patch, generator)
+        source = self.pool.pick(generator)
+        kind = source.kind
+        clean = cut(source.array, [self.patch] * 3, generator)
         order = torch.randperm(3, generator=generator, device=generator.device).tolist()
         flips = [axis for axis in range(3) if uniform(0, 1, generator) < 0.5]
         clean = clean.permute(order).flip(flips)
         own = source.spread.view(4, 4, 4).permute(order).reshape(-1)
         low, high = _LEVELS[kind]
         level = float(np.exp(uniform(np.log(low), np.log(high), generator)))
-        noise_kind = _choose(_NOISE[kind], generator)
+        noise_kind = choose(_NOISE[kind], generator)
         noisy, added = add_noise(clean, noise_kind, level, generator)
         # What the estimator would say of the noisy volume, with its error as jitter.
         jitter = float(np.exp(uniform(-0.1, 0.1, generator)))
@@ -208,27 +234,28 @@ def add_noise(clean: Tensor, kind: NoiseKind, level: float, generator: torch.Gen
     return gaussian_noise(clean, level, generator), white
 
 
-def _cut(array: Tensor, patch: int, generator: torch.Generator) -> Tensor:
-    """A random cube; mostly background is tried again twice. Short axes are reflected."""
-    cube = array[:0]
+def cut(array: Tensor, sides: Sequence[int], generator: torch.Generator) -> Tensor:
+    """A random box; mostly background is tried again twice. Short axes are reflected."""
+    box = array[:0]
     for _ in range(3):
-        start = [_pick(max(1, side - patch + 1), generator) for side in array.shape]
-        cube = array[tuple(slice(first, first + patch) for first in start)]
-        if float((cube > 0.08).float().mean()) > 0.3:
+        start = [pick(max(1, side - length + 1), generator) for side, length in zip(array.shape, sides, strict=True)]
+        box = array[tuple(slice(first, first + length) for first, length in zip(start, sides, strict=True))]
+        if float((box > 0.08).float().mean()) > 0.3:
             break
-    missing = [patch - side for side in cube.shape]
+    missing = [length - side for side, length in zip(box.shape, sides, strict=True)]
     if any(missing):
         pads = [n for side in reversed(missing) for n in (0, side)]
-        mode = "reflect" if all(side > lack for side, lack in zip(cube.shape, missing, strict=True)) else "replicate"
-        cube = F.pad(cube[None, None], pads, mode=mode)[0, 0]
-    return cube
+        mode = "reflect" if all(side > lack for side, lack in zip(box.shape, missing, strict=True)) else "replicate"
+        box = F.pad(box[None, None], pads, mode=mode)[0, 0]
+    return box
 
 
-def _pick(count: int, generator: torch.Generator) -> int:
+def pick(count: int, generator: torch.Generator) -> int:
+    """A whole number from 0 to ``count - 1``."""
     return int(torch.randint(count, (), generator=generator, device=generator.device))
 
 
-def _choose(options, generator):  # type: ignore[no-untyped-def]
+def choose(options, generator):  # type: ignore[no-untyped-def]
     """One of (value, weight) pairs."""
     place = uniform(0.0, sum(weight for _, weight in options), generator)
     for value, weight in options:

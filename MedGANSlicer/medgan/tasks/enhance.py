@@ -1,33 +1,33 @@
-"""Enhance one volume: estimate its noise, run the model over it, and say what was changed.
+"""Enhance one volume: take away noise, blur or thick slices, and say what was changed and whether the scan supports it.
 
-Reads ``inputs["volume"]``; returns the volumes ``"volume"`` (enhanced, on the same grid) and ``"difference"``
-(enhanced minus input, float32), both in the unit of the input, and a report of plain JSON values.
+Reads ``inputs["volume"]``; returns, in the unit of the input, the volumes
+
+- ``"volume"``: the result; on a new grid with the same field of view when slices were divided anew,
+- ``"difference"``: the result minus the input on the grid of the result (interpolated there when that is new),
+- ``"residual"``: the result as the scanner would have seen it minus the input, on the grid of the input (not for
+  denoising alone, where it is the difference),
+- ``"uncertainty"``: how far the model disagrees with itself, when asked for,
+
+and a report of plain JSON values. The order of a chain is noise, blur, resolution.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 import medgan
-from medgan.inference import (
-    Normalisation,
-    autocast,
-    choose_device,
-    fill_not_finite,
-    robust_normalisation,
-    run_with_fallback,
-    set_deterministic,
-)
-from medgan.models import ModelCard, ModelError, build_network, find, load_state
-from medgan.networks import NOISE_CONDITIONED
-from medgan.noise import NoiseProfile, noise_profile
+from medgan.guards import consistency, suspicions, uncertainty
+from medgan.inference import choose_device, fill_not_finite, robust_normalisation, set_deterministic
+from medgan.models import ModelCard, find_chain
+from medgan.noise import noise_profile
 from medgan.progress import Progress, part, silent
+from medgan.restoration import deblur, denoise, superres
+from medgan.restoration.fit import fitted
+from medgan.restoration.step import State, Step, Work, network_of
 from medgan.settings import EnhanceSettings
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume
@@ -35,17 +35,15 @@ from medgan.volume import LabelMap, Volume
 SHORTEST_SIDE = 4
 """Fewest voxels along an axis that a 3D model can learn anything from."""
 
-BYTES_PER_VOXEL = {"medgan.DenoiseNet": 360}
-"""Measured peak memory of a network for each voxel of a tile (float32)."""
-
-BYTES_PER_VOXEL_UNKNOWN = 4000
+PREPARE = {"noise": denoise.prepare, "blur": deblur.prepare, "resolution": superres.prepare}
 
 
 def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, progress: Progress = silent) -> Outputs:
     """Enhance ``inputs["volume"]`` as the settings say. The input is not changed.
 
-    The same input, settings and device give the same voxels. Raises ``ValueError`` (and its kinds ``ModelError``,
-    ``MemoryRefused``) with one sentence for what can not be done, ``Cancelled`` when progress says so.
+    The same input, settings and device give the same voxels, unless time decided (``fit_minutes``). Raises
+    ``ValueError`` (and its kinds ``ModelError``, ``MemoryRefused``) with one sentence for what can not be done,
+    ``Cancelled`` when progress says so.
     """
     begun = time.monotonic()
     settings.check()
@@ -59,118 +57,131 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
         )
     progress(0.0, "Loading the model")
     set_deterministic(settings.seed)
-    card = find(settings.model)
-    chosen = choose_device(settings.device)
-    messages: list[str] = []
-    state = blended_state(card, settings.character, messages)
-    network = build_network(card, state)
-    progress(0.01, "Measuring the noise")
+    cards = find_chain(settings.model)
+    work = Work(settings, choose_device(settings.device))
+    progress(0.01, "Measuring the volume")
     filled, broken = fill_not_finite(volume.array)
+    state = measured(filled, volume.ijk_to_ras, settings)
+    steps, result = _restored(state, cards, work, progress)
+    grid = steps[-1].ijk_to_ras if steps else volume.ijk_to_ras
+    same_grid = result.shape == volume.shape
     if broken.any():
-        messages.append(
-            f"{int(broken.sum())} voxels were not finite numbers; the model saw values filled in from their "
-            "neighbours, and the result keeps them as they were."
+        count = int(broken.sum())
+        work.tell(
+            f"{count} voxels were not finite numbers; the model saw values filled in from their neighbours, "
+            + ("and the result keeps them as they were." if same_grid else "and so does the result.")
         )
-    normalisation = robust_normalisation(filled)
-    normal = normalisation.apply(filled)
-    measured = noise_profile(normal)
-    given = settings.noise_sigma > 0
-    profile = measured.scaled_to(settings.noise_sigma / normalisation.scale) if given else measured
-    enhanced = volume.array
-    if settings.strength == 0.0:
-        messages.append("The strength is 0: the result is the input.")
-    elif profile.sigma <= 0.0:
-        messages.append("There is no noise in this volume: the result is the input.")
-    else:
-        with_profile = conditioned_on(network, profile)
-        per_voxel = BYTES_PER_VOXEL.get(card.network, BYTES_PER_VOXEL_UNKNOWN)
-        limit = int(settings.memory_limit_gb * 1e9)
-        steps = part(progress, 0.03, 0.95)
-        result, chosen, told = run_with_fallback(with_profile, normal, per_voxel, chosen, limit, steps, "Denoising:")
-        messages += told
-        enhanced = _applied(volume.array, result, normalisation, settings.strength, broken)
-    progress(0.96, "Measuring what was changed")
-    difference = enhanced - volume.array
-    difference[broken] = 0.0
-    after = noise_profile(normalisation.apply(fill_not_finite(enhanced)[0]))
+    progress(0.93, "Comparing the result with the input")
+    start, degraded = filled, result
+    for step in steps:
+        start = step.start(start)
+    for step in reversed(steps):
+        degraded = step.degrade(degraded)
+    if same_grid:
+        result = np.where(broken, volume.array, result)
+    difference = np.where(broken, 0.0, result - start) if same_grid else result - start
+    volumes: dict[str, Volume | LabelMap] = {
+        "volume": _on(grid, volume, result),
+        "difference": _on(grid, volume, difference, "float32"),
+    }
+    residual = degraded - filled
+    residual[broken] = 0.0
+    if [card.restores for card in cards] != ["noise"]:
+        volumes["residual"] = volume.like(residual, "float32")
+    unsure = None
+    if settings.uncertainty and settings.strength > 0.0:
+        both = any("natural" in card.weights for card in cards)
+        characters = (settings.character, 0.0, 1.0) if both else (settings.character,)
+        unsure = uncertainty(lambda array, character: _variant(state, array, steps, character, work), state, characters)
+        volumes["uncertainty"] = _on(grid, volume, unsure, "float32")
+    after = noise_profile(state.normalisation.apply(fill_not_finite(result)[0]))
+    found = suspicions(result, start, residual, unsure, state, grid, steps)
     report = {
         "task": "enhance",
-        "model": card.name,
-        "model_version": card.version,
-        "model_sha256": {key: weight.sha256 for key, weight in card.weights.items()},
+        "model": "+".join(card.name for card in cards),
+        "model_version": "+".join(card.version for card in cards),
+        "model_sha256": _hashes(cards),
         "settings": settings.to_dict(),
         "seed": settings.seed,
         "package_version": medgan.__version__,
-        "device": chosen.name,
-        "device_reason": chosen.reason,
+        "device": work.chosen.name,
+        "device_reason": work.chosen.reason,
         "seconds": round(time.monotonic() - begun, 2),
-        "sigma_before": profile.sigma * normalisation.scale,
-        "sigma_after": after.sigma * normalisation.scale,
-        "sigma_source": "given" if given else "estimated",
+        "sigma_before": state.sigma,
+        "sigma_after": after.sigma * state.normalisation.scale,
+        "sigma_source": "given" if settings.noise_sigma > 0 else "estimated",
         "noise_unit": "intensity unit of the input",
         "mean_absolute_change": float(np.abs(difference).mean()),
         "largest_change": float(np.abs(difference).max()),
-        "messages": messages,
+        "steps": [{"model": step.card.name, "restores": step.card.restores, **step.details} for step in steps],
+        "consistency": consistency(residual, state),
+        "suspicions": found,
+        "messages": work.messages,
         "synthetic": True,
     }
     progress(1.0, "Done")
-    return Outputs({"volume": volume.like(enhanced), "difference": volume.like(difference, "float32")}, report)
+    return Outputs(volumes, report)
 
 
-def blended_state(card: ModelCard, character: float, messages: list[str]) -> dict[str, Tensor]:
-    """Weights between the faithful (0) and the natural ones (1), by linear interpolation, in float32.
+def measured(filled: np.ndarray, ijk_to_ras: np.ndarray, settings: EnhanceSettings) -> State:
+    """A finite volume with its intensity range and its noise, which the settings may name."""
+    normalisation = robust_normalisation(filled)
+    profile = noise_profile(normalisation.apply(filled))
+    if settings.noise_sigma > 0:
+        profile = profile.scaled_to(settings.noise_sigma / normalisation.scale)
+    return State(filled, ijk_to_ras, normalisation, profile, not (filled < 0).any())
 
-    Deep network interpolation, Wang et al. 2019 (arXiv 1811.10515). A model with one set of weights has no
-    character; that is said when another than 0 is asked for.
-    """
-    keys = list(card.weights)
-    first = {
-        name: tensor.float() for name, tensor in load_state(card, "faithful" if "faithful" in keys else keys[0]).items()
+
+def _restored(
+    state: State, cards: Sequence[ModelCard], work: Work, progress: Progress
+) -> tuple[list[Step], np.ndarray]:
+    """The prepared steps and the array after the last. Each is prepared on what the one before it delivered."""
+    settings, steps = work.settings, []
+    if settings.strength == 0.0:
+        finer = any(card.restores == "resolution" for card in cards)
+        work.tell("The strength is 0: the result is the input" + (", interpolated." if finer else "."))
+    share = 0.9 * (0.4 if settings.uncertainty else 1.0) / len(cards)
+    for number, card in enumerate(cards):
+        begun = time.monotonic()
+        first = 0.03 + number * share
+        step = PREPARE[card.restores](state, card, work)
+        work.progress = part(progress, first, first + 0.4 * share if settings.fit_minutes else first)
+        network = network_of(card, settings.character, work)
+        if settings.fit_minutes or settings.fit_from_scratch:
+            network = fitted(network, step, state, work)
+        work.progress = part(progress, first + (0.4 * share if settings.fit_minutes else 0.0), first + share)
+        array = step.apply(state, network)
+        step.details["seconds"] = round(time.monotonic() - begun, 2)
+        step.network = network
+        steps.append(step)
+        if number + 1 < len(cards):
+            noise = noise_profile(state.normalisation.apply(array))
+            state = State(array, step.ijk_to_ras, state.normalisation, noise, state.positive)
+        else:
+            state = State(array, step.ijk_to_ras, state.normalisation, state.noise, state.positive)
+    work.progress = part(progress, 0.93 - 0.54 if settings.uncertainty else 0.93, 0.93)
+    return steps, state.array
+
+
+def _variant(state: State, array: np.ndarray, steps: Sequence[Step], character: float, work: Work) -> np.ndarray:
+    """What the chain makes of a mirrored copy of the input, or with weights of another character."""
+    for step in steps:
+        given = State(array, state.ijk_to_ras, state.normalisation, step.noise, state.positive)
+        network: nn.Module | None = step.network
+        if character != work.settings.character:
+            network = network_of(step.card, character, work)
+        assert network is not None
+        array = step.apply(given, network)
+    return array
+
+
+def _on(grid: np.ndarray, volume: Volume, array: np.ndarray, voxel_type: str | None = None) -> Volume:
+    return Volume(np.asarray(array, dtype=np.float32), grid.copy(), dict(volume.meta), voxel_type or volume.voxel_type)
+
+
+def _hashes(cards: Sequence[ModelCard]) -> dict[str, str]:
+    """SHA-256 of each weight file; in a chain by model and weights."""
+    before = len(cards) > 1
+    return {
+        f"{card.name}/{key}" if before else key: weight.sha256 for card in cards for key, weight in card.weights.items()
     }
-    if character == 0.0:
-        return first
-    if "natural" not in keys:
-        messages.append(f"The model '{card.name}' has one set of weights; the character has no effect.")
-        return first
-    second = load_state(card, "natural")
-    if second.keys() != first.keys():
-        raise ModelError(f"Model '{card.name}': its two sets of weights do not belong to the same network.")
-    return {name: torch.lerp(tensor, second[name].float(), character) for name, tensor in first.items()}
-
-
-def conditioned_on(network: nn.Module, profile: NoiseProfile) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:
-    """For a device, the function from a tile (1, 1, D, H, W) to the network's answer of that shape."""
-
-    def make(device: torch.device) -> Callable[[Tensor], Tensor]:
-        network.to(device)
-        sigma = torch.tensor([profile.sigma], dtype=torch.float32, device=device)
-        spread = torch.from_numpy(profile.spread).to(device)[None]
-
-        def predict(tile: Tensor) -> Tensor:
-            with autocast(device):
-                if isinstance(network, NOISE_CONDITIONED):
-                    answer: Any = network.shift_averaged(tile, sigma, spread)
-                else:
-                    answer = network(tile)
-            if answer.shape != tile.shape:
-                raise ModelError(
-                    f"The model answers a tile of shape {tuple(tile.shape)} with {tuple(answer.shape)}; "
-                    "choose one that maps one channel to one channel of the same size."
-                )
-            return answer.float()
-
-        return predict
-
-    return make
-
-
-def _applied(
-    original: np.ndarray, result: np.ndarray, normalisation: Normalisation, strength: float, broken: np.ndarray
-) -> np.ndarray:
-    """The input moved towards the result by ``strength``; never below 0 where the input never is."""
-    target = normalisation.invert(result)
-    if not (original < 0).any():
-        np.maximum(target, 0.0, out=target)
-    enhanced = target if strength == 1.0 else original + np.float32(strength) * (target - original)
-    enhanced[broken] = original[broken]
-    return enhanced

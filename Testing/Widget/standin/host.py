@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 import types
@@ -150,12 +151,19 @@ _PLAYED_IN_SLICER = (
 )
 
 
+def _hold_singletons() -> None:
+    """PySide loses a reference to None, True or False in some calls; before Python 3.12 that ends in an abort."""
+    if sys.version_info < (3, 12):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object([None, True, False] * 1_000_000))  # never freed
+
+
 @contextlib.contextmanager
 def install() -> Iterator[Callable[[Path], Standin] | None]:
     """Inside, Slicer's modules can be imported. Gives the maker of :class:`Standin`; None inside Slicer itself."""
     if hasattr(slicer, "app"):
         yield None
         return
+    _hold_singletons()
     QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer", "-style", "Fusion"])
     QtCore.QLocale.setDefault(QtCore.QLocale.c())
     attributes = set(vars(slicer))

@@ -1,0 +1,69 @@
+"""The places of a result that a person should check, as one list of points in the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import vtk
+
+from MedGANSlicerLib.ResultNodes import PLACES_CONTENT
+from MedGANSlicerLib.SceneBridge import SOURCE_ROLE
+from MedGANSlicerLib.SceneEdits import oneModification, placeBeside, removeOnFailure
+
+CLASS = "vtkMRMLMarkupsFiducialNode"
+
+
+def publishPlaces(scene, suspicions: Sequence[Mapping[str, Any]], sourceNode, name: str, attributes: Mapping[str, str]):
+    """A point list node with one point for each suspicion, locked, under the parent transform of its source.
+
+    The places of the report are RAS mm before that transform. None if there is nothing to check, or if the scene
+    knows no markups; the report still has the sentences.
+    """
+    if not suspicions or not knowsPlaces(scene):
+        return None
+    with removeOnFailure(scene):
+        node = scene.AddNewNodeByClass(CLASS, name)
+        node.CreateDefaultDisplayNodes()
+        fillPlaces(node, suspicions, attributes)
+        node.SetAndObserveTransformNodeID(sourceNode.GetTransformNodeID())
+        node.SetNodeReferenceID(SOURCE_ROLE, sourceNode.GetID())
+        placeBeside(scene, node, sourceNode)
+    return node
+
+
+def knowsPlaces(scene) -> bool:
+    """Whether the scene can hold point lists: they come with Slicer's Markups module."""
+    node = scene.CreateNodeByClass(CLASS)
+    if node is None:
+        return False
+    node.UnRegister(None)
+    return True
+
+
+def fillPlaces(node, suspicions: Sequence[Mapping[str, Any]], attributes: Mapping[str, str]) -> None:
+    """Points with a short label and the sentence as their description, at the places of the report."""
+    with oneModification(node):
+        for number, suspicion in enumerate(suspicions, 1):
+            place = vtk.vtkVector3d(*(float(value) for value in suspicion["ras_mm"]))
+            index = node.AddControlPoint(place, f"{number} {suspicion['kind']}")
+            node.SetNthControlPointDescription(index, suspicion["sentence"])
+        node.SetLocked(True)  # a place that was dragged away by accident would say something wrong
+        for key, value in {**attributes, "MedGAN.Content": PLACES_CONTENT}.items():
+            node.SetAttribute(key, value)
+
+
+def sentencesOf(node) -> list[str]:
+    """What is to be checked at each point of the list."""
+    return [node.GetNthControlPointDescription(index) for index in range(node.GetNumberOfControlPoints())]
+
+
+def worldPlace(node, index: int) -> tuple[float, float, float]:
+    """Where a point lies in RAS mm of the world, through its parent transform."""
+    return tuple(node.GetNthControlPointPositionWorld(index))
+
+
+def moved(suspicions: Sequence[Mapping[str, Any]], matrix: np.ndarray) -> list[dict[str, Any]]:
+    """The suspicions after their volume was moved by a 4 x 4 ``matrix``."""
+    return [{**each, "ras_mm": (matrix @ [*each["ras_mm"], 1.0])[:3].tolist()} for each in suspicions]

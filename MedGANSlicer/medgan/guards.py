@@ -1,0 +1,152 @@
+"""Guards against invention: does the result agree with the scan, with itself, and where does it go further?
+
+All arrays are float32 [k, j, i] in the unit of the input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from medgan.restoration.step import State, Step
+
+CONTRADICTS_SIGMAS = 1.5
+"""A mean over 27 voxels of what the result leaves unexplained; noise alone, with 1/27 of its variance, stays below."""
+
+UNSURE_SHARE = 0.08
+"""Disagreement, as a share of the intensity range, above which a place is named."""
+
+ADDED_SHARE = 0.15
+ADDED_SHARE_SHARPER = 0.3
+"""Share of the intensity range by which a result may pass its neighbourhood in the input without being named; more
+where a blur was taken away, because that had flattened fine structures."""
+
+FEWEST_VOXELS = 8
+MOST_PLACES = 20
+
+
+def consistency(residual: np.ndarray, state: State) -> dict[str, Any]:
+    """Root mean square of the residual in the unit of the input and in standard deviations of its noise."""
+    size = float(np.sqrt(np.mean(np.square(residual, dtype=np.float64))))
+    return {"residual_rms": size, "residual_sigmas": size / state.sigma if state.sigma > 0 else None}
+
+
+def uncertainty(
+    variant: Callable[[np.ndarray, float], np.ndarray], state: State, characters: Sequence[float]
+) -> np.ndarray:
+    """Standard deviation over the volume with each of the characters, and mirrored along each axis with the first.
+
+    ``variant(array, character)`` is the result for another array of the input's shape.
+    """
+    mean: np.ndarray | None = None
+    squares: np.ndarray | None = None
+    variants: list[tuple[int | None, float]] = [(None, character) for character in characters]
+    variants += [(axis, characters[0]) for axis in range(3)]
+    for number, (axis, character) in enumerate(variants, 1):
+        if axis is None:
+            made = variant(state.array, character)
+        else:
+            made = np.flip(variant(np.ascontiguousarray(np.flip(state.array, axis)), character), axis)
+        if mean is None or squares is None:
+            mean, squares = made.copy(), np.zeros_like(made)
+            continue
+        step = made - mean  # Welford: exact for small differences of large numbers
+        mean += step / number
+        squares += step * (made - mean)
+    assert squares is not None
+    return np.sqrt(np.maximum(squares, 0.0) / (len(variants) - 1))
+
+
+def suspicions(
+    result: np.ndarray,
+    start: np.ndarray,
+    residual: np.ndarray,
+    unsure: np.ndarray | None,
+    state: State,
+    grid: np.ndarray,
+    steps: Sequence[Step],
+) -> list[dict[str, Any]]:
+    """Places that were changed by more than the input supports, worst first, at most 20, each with a sentence.
+
+    Three kinds. *contradicts*: averaged over 27 voxels, the result seen through the scanner differs from the input by
+    more than 1.5 sigma of its noise, within the anatomy. *added*: the result goes beyond the darkest and brightest
+    value of its neighbourhood in the input by more than noise and sharpening explain. *unsure*: the model disagrees
+    with itself by more than 8 % of the intensity range (only with an uncertainty map). ``start`` is the input on the
+    grid of the result.
+    """
+    scale, sigma = state.normalisation.scale, state.sigma
+    anatomy = ndimage.uniform_filter(state.array, 3) > state.normalisation.low + max(4.0 * sigma, 0.03 * scale)
+    places: list[dict[str, Any]] = []
+    mean = ndimage.uniform_filter(residual, 3)
+    limit = max(CONTRADICTS_SIGMAS * sigma, 0.01 * scale)
+    places += _places("contradicts", np.where(anatomy, mean, 0.0), limit, state.ijk_to_ras)
+    if any(step.card.restores != "noise" for step in steps):
+        width = max((float(step.details.get("blur_sigma", 0.0)) for step in steps), default=0.0)
+        reach = [_reach(state.ijk_to_ras, grid, axis, width) for axis in range(3)]
+        above = result - ndimage.maximum_filter(start, reach)
+        below = ndimage.minimum_filter(start, reach) - result
+        limit = (ADDED_SHARE_SHARPER if width else ADDED_SHARE) * scale + 3.0 * sigma
+        places += _places("added", np.maximum(above, 0.0) - np.maximum(below, 0.0), limit, grid)
+    if unsure is not None:
+        places += _places("unsure", ndimage.uniform_filter(unsure, 3), max(UNSURE_SHARE * scale, 2.0 * sigma), grid)
+    places.sort(key=lambda place: -place.pop("severity"))
+    return places[:MOST_PLACES]
+
+
+def _reach(before: np.ndarray, after: np.ndarray, axis: int, blur: float) -> int:
+    """Voxels of the new grid that hold a voxel of the old one and its neighbours, as far as blurred; odd."""
+    column = 2 - axis
+    ratio = float(np.linalg.norm(before[:3, column]) / np.linalg.norm(after[:3, column]))
+    return 2 * math.ceil(max(1.5, 2.5 * blur) * ratio) + 1
+
+
+def _places(kind: str, values: np.ndarray, limit: float, ijk_to_ras: np.ndarray) -> list[dict[str, Any]]:
+    """Connected regions in which ``values`` is beyond ``limit`` in either direction."""
+    labels, count = ndimage.label(np.abs(values) > limit)
+    if count == 0:
+        return []
+    voxel_ml = abs(float(np.linalg.det(ijk_to_ras[:3, :3]))) / 1000.0
+    steps_mm = np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
+    sizes = np.bincount(labels.ravel())
+    found = []
+    boxes = ndimage.find_objects(labels)
+    for number in np.argsort(sizes[1:])[::-1][: 4 * MOST_PLACES] + 1:
+        if sizes[number] < FEWEST_VOXELS:
+            break
+        box = boxes[number - 1]
+        inside = labels[box] == number
+        part = np.where(inside, np.abs(values[box]), 0.0)
+        peak = float(values[box][np.unravel_index(int(part.argmax()), part.shape)])
+        k, j, i = (first.start + centre for first, centre in zip(box, ndimage.center_of_mass(part), strict=True))
+        place = (ijk_to_ras @ [i, j, k, 1.0])[:3]
+        size = [float(steps_mm[2 - axis] * (box[axis].stop - box[axis].start)) for axis in (2, 1, 0)]
+        volume = float(sizes[number] * voxel_ml)
+        found.append(
+            {
+                "ras_mm": [round(float(x), 2) for x in place],
+                "size_mm": [round(x, 2) for x in size],
+                "volume_ml": round(volume, 4),
+                "kind": kind,
+                "sentence": _sentence(kind, place, volume, peak),
+                "severity": abs(peak) / limit,
+            }
+        )
+    return found
+
+
+def _sentence(kind: str, place: np.ndarray, volume_ml: float, peak: float) -> str:
+    right, anterior, superior = place
+    where = (
+        f"{'R' if right >= 0 else 'L'} {abs(right):.0f}, {'A' if anterior >= 0 else 'P'} {abs(anterior):.0f}, "
+        f"{'S' if superior >= 0 else 'I'} {abs(superior):.0f} mm ({volume_ml:.2g} ml)"
+    )
+    if kind == "contradicts":
+        return f"At {where} the result does not explain the input: it is up to {abs(peak):.3g} off there."
+    if kind == "added":
+        way = "brighter" if peak > 0 else "darker"
+        return f"At {where} the result is up to {abs(peak):.3g} {way} than anything around that place in the input."
+    return f"At {where} the model is unsure by up to {abs(peak):.3g}; do not rely on detail there."

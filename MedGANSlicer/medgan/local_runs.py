@@ -1,0 +1,112 @@
+"""Several files at a time on this computer: each in a child process, spread over its GPUs or its cores."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import queue
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from medgan.batch import Item, Manner, Result, Stopped, attempt
+from medgan.job import JobState
+from medgan.memory import free_memory_bytes
+from medgan.settings import Device, EnhanceSettings
+
+
+def run(
+    items: Sequence[Item],
+    settings: EnhanceSettings,
+    manner: Manner,
+    jobs: int,
+    watch: Callable[[int, JobState], None],
+) -> Iterator[tuple[int, Result]]:
+    """The number of an item and its result, as they get ready. ``watch`` is called from other threads.
+
+    Closing the iterator, or an interruption while it waits, ends all children; what they were at is not written.
+    """
+    jobs = max(1, min(jobs, len(items)))
+    settings, environments = shares(jobs, settings)
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    ready: queue.SimpleQueue[tuple[int, Result]] = queue.SimpleQueue()
+    stopping = threading.Event()
+    for number in range(len(items)):
+        waiting.put(number)
+
+    def work(environment: dict[str, str]) -> None:
+        while not stopping.is_set():
+            try:
+                number = waiting.get_nowait()
+            except queue.Empty:
+                return
+
+            def watched(state: JobState, number: int = number) -> None:
+                if stopping.is_set():
+                    raise Stopped
+                watch(number, state)
+
+            try:
+                ready.put((number, attempt(items[number], settings, manner, watched, environment)))
+            except Stopped:
+                return
+
+    threads = [threading.Thread(target=work, args=(environment,), daemon=True) for environment in environments]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in items:
+            yield _next(ready)
+    finally:
+        stopping.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+
+
+def shares(jobs: int, settings: EnhanceSettings) -> tuple[EnhanceSettings, list[dict[str, str]]]:
+    """What each of ``jobs`` children at a time may use: settings with a memory limit, and environment variables."""
+    if jobs == 1:
+        return settings, [{}]
+    gpus = visible_gpus() if settings.device in (Device.AUTO, Device.CUDA) else []
+    limit_gb = settings.memory_limit_gb or (0.0 if gpus else free_memory_bytes() / 1e9)
+    threads = str(max(1, _cores() // jobs))
+    environments = [{"OMP_NUM_THREADS": threads} for _ in range(jobs)]
+    for number, environment in enumerate(environments):
+        if gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+    return dataclasses.replace(settings, memory_limit_gb=limit_gb / jobs), environments
+
+
+def visible_gpus() -> list[str]:
+    """The CUDA GPUs a child could see, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [part.strip() for part in named.split(",") if part.strip() and not part.strip().startswith("-")]
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    try:
+        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(number) for number, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
+
+
+def _cores() -> int:
+    """Cores this process may use, or as many threads as it was told to."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    if told.isdigit() and int(told) > 0:
+        return int(told)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _next(ready: queue.SimpleQueue[tuple[int, Result]]) -> tuple[int, Result]:
+    while True:
+        try:
+            return ready.get(timeout=0.2)  # so that Windows, too, lets Ctrl-C through
+        except queue.Empty:
+            continue

@@ -1,0 +1,148 @@
+"""Which files a command line asks for, and what each of them becomes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medgan import records
+from medgan.batch import Item
+from medgan.models import ModelCard, ModelError, find_chain, verify
+from medgan.settings import EnhanceSettings
+from medgan.volume import FORMATS, file_format
+
+EXTRAS = ("difference", "residual", "uncertainty")
+"""Volumes that can be written besides the result."""
+
+
+class UsageError(ValueError):
+    """A command line that says no clear thing; the text is one sentence."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a command line wants its files: ``out`` is a folder, the others are too when ``out`` is given."""
+
+    out: Path | None = None
+    difference: Path | None = None
+    residual: Path | None = None
+    uncertainty: Path | None = None
+
+    def extras(self) -> dict[str, Any]:
+        """The places of the volumes besides the result, by name; of those that are wanted."""
+        return {name: place for name in EXTRAS if (place := getattr(self, name)) is not None}
+
+
+def plan(paths: Sequence[Path], places: Places, frames: str = "", recorded: bool = False) -> list[Item]:
+    """The items of ``IN OUT``, of ``IN... --out FOLDER``, or of lists. Raises :class:`UsageError`.
+
+    A folder stands for the volume files in it that no run has made, or, when it has none, for one DICOM series; a
+    ``.csv`` stands for its rows. With ``--out`` results are called ``<name>_enhanced`` and keep their format.
+    Several files always get a record beside their results, a single one when it is asked for.
+    """
+    from medgan import worklist
+
+    if frames and not re.fullmatch(r"\d*:\d*", frames):
+        raise UsageError(f"--frames takes the first frame and the one to stop before, as in 0:10, not '{frames}'.")
+    lists = [path for path in paths if path.suffix.lower() == ".csv"]
+    if places.out is None and not lists:
+        return [_single(paths, places, frames, recorded)]
+    out = places.out
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"'{out}' is a file; --out takes a folder.")
+    for name, place in places.extras().items():
+        if file_format(place):
+            raise UsageError(f"With --out, --{name} takes a folder too, because each file gets its own.")
+    if out is None and len(lists) < len(paths):
+        raise UsageError("A list together with other files, or with the name of one result, needs --out FOLDER.")
+    items: list[Item] = []
+    for path in paths:
+        found = worklist.read(path, places) if path in lists else [named(file, places) for file in volume_files(path)]
+        items += [dataclasses.replace(item, recorded=True, frames=frames) for item in found]
+    _check_twins([item for item in items if not item.problem])
+    return items
+
+
+def named(source: Path, places: Places) -> Item:
+    """The item of a file whose results go into the folders of ``places`` and are named after it."""
+    assert places.out is not None
+    ending = file_format(source)
+    stem = source.name[: len(source.name) - len(ending)] if ending else source.resolve().name
+    ending = ending or ".nii.gz"  # a DICOM folder
+    extras: dict[str, Any] = {name: folder / f"{stem}_{name}{ending}" for name, folder in places.extras().items()}
+    return Item(source, places.out / f"{stem}_enhanced{ending}", **extras, make_folders=True)
+
+
+def volume_files(path: Path) -> list[Path]:
+    """The files that a path stands for; the path itself unless it is a folder of volumes. Raises UsageError."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.iterdir() if file.is_file() and file_format(file) and file.name[0] != ".")
+    if found and all(map(records.is_result, found)):
+        raise UsageError(f"'{path}' holds nothing but results of earlier runs; give the folder of the inputs.")
+    return [file for file in found if not records.is_result(file)] or [path]
+
+
+def checked(items: Sequence[Item], common: EnhanceSettings) -> list[Item]:
+    """The items, with the problem of those whose settings or models do not go with what they ask for."""
+    chains: dict[str, list[ModelCard]] = {}
+    found = []
+    for item in items:
+        try:
+            model = item.settings(common).model
+            if model not in chains:
+                chains[model] = find_chain(model)
+                for card in chains[model]:
+                    verify(card)
+            if item.residual is not None and all(card.restores == "noise" for card in chains[model]):
+                raise ModelError(
+                    f"Model '{model}' only takes away noise and makes no residual; --difference shows what it took."
+                )
+        except ValueError as error:
+            item = dataclasses.replace(item, problem=item.problem or str(error))
+        found.append(item)
+    return found
+
+
+def resolved_model(text: str, base: Path = Path()) -> str:
+    """The same models, with the paths of bundle folders made absolute."""
+    if not (os.sep in text or "/" in text):
+        return text
+    if (base / text).is_dir():
+        return str((base / text).resolve())
+    parts = text.split("+")
+    return "+".join(str((base / part).resolve()) if os.sep in part or "/" in part else part for part in parts)
+
+
+def _single(paths: Sequence[Path], places: Places, frames: str, recorded: bool) -> Item:
+    if len(paths) != 2:
+        raise UsageError("Say where to write: 'medgan enhance IN OUT' for one file, or '--out FOLDER' for several.")
+    source, target = paths
+    if not file_format(target):
+        raise UsageError(
+            f"'{target}' is not the name of a volume file; end it with one of {', '.join(FORMATS)}, or use --out "
+            "for a folder."
+        )
+    files = volume_files(source)
+    if len(files) > 1:
+        raise UsageError(f"'{source}' holds several volumes; write them into a folder with --out.")
+    return Item(files[0], target, **places.extras(), recorded=recorded, frames=frames)
+
+
+def _check_twins(items: list[Item]) -> None:
+    """Raise :class:`UsageError` for two items that would write one file."""
+    sources = [item.source.resolve() for item in items]
+    owners: dict[Path, Item] = {}
+    for item, source in zip(items, sources, strict=True):
+        for target in item.targets.values():
+            other = owners.setdefault(Path(os.path.abspath(target)), item)
+            if other is item:
+                continue
+            if other.source.resolve() == source:
+                raise UsageError(f"'{item.source}' is given twice; name each file once.")
+            raise UsageError(f"{other.source} and {item.source} would both become '{target}'; enhance them one by one.")

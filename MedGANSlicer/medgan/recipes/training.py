@@ -1,0 +1,314 @@
+"""The training loop of every restoration model: faithful first, then against a discriminator.
+
+First by squared error to the clean patch (the *faithful* weights), then from those weights against a patch
+discriminator (the *natural* weights). Stops when the time or the steps are spent, can be stopped and started again at
+any moment with the same command, and writes both weight files in float16. Held-out volumes are
+named in ``--leave-out`` (a JSON list or a comma-separated list of file stems); they are never read.
+
+Sources: patch discriminator, Isola et al. 2017 (arXiv 1611.07004); hinge loss, Lim and Ye 2017 (1705.02894); feature
+matching, Wang et al. 2018 (1711.11585); averaged weights, Yazici et al. 2019 (1806.04498).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.losses import PatchAdversarialLoss
+from monai.networks.nets import PatchDiscriminator
+from torch import Tensor, nn
+
+from medgan.recipes.data import Source, load_label_maps, load_sources
+
+ADVERSARIAL_WEIGHT = 0.01
+FEATURE_WEIGHT = 0.1
+FREQUENCY_WEIGHT = 0.05
+
+WARM_STEPS = 200
+"""Steps in which the learning rate rises; fewer where the whole budget is small."""
+
+
+class Batch(Protocol):
+    """What a training step needs of its patches: ``network(*inputs)`` is to become ``clean`` (B, 1, D, H, W).
+
+    ``before``: what one has without a network. ``level`` (B,): how hard the patch is; ``names``: where it comes from.
+    """
+
+    clean: Tensor
+    level: Tensor
+    names: list[str]
+
+    @property
+    def before(self) -> Tensor: ...
+
+    @property
+    def inputs(self) -> tuple[Any, ...]: ...
+
+
+class PatchSource(Protocol):
+    """An endless source of batches, the same ones for the same generator state."""
+
+    def synthesise(self, count: int, keep: int, seed: int) -> None: ...
+
+    def batch(self, size: int, generator: torch.Generator) -> Batch: ...
+
+
+class Balance:
+    """Weights that let every source count alike: its running mean of squared error over level**1.4."""
+
+    def __init__(self) -> None:
+        self.mean: dict[str, float] = {}
+
+    def weigh(self, error_B: Tensor, batch: Batch) -> Tensor:
+        """The mean over the batch of each patch's error relative to what its source usually shows."""
+        scaled = error_B / batch.level.to(error_B) ** 1.4
+        for name, value in zip(batch.names, scaled.detach().tolist(), strict=True):
+            self.mean[name] = 0.98 * self.mean.get(name, value) + 0.02 * value
+        usual = torch.tensor([self.mean[name] for name in batch.names], device=error_B.device)
+        return (scaled / usual.clamp_min(1e-8)).clamp_max(20.0).mean()
+
+
+def squared_error(result: Tensor, clean: Tensor) -> Tensor:
+    """(B,) mean squared error; dark background counts a fifth."""
+    weight = torch.where(clean > 0.05, 1.0, 0.2)
+    return (weight * (result - clean).square()).sum(dim=(1, 2, 3, 4)) / weight.sum(dim=(1, 2, 3, 4))
+
+
+def frequency_distance(result: Tensor, clean: Tensor) -> Tensor:
+    """Mean distance of the magnitudes of the 3D Fourier transform, orthonormal scaling."""
+    one, other = (torch.fft.rfftn(x.float(), dim=(2, 3, 4), norm="ortho").abs() for x in (result, clean))
+    return (one - other).abs().mean()
+
+
+class Trainer:
+    """All that a training run has to keep to go on later as if nothing had happened."""
+
+    def __init__(
+        self, options: argparse.Namespace, maker: PatchSource, network: nn.Module, device: torch.device
+    ) -> None:
+        self.options, self.maker, self.device = options, maker, device
+        self.generator = torch.Generator(device).manual_seed(options.seed)
+        self.network = network.to(device)
+        if options.start is not None:
+            held = torch.load(options.start, map_location=device, weights_only=True)
+            weights = {name: tensor.float() for name, tensor in held.items()}
+            whole = weights.keys() == self.network.state_dict().keys()
+            # A network built around the denoiser may start from that one alone.
+            (self.network if whole else self.network.get_submodule("core")).load_state_dict(weights)
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=options.rate, betas=(0.9, 0.99), weight_decay=1e-4
+        )
+        self.discriminator = PatchDiscriminator(3, 32, 1, 1, num_layers_d=2, norm="INSTANCE").to(device)
+        self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), lr=2e-4, betas=(0.5, 0.9))
+        self.hinge = PatchAdversarialLoss(criterion="hinge", reduction="mean")
+        self.balance = Balance()
+        self.step, self.elapsed = 0, 0.0
+        self.faithful: dict[str, Tensor] | None = None
+
+    def share(self) -> float:
+        """Share of the budget that is spent, 0 to 1: the larger of time and steps."""
+        by_time = self.elapsed / (60.0 * self.options.minutes) if self.options.minutes else 0.0
+        by_steps = self.step / self.options.steps if self.options.steps else 0.0
+        return max(by_time, by_steps)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def train(self) -> None:
+        """Run until the budget is spent, saving every few minutes."""
+        saved = logged = time.monotonic()
+        sums: dict[str, float] = {}
+        while self.share() < 1.0:
+            begun = time.monotonic()
+            kept = self.options.synthetic
+            self.maker.synthesise(kept + self.step // 100, kept, self.options.seed)
+            batch = self.maker.batch(self.options.batch, self.generator)
+            if self.share() < 1.0 - self.options.adversarial_share:
+                losses = self.faithful_step(batch)
+            else:
+                losses = self.adversarial_step(batch)
+            self.step += 1
+            self.elapsed += time.monotonic() - begun
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value / self.options.log_every
+            if self.step % self.options.log_every == 0:
+                pace = (time.monotonic() - logged) / self.options.log_every
+                self.log({"step": self.step, "share": round(self.share(), 4), "s_a_step": round(pace, 3), **sums})
+                sums, logged = {}, time.monotonic()
+            if time.monotonic() - saved > 60.0 * self.options.save_minutes:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def faithful_step(self, batch: Batch) -> dict[str, float]:
+        warm = min(
+            1.0, (self.step + 1) / (min(WARM_STEPS, self.options.steps // 10 + 1) if self.options.steps else WARM_STEPS)
+        )
+        done = min(1.0, self.share() / max(1e-6, 1.0 - self.options.adversarial_share))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.options.rate * warm * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * done)))
+        with self.autocast():
+            result = self.network(*batch.inputs)
+        loss = self.balance.weigh(squared_error(result.float(), batch.clean), batch)
+        self._update(loss, self.optimiser, self.network)
+        self._follow(0.999 if self.step > 1000 else 0.98)
+        with torch.no_grad():
+            error = squared_error(result.float(), batch.clean)
+            before = squared_error(batch.before, batch.clean)
+            gain = 10.0 * torch.log10(before.clamp_min(1e-12) / error.clamp_min(1e-12))
+        return {"loss": float(loss.detach()), "gain_db": float(gain.mean())}
+
+    def adversarial_step(self, batch: Batch) -> dict[str, float]:
+        if self.faithful is None:
+            self.faithful = copy.deepcopy(self.average.state_dict())
+            self.network.load_state_dict(self.faithful)
+        for group in self.optimiser.param_groups:
+            group["lr"] = 1e-4
+        with self.autocast():
+            result = self.network(*batch.inputs)
+        result = result.float()
+        # Discriminator: real clean patches against results.
+        self.discriminator.requires_grad_(True)
+        real, fake = self.discriminator(batch.clean)[-1], self.discriminator(result.detach())[-1]
+        judged = 0.5 * (
+            self.hinge(real, True, for_discriminator=True) + self.hinge(fake, False, for_discriminator=True)
+        )
+        self._update(judged, self.discriminator_optimiser, self.discriminator)
+        # Generator: the error, the discriminator's opinion and its features, and the spectrum.
+        self.discriminator.requires_grad_(False)
+        error = self.balance.weigh(squared_error(result, batch.clean), batch)
+        with torch.no_grad():
+            wanted = self.discriminator(batch.clean)
+        shown = self.discriminator(result)
+        opinion = self.hinge(shown[-1], True, for_discriminator=False)
+        features = torch.stack([F.l1_loss(a, b) for a, b in zip(shown[:-1], wanted[:-1], strict=True)]).mean()
+        spectrum = frequency_distance(result, batch.clean)
+        weight = self.options.adversarial_weight
+        loss = 0.3 * error + weight * (opinion + 10.0 * FEATURE_WEIGHT * features) + FREQUENCY_WEIGHT * spectrum / 0.01
+        self._update(loss, self.optimiser, self.network)
+        self._follow(0.995)
+        right = 0.5 * float((real > 0).float().mean() + (fake < 0).float().mean())
+        values = {
+            "error": error,
+            "generator": opinion,
+            "discriminator": judged,
+            "features": features,
+            "spectrum": spectrum,
+        }
+        return {"right": right, **{name: float(value.detach()) for name, value in values.items()}}
+
+    def _update(self, loss: Tensor, optimiser: torch.optim.Optimizer, network: nn.Module) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        if torch.isfinite(norm):
+            optimiser.step()
+
+    @torch.no_grad()
+    def _follow(self, decay: float) -> None:
+        for kept, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            kept.lerp_(new, 1.0 - decay)
+
+    def log(self, entry: dict[str, Any]) -> None:
+        line = json.dumps({name: round(v, 5) if isinstance(v, float) else v for name, v in entry.items()})
+        print(line, flush=True)
+        with open(self.options.out / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def save(self) -> None:
+        """Checkpoint under a temporary name, then the name it keeps; beside it the weights in float16."""
+        state = {
+            "network": self.network.state_dict(), "average": self.average.state_dict(), "faithful": self.faithful,
+            "optimiser": self.optimiser.state_dict(), "discriminator": self.discriminator.state_dict(),
+            "discriminator_optimiser": self.discriminator_optimiser.state_dict(), "balance": self.balance.mean,
+            "random": self.generator.get_state().cpu(), "step": self.step, "elapsed": self.elapsed,
+        }  # fmt: skip
+        _save(state, self.options.out / "checkpoint.pt")
+        half = {name: tensor.half() for name, tensor in self.average.state_dict().items()}
+        if self.faithful is None:
+            _save(half, self.options.out / "model.pt")
+        else:
+            _save({name: t.half() for name, t in self.faithful.items()}, self.options.out / "model.pt")
+            _save(half, self.options.out / "model_natural.pt")
+
+    def resume(self) -> None:
+        """Go on from the checkpoint in the output folder, if there is one."""
+        path = self.options.out / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.discriminator_optimiser.load_state_dict(state["discriminator_optimiser"])
+        self.generator.set_state(state["random"].cpu())
+        self.balance.mean = state["balance"]
+        self.step, self.elapsed, self.faithful = state["step"], state["elapsed"], state["faithful"]
+        print(f"going on from step {self.step}", flush=True)
+
+
+def _save(content: Any, path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    torch.save(content, temporary)
+    os.replace(temporary, path)
+
+
+def parser(description: str, patch: int, patch_help: str, rate: float = 1e-3) -> argparse.ArgumentParser:
+    """The options that every recipe has."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    options.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
+    options.add_argument("--leave-out", default="", help="JSON file or comma-separated stems never to train on")
+    options.add_argument("--minutes", type=float, default=60.0, help="time budget; 0: none")
+    options.add_argument("--steps", type=int, default=0, help="step budget; 0: none")
+    options.add_argument("--batch", type=int, default=4)
+    options.add_argument("--patch", type=int, default=patch, help=patch_help)
+    options.add_argument("--rate", type=float, default=rate, help="learning rate of the generator")
+    options.add_argument("--adversarial-share", type=float, default=0.2, help="last share of the budget, adversarial")
+    options.add_argument("--adversarial-weight", type=float, default=ADVERSARIAL_WEIGHT)
+    options.add_argument("--synthetic", type=int, default=12, help="synthesised volumes kept at a time")
+    options.add_argument("--save-minutes", type=float, default=5.0)
+    options.add_argument("--log-every", type=int, default=50)
+    options.add_argument("--start", type=Path, help="weights (model.pt) to start from instead of random ones")
+    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options.add_argument("--seed", type=int, default=1)
+    return options
+
+
+def left_out(text: str) -> set[str]:
+    """File stems of a comma-separated list, or of all the lists of objects with a ``file`` in a JSON file."""
+    if not text.endswith(".json"):
+        return {stem for stem in text.split(",") if stem}
+    lists = [rows for rows in json.loads(Path(text).read_text(encoding="utf-8")).values() if isinstance(rows, list)]
+    return {Path(row["file"]).name.removesuffix(".nii.gz") for rows in lists for row in rows}
+
+
+def run(
+    options: argparse.Namespace,
+    make_network: Callable[[], nn.Module],
+    make_patches: Callable[[list[Source], list[np.ndarray], torch.device], PatchSource],
+) -> None:
+    """Train as the options say, going on from the checkpoint in the output folder if there is one."""
+    if not options.minutes and not options.steps:
+        raise SystemExit("Give a budget: --minutes, --steps or both.")
+    options.out.mkdir(parents=True, exist_ok=True)
+    device = torch.device(options.device)
+    manifest = options.data / "manifest.csv"
+    sources = load_sources(manifest, left_out(options.leave_out))
+    print(f"{len(sources)} volumes: " + ", ".join(source.name for source in sources), flush=True)
+    torch.manual_seed(options.seed)
+    trainer = Trainer(options, make_patches(sources, load_label_maps(manifest), device), make_network(), device)
+    trainer.resume()
+    trainer.train()

@@ -1,0 +1,146 @@
+"""What was finished with which settings: a small record for each result, in a folder ``.medgan`` beside it.
+
+A record says "begun" before the first file of a result appears under its name and "done" after the last one did,
+so a run that was killed in between is told from a finished one, by whoever looks, on any computer that sees the
+folder. ``log.jsonl`` beside the records has one line for each result that was finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from medgan import models
+from medgan.settings import EnhanceSettings
+
+FOLDER = ".medgan"
+LOG = "log.jsonl"
+
+NOT_IN_KEY = ("device", "memory_limit_gb")
+"""Settings that say how a result is computed, not which one."""
+
+
+def key_of(source: Path, settings: EnhanceSettings, targets: Mapping[str, Path], frames: str = "") -> dict[str, Any]:
+    """What has to be the same for a result to be the same; plain JSON values. Raises ``ModelError``."""
+    chosen = {name: value for name, value in settings.to_dict().items() if name not in NOT_IN_KEY}
+    weights = {
+        f"{card.name}/{key}": weight.sha256 or models.sha256_of(weight.path)
+        for card in models.find_chain(settings.model)
+        for key, weight in card.weights.items()
+    }
+    return {
+        "input": _fingerprint(source),
+        "settings": chosen,
+        "weights": weights,
+        "frames": frames,
+        "outputs": {name: _beside(target, targets["volume"]) for name, target in targets.items()},
+    }
+
+
+def finished(target: Path, key: dict[str, Any], run: str = "") -> dict[str, Any] | None:
+    """The report of a result that is there and was made with this key, in this ``run`` if one is named; else None."""
+    record = _read(target)
+    if record.get("status") != "done" or record.get("key") != key or (run and record.get("run") != run):
+        return None
+    for output in key["outputs"].values():
+        file = target.parent / output
+        if not file.is_file() or file.stat().st_size != record["bytes"].get(output):
+            return None
+    return record["report"]
+
+
+def was_begun(target: Path, run: str = "") -> bool:
+    """Whether a run, or this ``run`` if one is named, was ended while it put its result in place."""
+    record = _read(target)
+    return record.get("status") == "begun" and (not run or record.get("run") == run)
+
+
+def begin(targets: Iterable[Path], key: dict[str, Any], run: str) -> None:
+    """Note that the files are about to appear. Raises ``OSError``."""
+    for target in targets:
+        _write(target, {"status": "begun", "key": key, "run": run})
+
+
+def finish(targets: Mapping[str, Path], key: dict[str, Any], run: str, report: dict[str, Any]) -> None:
+    """Note that all files are in place; the main one, "volume", last. Raises ``OSError``."""
+    sizes = {_beside(target, targets["volume"]): target.stat().st_size for target in targets.values()}
+    record = {"status": "done", "key": key, "run": run, "bytes": sizes, "report": report}
+    for target in sorted(targets.values(), key=lambda target: target == targets["volume"]):
+        _write(target, record)
+    line = {
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "output": targets["volume"].name,
+        "run": run,
+        "host": platform.node(),
+        "process": os.getpid(),
+    }
+    with (targets["volume"].parent / FOLDER / LOG).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(line) + "\n")
+
+
+def forget(targets: Iterable[Path]) -> None:
+    """Remove the records of files that were not written after all, and their folder when it is empty."""
+    for target in targets:
+        with contextlib.suppress(OSError):
+            _path(target).unlink()
+        with contextlib.suppress(OSError):
+            _path(target).parent.rmdir()
+
+
+def is_result(file: Path) -> bool:
+    """Whether a run has made this file, rather than a scanner."""
+    return _path(file).is_file()
+
+
+def _path(target: Path) -> Path:
+    return target.parent / FOLDER / f"{target.name}.json"
+
+
+def _read(target: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(_path(target).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _write(target: Path, record: dict[str, Any]) -> None:
+    """Appears complete or not at all, also when two processes write it at once."""
+    path = _path(target)
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        part.write_text(json.dumps(record, default=str), encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _beside(target: Path, main: Path) -> str:
+    """The path from the folder of the main file, which stays right when the folders move together."""
+    try:
+        return Path(os.path.relpath(target, main.parent)).as_posix()
+    except ValueError:  # two drives of Windows
+        return str(target.absolute())
+
+
+def _fingerprint(source: Path) -> str:
+    """Stands for name, length and time of every file that makes up an input; '' when there is none."""
+    try:
+        files = [source]
+        if source.is_dir():
+            files = sorted(file for file in source.iterdir() if file.is_file())
+        elif source.suffix in (".mhd", ".nhdr"):  # the voxels lie in a file beside it
+            files = sorted(file for file in source.parent.iterdir() if file.stem == source.stem)
+        said = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    except OSError:
+        return ""
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()

@@ -1,0 +1,157 @@
+"""Taking away blur."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medgan.deconvolution import blurred, inverse_for, noise_after
+from medgan.inference import autocast
+from medgan.models import ModelCard, ModelError
+from medgan.networks.deblur import DeblurNet
+from medgan.noise import NoiseProfile
+from medgan.restoration.step import State, Step, Work
+from medgan.settings import EnhanceSettings
+from medgan.sharpness import NATIVE, estimate_blur
+
+if TYPE_CHECKING:
+    from medgan.recipes.training import PatchSource
+
+BYTES_PER_VOXEL = 360
+"""Measured peak memory of the network for each voxel of a tile (float32)."""
+
+LEAST, MOST = 0.3, 2.2
+"""Blur in voxels between which the network was trained; below the first there is nothing to do."""
+
+PROJECTIONS = 3
+"""Steps towards the volumes that, blurred again, are the input within its noise (Landweber 1951)."""
+
+SHORTEST_TO_FIT = 64
+
+LARGEST_SWING, LARGEST_GROWTH = 0.25, 1.5
+"""An inverse that goes this share of its peak below the darkest voxel, and spreads the voxels by this factor, is the
+inverse of a blur that the volume does not have."""
+
+
+def prepare(state: State, card: ModelCard, work: Work) -> Step:
+    """A step that deblurs by the width the settings name or the edges tell."""
+    width, source = blur_of(state, work.settings)
+    if width < LEAST and source == "given":
+        work.tell(f"A blur of {width:.2g} voxels is too small to be taken away: nothing was deblurred.")
+    elif width < LEAST:
+        work.tell("No blur was found that could be taken away: nothing was deblurred.")
+    elif width > MOST:
+        work.tell(f"The blur of {width:.2g} voxels is wider than the model knows; at most {MOST:g} are taken away.")
+    wanted = 0.0 if width < LEAST else min(width, MOST)
+    width = possible_blur(state, wanted)
+    if width < wanted:
+        taken = f"{width:.2g} voxels were taken away" if width else "nothing was deblurred"
+        work.tell(f"The volume is sharper than a blur of {wanted:.2g} voxels would have left it: {taken}.")
+
+    def degrade(array: np.ndarray) -> np.ndarray:
+        return blurred(array, width) if width else array
+
+    def apply(given: State, network: nn.Module) -> np.ndarray:
+        if width == 0.0 or work.settings.strength == 0.0:
+            return given.array
+        normal = given.normalisation.apply(given.array)
+        inverse = inverse_for(normal, width, given.noise.sigma)
+        predictor = _predictor(network, width, noise_after(inverse, given.noise))
+        result = work.tiles(predictor, inverse(normal), BYTES_PER_VOXEL, "Deblurring:")
+        darkest = given.normalisation.apply(np.zeros(1, np.float32))[0] if given.positive else -np.inf
+        result = projected(result, normal, width, given.noise.sigma, darkest)
+        return given.changed(given.normalisation.invert(result), given.array, work.settings.strength)
+
+    details = {"blur_sigma": width, "blur_source": source}
+    return Step(card, details, state.ijk_to_ras, apply, _same, degrade, state.noise, _patches_of(state, width))
+
+
+def blur_of(state: State, settings: EnhanceSettings) -> tuple[float, str]:
+    """Standard deviation in voxels of the blur beyond what a sharp scan shows, and "given" or "estimated"."""
+    if settings.blur_sigma > 0:
+        return settings.blur_sigma, "given"
+    return math.sqrt(max(estimate_blur(state.array) ** 2 - NATIVE**2, 0.0)), "estimated"
+
+
+def possible_blur(state: State, width: float) -> float:
+    """The width, or the largest below it that can have been in the volume; 0 for none.
+
+    A volume that is sharper than such a blur leaves it has an inverse that swings far below its darkest voxel.
+    """
+    normal = state.normalisation.apply(state.array)
+    darkest, spread = min(float(normal.min()), 0.0), float(normal.std())
+    while width >= LEAST:
+        inverse = inverse_for(normal, width, state.noise.sigma)
+        undone = inverse(normal)
+        below = darkest - float(undone.min()) - 5.0 * noise_after(inverse, state.noise).sigma
+        swings = below > LARGEST_SWING * max(1.0, float(undone.max()))
+        if not swings or float(undone.std()) < LARGEST_GROWTH * spread:
+            return width
+        width *= 0.85
+    return 0.0
+
+
+def projected(
+    result: np.ndarray, blurry: np.ndarray, width: float, noise: float, darkest: float = -np.inf
+) -> np.ndarray:
+    """The result moved until, blurred again, it is the input to within two standard deviations of its noise.
+
+    Nothing is darker than ``darkest``; that is part of what the scan allows, so it is asked for at each step.
+    """
+    for _ in range(PROJECTIONS):
+        result = np.maximum(result, np.float32(darkest))
+        missing = blurry - blurred(result, width)
+        excess = missing - np.clip(missing, -2.0 * noise, 2.0 * noise)
+        if not excess.any():
+            break
+        result = result + blurred(excess, width)
+    return result
+
+
+def _predictor(
+    network: nn.Module, width: float, profile: NoiseProfile
+) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:
+    if not isinstance(network, DeblurNet):
+        raise ModelError(
+            f"The network {type(network).__name__} does not take a blur; deblurring needs medgan.DeblurNet."
+        )
+
+    def make(device: torch.device) -> Callable[[Tensor], Tensor]:
+        network.to(device)
+        sigma, blur = (torch.tensor([n], dtype=torch.float32, device=device) for n in (profile.sigma, width))
+        spread = torch.from_numpy(profile.spread).to(device)[None]
+
+        def predict(tile: Tensor) -> Tensor:
+            with autocast(device):
+                answer: Tensor = network(tile, sigma, spread, blur)
+            return answer.float()
+
+        return predict
+
+    return make
+
+
+def _patches_of(state: State, width: float) -> Callable[[torch.device], PatchSource] | None:
+    """At half its size a volume is twice as sharp: what it loses there when blurred teaches what it lost before."""
+    if width == 0.0 or min(state.array.shape) < SHORTEST_TO_FIT:
+        return None
+
+    def make(device: torch.device) -> PatchSource:
+        from medgan.degradation import thick_slices
+        from medgan.recipes.deblur import OwnBlur
+
+        half = torch.from_numpy(state.normalisation.apply(state.array)).to(device)
+        for axis in range(3):
+            half = thick_slices(half, axis, 2)
+        return OwnBlur(half, state.noise.sigma / math.sqrt(8.0), width, state.noise.sigma)
+
+    return make
+
+
+def _same(array: np.ndarray) -> np.ndarray:
+    return array

@@ -1,0 +1,67 @@
+"""Taking away noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medgan.inference import autocast
+from medgan.models import ModelCard, ModelError
+from medgan.networks import NOISE_CONDITIONED
+from medgan.noise import NoiseProfile
+from medgan.restoration.step import State, Step, Work
+
+BYTES_PER_VOXEL = {"medgan.DenoiseNet": 360}
+"""Measured peak memory of a network for each voxel of a tile (float32)."""
+
+BYTES_PER_VOXEL_UNKNOWN = 4000
+
+
+def prepare(state: State, card: ModelCard, work: Work) -> Step:
+    """A step that denoises a volume by the noise that was measured in it."""
+    if state.noise.sigma <= 0.0:
+        work.tell("There is no noise in this volume: nothing was denoised.")
+
+    def apply(given: State, network: nn.Module) -> np.ndarray:
+        if given.noise.sigma <= 0.0 or work.settings.strength == 0.0:
+            return given.array
+        per_voxel = BYTES_PER_VOXEL.get(card.network, BYTES_PER_VOXEL_UNKNOWN)
+        normal = given.normalisation.apply(given.array)
+        result = work.tiles(conditioned_on(network, given.noise), normal, per_voxel, "Denoising:")
+        return given.changed(given.normalisation.invert(result), given.array, work.settings.strength)
+
+    return Step(card, {"sigma": state.sigma}, state.ijk_to_ras, apply, _same, _same, state.noise)
+
+
+def conditioned_on(network: nn.Module, profile: NoiseProfile) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:
+    """For a device, the function from a tile (1, 1, D, H, W) to the network's answer of that shape."""
+
+    def make(device: torch.device) -> Callable[[Tensor], Tensor]:
+        network.to(device)
+        sigma = torch.tensor([profile.sigma], dtype=torch.float32, device=device)
+        spread = torch.from_numpy(profile.spread).to(device)[None]
+
+        def predict(tile: Tensor) -> Tensor:
+            with autocast(device):
+                if isinstance(network, NOISE_CONDITIONED):
+                    answer: Any = network.shift_averaged(tile, sigma, spread)
+                else:
+                    answer = network(tile)
+            if answer.shape != tile.shape:
+                raise ModelError(
+                    f"The model answers a tile of shape {tuple(tile.shape)} with {tuple(answer.shape)}; "
+                    "choose one that maps one channel to one channel of the same size."
+                )
+            return answer.float()
+
+        return predict
+
+    return make
+
+
+def _same(array: np.ndarray) -> np.ndarray:
+    return array

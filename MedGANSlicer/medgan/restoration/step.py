@@ -1,0 +1,127 @@
+"""What every step of an enhancement is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medgan.inference import ChosenDevice, Normalisation, run_with_fallback
+from medgan.models import ModelCard, ModelError, build_network, load_state
+from medgan.noise import NoiseProfile
+from medgan.progress import Progress, silent
+from medgan.settings import EnhanceSettings
+
+if TYPE_CHECKING:
+    from medgan.recipes.training import PatchSource
+
+
+@dataclass
+class Work:
+    """One run: its settings, where it computes, what it has told the person so far, and how far it is."""
+
+    settings: EnhanceSettings
+    chosen: ChosenDevice
+    messages: list[str] = field(default_factory=list)
+    progress: Progress = silent
+
+    def tell(self, sentence: str) -> None:
+        """A sentence for the person, once."""
+        if sentence not in self.messages:
+            self.messages.append(sentence)
+
+    def tiles(
+        self,
+        make_predict: Callable[[torch.device], Callable[[Tensor], Tensor]],
+        array: np.ndarray,
+        bytes_per_voxel: int,
+        label: str,
+        channels: int = 1,
+    ) -> np.ndarray:
+        """A network over a whole array in the memory that there is (see :func:`medgan.inference.run_with_fallback`)."""
+        limit = int(self.settings.memory_limit_gb * 1e9)
+        result, self.chosen, told = run_with_fallback(
+            make_predict, array, bytes_per_voxel, self.chosen, limit, self.progress, label, channels
+        )
+        for sentence in told:
+            self.tell(sentence)
+        return result
+
+
+@dataclass
+class State:
+    """The volume between two steps: finite float32 [k, j, i], its grid, its unit, and the noise it was measured with.
+
+    ``noise`` is relative to the normalised volume; its ``sigma`` is 0 where there is none.
+    """
+
+    array: np.ndarray
+    ijk_to_ras: np.ndarray
+    normalisation: Normalisation
+    noise: NoiseProfile
+    positive: bool
+
+    @property
+    def sigma(self) -> float:
+        """Noise in the unit of the volume."""
+        return self.noise.sigma * self.normalisation.scale
+
+    def changed(self, target: np.ndarray, start: np.ndarray, strength: float) -> np.ndarray:
+        """``start`` moved towards ``target`` (unit of the volume); never below 0 where the volume never is."""
+        if self.positive:
+            target = np.maximum(target, 0.0)
+        if strength == 1.0:
+            return target
+        return start + np.float32(strength) * (target - start)
+
+
+@dataclass
+class Step:
+    """A prepared step: what it will do, in numbers; then :meth:`apply` may be called for any volume of that grid.
+
+    ``noise``: measured in the volume it was prepared on. ``start``: the array of a volume on the grid of the result,
+    as it is without a network. ``degrade``: the array of a result as the scanner would have delivered it, on the grid
+    of the input.
+    """
+
+    card: ModelCard
+    details: dict[str, Any]
+    ijk_to_ras: np.ndarray
+    apply: Callable[[State, nn.Module], np.ndarray]
+    start: Callable[[np.ndarray], np.ndarray]
+    degrade: Callable[[np.ndarray], np.ndarray]
+    noise: NoiseProfile
+    patches: Callable[[torch.device], PatchSource] | None = None
+    """Training patches made from the volume itself; None where a volume can not teach its own restoration."""
+    network: nn.Module | None = None
+
+
+def network_of(card: ModelCard, character: float, work: Work) -> nn.Module:
+    """The network of a model, its weights between the faithful (0) and the natural ones (1)."""
+    return build_network(card, blended_state(card, character, work))
+
+
+def blended_state(card: ModelCard, character: float, work: Work) -> dict[str, Tensor]:
+    """Weights between the faithful (0) and the natural ones (1), by linear interpolation, in float32.
+
+    Deep network interpolation, Wang et al. 2019 (arXiv 1811.10515). A model with one set of weights has no
+    character; that is said when somebody asked for one.
+    """
+    keys = list(card.weights)
+    first = {
+        name: tensor.float() for name, tensor in load_state(card, "faithful" if "faithful" in keys else keys[0]).items()
+    }
+    if character == 0.0:
+        return first
+    if "natural" not in keys:
+        if character != EnhanceSettings.character:  # nobody asked for the default
+            work.tell(f"The model '{card.name}' has one set of weights; the character has no effect.")
+        return first
+    second = load_state(card, "natural")
+    if second.keys() != first.keys():
+        raise ModelError(f"Model '{card.name}': its two sets of weights do not belong to the same network.")
+    return {name: torch.lerp(tensor, second[name].float(), character) for name, tensor in first.items()}

@@ -1,0 +1,178 @@
+"""Taking away the thickness of slices: more slices along one axis, or twice the voxels along all three."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medgan.inference import autocast
+from medgan.models import ModelCard, ModelError
+from medgan.networks.superres import SliceNet
+from medgan.restoration.step import State, Step, Work
+from medgan.settings import Axis, EnhanceSettings
+from medgan.slices import SliceOperator, along, expected_error, finer_grid
+from medgan.volume import spacing_of
+
+if TYPE_CHECKING:
+    from medgan.recipes.training import PatchSource
+
+BYTES_PER_FINE_VOXEL = 400
+"""Measured peak memory of the network for each voxel of its result (float32)."""
+
+SMALLEST_RATIO, LARGEST_RATIO = 1.2, 8.0
+FEWEST_SLICES = 4
+ARRAY_AXES = {Axis.K: 0, Axis.J: 1, Axis.I: 2}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which array axes (0: k) are divided anew, by which operators, in this order."""
+
+    axes: tuple[int, ...]
+    operators: tuple[SliceOperator, ...]
+
+
+def plan(shape: tuple[int, ...], ijk_to_ras: np.ndarray, settings: EnhanceSettings) -> Plan:
+    """What super-resolution would do to a volume of that [k, j, i] shape and grid. Raises ``ValueError``."""
+    spacing = spacing_of(ijk_to_ras)[::-1]  # k, j, i
+    chosen, ratio = settings.axis, settings.ratio
+    if chosen is Axis.AUTO:
+        coarsest = int(np.argmax(spacing))
+        isotropic = spacing[coarsest] < SMALLEST_RATIO * min(spacing)
+        axes = (0, 1, 2) if isotropic else (coarsest,)
+    else:
+        axes = (0, 1, 2) if chosen is Axis.ALL else (ARRAY_AXES[chosen],)
+    if 0.0 < ratio < SMALLEST_RATIO:
+        raise ValueError(f"A ratio of {ratio:g} changes next to nothing; choose {SMALLEST_RATIO:g} to 8, or 0.")
+    if len(axes) == 3:
+        ratio = ratio or 2.0
+    elif not ratio:
+        ratio = spacing[axes[0]] / min(spacing)
+        if ratio < SMALLEST_RATIO:
+            raise ValueError(
+                f"Along this axis the voxels are {spacing[axes[0]]:.3g} mm long, the finest of the volume; give a "
+                "ratio, or choose another axis."
+            )
+        ratio = min(ratio, LARGEST_RATIO)
+    operators = []
+    for axis in axes:
+        if shape[axis] < FEWEST_SLICES:
+            raise ValueError(
+                f"Super-resolution needs {FEWEST_SLICES} slices along the axis; this volume has {shape[axis]}."
+            )
+        width = 1.0
+        if settings.slice_gap_mm:
+            if settings.slice_gap_mm > 0.98 * spacing[axis]:
+                raise ValueError(
+                    f"A gap of {settings.slice_gap_mm:g} mm leaves nothing of slices that are {spacing[axis]:.3g} mm "
+                    "apart; give the gap between them, not their distance."
+                )
+            width = 1.0 - settings.slice_gap_mm / spacing[axis]
+        fine = round(shape[axis] * ratio)
+        operators.append(SliceOperator(shape[axis], fine, width, settings.slice_profile))
+    return Plan(axes, tuple(operators))
+
+
+def prepare(state: State, card: ModelCard, work: Work) -> Step:
+    """A step that fills in between slices. What the slices determine is kept exactly (see medgan.slices)."""
+    chosen = plan(state.array.shape, state.ijk_to_ras, work.settings)
+    spacing = spacing_of(state.ijk_to_ras)[::-1]
+    coarser = spacing[chosen.axes[0]] / min(spacing)
+    if not work.settings.ratio and coarser > 1.01 * LARGEST_RATIO:
+        work.tell(
+            f"The slices lie {coarser:.3g} times as far apart as the finest voxels; {LARGEST_RATIO:g}, the largest "
+            "ratio, was used, so the voxels are not isotropic."
+        )
+    grid = state.ijk_to_ras
+    for axis, operator in zip(chosen.axes, chosen.operators, strict=True):
+        grid = finer_grid(grid, axis, operator.coarse, operator.fine)
+
+    def start(array: np.ndarray) -> np.ndarray:
+        for axis, operator in zip(chosen.axes, chosen.operators, strict=True):
+            array = along(operator.restore, array, axis)
+        return array
+
+    def degrade(array: np.ndarray) -> np.ndarray:
+        for axis, operator in reversed(list(zip(chosen.axes, chosen.operators, strict=True))):
+            array = along(operator.measure, array, axis)
+        return array
+
+    def apply(given: State, network: nn.Module) -> np.ndarray:
+        strength = work.settings.strength
+        array = given.array
+        for number, (axis, operator) in enumerate(zip(chosen.axes, chosen.operators, strict=True), 1):
+            count = f" {number} of {len(chosen.axes)}" if len(chosen.axes) > 1 else ""
+            plain = along(operator.restore, array, axis)
+            if strength == 0.0:
+                array = plain
+                continue
+            slices = np.moveaxis(given.normalisation.apply(array), axis, 0)[:, None]  # N, 1, H, W: slices as channels
+            label = f"Super-resolution{count}:"
+            predictor = _predictor(network, operator, max(1e-4, expected_error(slices[:, 0], 0, operator.ratio)))
+            fine = work.tiles(predictor, slices, BYTES_PER_FINE_VOXEL * operator.fine, label, operator.fine)
+            target = given.normalisation.invert(np.moveaxis(fine[:, 0], 0, axis))
+            # Values below 0 stay: setting them to 0 would brighten the slices they belong to.
+            array = plain + np.float32(strength) * (target - plain)
+        return np.ascontiguousarray(array)
+
+    details = {
+        "axis": "all" if len(chosen.axes) == 3 else "kji"[chosen.axes[0]],
+        "ratio": chosen.operators[0].ratio,
+        "slice_thickness_share": chosen.operators[0].width,
+        "spacing_mm_before": list(spacing_of(state.ijk_to_ras)),
+        "spacing_mm_after": list(spacing_of(grid)),
+    }
+    return Step(card, details, grid, apply, start, degrade, state.noise, _patches_of(state, chosen))
+
+
+def _patches_of(state: State, chosen: Plan) -> Callable[[torch.device], PatchSource] | None:
+    """The sharp axes of a volume teach what its thick slices hide (Shocher et al. 2018, arXiv 1712.06087; Remedios et
+    al. 2023, SMORE): patches cut along them are averaged as the slices were."""
+    if len(chosen.axes) > 1:
+        sharp: tuple[int, ...] = (0, 1, 2)
+    else:
+        spacing = spacing_of(state.ijk_to_ras)[::-1]
+        sharp = tuple(a for a in range(3) if a != chosen.axes[0] and spacing[a] < 0.9 * spacing[chosen.axes[0]])
+    operator = chosen.operators[0]
+    coarse = max(6, round(32 / operator.ratio))
+    fine = round(coarse * operator.ratio)
+    sharp = tuple(axis for axis in sharp if state.array.shape[axis] >= fine)
+    if not sharp:
+        return None
+
+    def make(device: torch.device) -> PatchSource:
+        from medgan.recipes.superres import OwnSlices
+
+        scaled = state.normalisation.apply(state.array)
+        expected = max(1e-4, expected_error(scaled, chosen.axes[0], operator.ratio))
+        own = SliceOperator(coarse, fine, operator.width, operator.profile)
+        return OwnSlices(torch.from_numpy(scaled).to(device), sharp, own, expected)
+
+    return make
+
+
+def _predictor(
+    network: nn.Module, operator: SliceOperator, level: float
+) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:
+    if not isinstance(network, SliceNet):
+        raise ModelError(
+            f"The network {type(network).__name__} does not take thick slices; super-resolution needs medgan.SliceNet."
+        )
+
+    def make(device: torch.device) -> Callable[[Tensor], Tensor]:
+        network.to(device)
+        expected = torch.tensor([level], dtype=torch.float32, device=device)
+
+        def predict(tile: Tensor) -> Tensor:  # (1, N, 1, H, W) -> (1, F, 1, H, W)
+            with autocast(device):
+                answer: Tensor = network(tile.transpose(1, 2), expected, operator)
+            return answer.float().transpose(1, 2)
+
+        return predict
+
+    return make

@@ -1,0 +1,366 @@
+"""Many files: several at a time, taken up again, with one report, and an interruption that leaves nothing half done."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import medgan
+import phantoms
+from command_line import command, environment, one_sentence, run
+from medgan import batch, local_runs, processes, records
+from medgan.batch import FileFailed, Item, Manner, enhance_file
+from medgan.settings import Device, EnhanceSettings
+from medgan.volume import Volume, read_volume, write_volume
+
+posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+
+def a_scan(path: Path, seed: int = 0) -> Path:
+    noisy = np.rint(phantoms.rician(phantoms.head(), 50.0, seed=seed))
+    write_volume(Volume(noisy, phantoms.awkward_geometry(), voxel_type="int16"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory) -> dict:
+    """One run over three rows of a list, two files at a time, that several tests look at."""
+    folder = tmp_path_factory.mktemp("many")
+    for seed, name in enumerate("ab"):
+        a_scan(folder / f"{name}.nrrd", seed)
+    (folder / "broken.nii").write_text("no scan")
+    rows = ["input,strength,noise", "a.nrrd,0,", "b.nrrd,,40", "broken.nii,,", "a.nrrd,loud,"]
+    (folder / "list.csv").write_text("\n".join(rows))
+    done = run("enhance", "list.csv", "--out", "new", "--jobs", 2, "--report", "report.csv", cwd=folder)
+    return {"folder": folder, "done": done}
+
+
+@pytest.fixture
+def finished(first_run, tmp_path) -> Path:
+    """A copy of that run's folder, times and all, to go on from."""
+    return Path(shutil.copytree(first_run["folder"], tmp_path / "copy"))
+
+
+@pytest.fixture
+def computed(monkeypatch) -> list[str]:
+    """The names of files that would have been computed; the child process is left out, its result is the input."""
+    names: list[str] = []
+
+    def instead(item, settings, watch, environment):
+        names.append(item.source.name)
+        watch(batch.JobState())
+        volume = read_volume(item.source)
+        figures = {"sigma_before": 2.0, "sigma_after": 1.0, "seconds": 0.1, "device": "CPU", "device_reason": ""}
+        return dict.fromkeys(item.targets, volume), figures, []
+
+    monkeypatch.setattr(batch, "_enhanced", instead)
+    return names
+
+
+def test_rows_of_a_list_have_their_own_settings(first_run):
+    folder, done = first_run["folder"], first_run["done"]
+    assert done.returncode == 1
+    before, same = (read_volume(folder / name).array for name in ("a.nrrd", "new/a_enhanced.nrrd"))
+    np.testing.assert_array_equal(before, same)  # strength 0
+    lines = sorted(done.stdout.splitlines())
+    assert lines[0].startswith("a.nrrd -> ")
+    assert "(noise 40 ->" in lines[1]
+    assert done.stderr.splitlines()[-2:] == [
+        "  broken.nii: 'broken.nii' is not in NIfTI format, whatever its ending says; give a volume file.",
+        "  a.nrrd: Line 5 of 'list.csv': 'strength' is 'loud'; it must be a number.",
+    ]
+
+
+def test_file_of_a_parallel_run_is_the_same_alone(first_run):
+    folder = first_run["folder"]
+    done = run("enhance", "b.nrrd", "alone.nrrd", "--noise", 40, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    alone, among = read_volume(folder / "alone.nrrd"), read_volume(folder / "new" / "b_enhanced.nrrd")
+    np.testing.assert_array_equal(alone.array, among.array)
+    assert np.abs(alone.array - read_volume(folder / "b.nrrd").array).mean() > 5
+
+
+def test_report_has_a_row_for_each_file_also_for_those_that_failed(first_run):
+    with (first_run["folder"] / "report.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["input"], row["status"]) for row in rows] == [
+        ("a.nrrd", "done"),
+        ("b.nrrd", "done"),
+        ("broken.nii", "failed"),
+        ("a.nrrd", "failed"),
+    ]
+    good, bad = rows[1], rows[2]
+    assert Path(good["output"]) == Path("new/b_enhanced.nrrd")
+    assert float(good["sigma_before"]) == pytest.approx(40)
+    assert 0 < float(good["sigma_after"]) < 30
+    assert float(good["seconds"]) > 0
+    assert (good["model"], good["medgan_version"], good["error"]) == ("denoise", medgan.__version__, "")
+    assert good["model_version"]
+    assert good["suspicions"].isdigit()
+    assert "is not in NIfTI format" in bad["error"]
+    assert (bad["output"], bad["model"], bad["seconds"]) == ("", "", "")
+
+
+def test_log_has_a_line_for_each_finished_file(first_run):
+    lines = (first_run["folder"] / "new" / ".medgan" / "log.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["output"] for line in lines) == ["a_enhanced.nrrd", "b_enhanced.nrrd"]
+
+
+# Taken up again
+
+
+def resumed(call, folder: Path, *more: object) -> subprocess.CompletedProcess[str]:
+    return call("enhance", "list.csv", "--out", "new", "--resume", *more, cwd=folder)
+
+
+def test_resume_computes_only_what_is_not_done(finished, call, computed):
+    done = resumed(call, finished, "--report", "r.json")
+    assert computed == ["broken.nii"]
+    assert sorted(done.stdout.splitlines()) == [
+        f"a.nrrd -> {Path('new/a_enhanced.nrrd')}  (done before)",
+        f"b.nrrd -> {Path('new/b_enhanced.nrrd')}  (done before)",
+    ]
+    rows = json.loads((finished / "r.json").read_text())["files"]
+    assert [row["status"] for row in rows] == ["skipped", "skipped", "failed", "failed"]
+    assert rows[1]["sigma_before"] == pytest.approx(40)  # from the record
+
+
+def test_folder_that_has_moved_is_still_known(finished, call, computed):
+    finished.rename(finished.with_name("moved"))
+    resumed(call, finished.with_name("moved"))
+    assert computed == ["broken.nii"]
+
+
+def test_where_and_with_how_much_memory_it_was_computed_does_not_matter(finished, call, computed):
+    resumed(call, finished, "--memory", 3, "--device", "cpu", "--jobs", 2)
+    assert computed == ["broken.nii"]
+
+
+@pytest.mark.parametrize("change", ["settings", "input", "weights", "frames"])
+def test_result_of_something_else_is_not_taken_for_done(finished, call, computed, change, monkeypatch):
+    more: tuple[object, ...] = ()
+    if change == "settings":
+        more = ("--seed", 1)
+    elif change == "input":
+        for name in "ab":
+            os.utime(finished / f"{name}.nrrd", (1, 1))
+    elif change == "weights":
+        monkeypatch.setattr(records.models, "find_chain", lambda text: [])
+    elif change == "frames":
+        more = ("--frames", "0:2")
+    done = resumed(call, finished, *more)
+    assert computed == ["broken.nii"]
+    assert done.stderr.count("exists already and was made from another input or with other settings; add --over") == 2
+    resumed(call, finished, "--overwrite", *more)
+    assert sorted(computed[1:]) == ["a.nrrd", "b.nrrd", "broken.nii"]
+
+
+def test_half_written_results_never_count_as_done(finished, call, computed):
+    (finished / "new" / "a_enhanced.nrrd").write_bytes(b"half")
+    record = finished / "new" / ".medgan" / "b_enhanced.nrrd.json"
+    begun = {**json.loads(record.read_text()), "status": "begun"}
+    record.write_text(json.dumps(begun))
+    done = resumed(call, finished)
+    # b was cut off by us and is made again; a was changed by somebody, and only --overwrite replaces it.
+    assert sorted(computed) == ["b.nrrd", "broken.nii"]
+    assert "'new/a_enhanced.nrrd' exists already" in done.stderr.replace("\\", "/")
+    assert json.loads(record.read_text())["status"] == "done"
+
+
+def test_run_knows_what_it_has_finished_itself_without_resume(finished, computed):
+    """So that a second try of a task, after its worker died between the end and the answer, computes nothing."""
+    item = Item(finished / "b.nrrd", finished / "out.nrrd", recorded=True)
+    settings, manner = EnhanceSettings(), Manner(run="this one")
+    assert enhance_file(item, settings, manner).status == "done"
+    assert enhance_file(item, settings, manner).status == "skipped"
+    with pytest.raises(FileFailed, match="exists already; add --overwrite"):
+        enhance_file(item, settings, Manner(run="another"))
+    with pytest.raises(FileFailed, match="exists already; add --overwrite"):
+        enhance_file(dataclasses.replace(item, recorded=False), settings, manner)
+    assert computed == ["b.nrrd"]
+
+
+def test_without_resume_results_that_exist_stay_as_they_are(finished, call, computed):
+    before = (finished / "new" / "b_enhanced.nrrd").read_bytes()
+    done = call("enhance", "a.nrrd", "b.nrrd", "--out", "new", cwd=finished)
+    assert done.stderr.count("exists already; add --overwrite to replace it.") == 2
+    assert computed == []
+    assert (finished / "new" / "b_enhanced.nrrd").read_bytes() == before
+
+
+def test_results_beside_their_inputs_are_not_enhanced_again(tmp_path, call, computed):
+    for name in "ab":
+        a_scan(tmp_path / f"{name}.nrrd")
+    first = call("enhance", ".", "--out", ".", "--difference", ".", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    a_scan(tmp_path / "c.nrrd")
+    call("enhance", ".", "--out", ".", "--difference", ".", "--resume", cwd=tmp_path)
+    assert sorted(computed) == ["a.nrrd", "b.nrrd", "c.nrrd"]
+    for name in "abc":
+        (tmp_path / f"{name}.nrrd").unlink()
+    one_sentence(call("enhance", ".", "--out", "x", cwd=tmp_path), "nothing but results of earlier runs", code=2)
+
+
+def test_failure_at_the_end_leaves_no_record(tmp_path, computed, monkeypatch):
+    item = Item(a_scan(tmp_path / "a.nrrd"), tmp_path / "new" / "b.nrrd", make_folders=True, recorded=True)
+    monkeypatch.setattr(records, "finish", lambda *told: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(FileFailed, match=r"record in '.*new' can not be written: No space left"):
+        enhance_file(item, EnhanceSettings(), Manner(run="x"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nrrd"]
+
+
+def test_what_a_killed_process_was_writing_is_removed_by_the_next(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    mine, dead = processes.folder_prefix(".medgan-"), processes.folder_prefix(".medgan-").rsplit("-", 2)[0]
+    for name in (f"{mine}abc", f"{dead}-{ended.pid}-abc", f".medgan-elsewhere-{ended.pid}-abc"):
+        (tmp_path / name).mkdir()
+    a_scan(tmp_path / "a.nrrd")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [f"{mine}abc", f".medgan-elsewhere-{ended.pid}-abc", "a.nrrd"]
+    )
+
+
+def test_report_that_can_not_be_written_is_said_before_the_work(tmp_path, call, computed):
+    a_scan(tmp_path / "a.nrrd")
+    done = call("enhance", "a.nrrd", "b.nrrd", "--report", "nowhere/r.csv", cwd=tmp_path)
+    one_sentence(done, "can not be written: No such file or directory")
+    assert computed == []
+
+
+# What a person reads
+
+
+def test_new_grid_and_doubtful_places_are_said_in_words(tmp_path, call, monkeypatch):
+    places = [{"sentence": f"Place {n}."} for n in range(5)]
+    figures = {"sigma_before": 20.0, "sigma_after": 4.0, "seconds": 3.25, "device": "CPU", "device_reason": ""}
+    grid = {"size_voxels": [10, 20, 120], "spacing_mm": [1.0, 1.0, 0.75]}
+
+    def instead(item, *rest):
+        return batch.Result(item, {**figures, "suspicions": places, "new_grid": grid})
+
+    monkeypatch.setattr(batch, "enhance_file", instead)
+    done = call("enhance", "a.nrrd", "b.nrrd", cwd=tmp_path)
+    assert done.stdout == "a.nrrd -> b.nrrd  (now 10 x 20 x 120 voxels of 1 x 1 x 0.75 mm, noise 20 -> 4, 3.2 s, CPU)\n"
+    assert done.stderr.splitlines() == [
+        "a.nrrd: Place 0.",
+        "a.nrrd: Place 1.",
+        "a.nrrd: Place 2.",
+        "a.nrrd: and 2 more such places; --json names them all.",
+    ]
+
+
+def test_options_become_the_settings_of_the_same_meaning(tmp_path, call, monkeypatch):
+    seen: list[EnhanceSettings] = []
+
+    def instead(item, settings, *rest):
+        seen.append(item.settings(settings))
+        raise FileFailed("Setting 'blur_sigma' is not to my taste.")
+
+    monkeypatch.setattr(batch, "enhance_file", instead)
+    options = "--axis j --ratio 2.5 --slice-profile gaussian --slice-gap 0.5 --blur 1.5 --uncertainty u.nrrd --seed 4"
+    one_sentence(call("enhance", "a.nrrd", "b.nrrd", *options.split(), "--fit", cwd=tmp_path), "Setting 'blur' is not")
+    call("enhance", "a.nrrd", "b.nrrd", "--fit-minutes", 0.5, "--from-scratch", cwd=tmp_path)
+    call("enhance", "a.nrrd", "b.nrrd", "--from-scratch", cwd=tmp_path)
+    first, second, third = (settings.to_dict() for settings in seen)
+    wanted = {
+        "axis": "j",
+        "ratio": 2.5,
+        "slice_profile": "gaussian",
+        "slice_gap_mm": 0.5,
+        "blur_sigma": 1.5,
+        "uncertainty": True,
+        "seed": 4,
+        "fit_minutes": 2.0,
+        "fit_from_scratch": False,
+    }
+    assert {name: first[name] for name in wanted} == wanted
+    assert (second["fit_minutes"], second["fit_from_scratch"], second["uncertainty"]) == (0.5, True, False)
+    assert (third["fit_minutes"], third["fit_from_scratch"]) == (2.0, True)
+
+
+@posix_only
+@pytest.mark.parametrize("where", ["terminal", "file"])
+def test_results_go_where_they_are_sent_while_a_bar_is_shown(finished, where):
+    import pty
+
+    ours, theirs = pty.openpty()
+    arguments = command("enhance", "b.nrrd", "--out", "new", "--noise", "40", "--resume")
+    out = theirs if where == "terminal" else subprocess.PIPE
+    more = environment(TERM="xterm")
+    with subprocess.Popen(arguments, cwd=finished, env=more, stdout=out, stderr=theirs) as process:
+        sent = (process.communicate(timeout=60)[0] or b"").decode()
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    line = f"b.nrrd -> {Path('new/b_enhanced.nrrd')}  (done before)"
+    assert "0%" in shown  # the bar
+    assert sent == ("" if where == "terminal" else f"{line}\n")
+    # A line of its own, and not the end of the line with the bar.
+    assert re.findall(rf"(?:^|\n|\r|\x1b\[2K)({re.escape(line)})\r\n", shown) == ([line] if where == "terminal" else [])
+
+
+# Several at a time
+
+
+def test_jobs_share_cores_memory_and_gpus(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    settings, children = local_runs.shares(3, EnhanceSettings(device=Device.CPU, memory_limit_gb=6.0))
+    assert settings.memory_limit_gb == 2.0
+    assert children == [{"OMP_NUM_THREADS": "2"}] * 3
+    monkeypatch.setattr(local_runs, "free_memory_bytes", lambda: 8_000_000_000)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert local_runs.shares(4, EnhanceSettings())[0].memory_limit_gb == 2.0
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    settings, children = local_runs.shares(3, EnhanceSettings())
+    assert [child["CUDA_VISIBLE_DEVICES"] for child in children] == ["2", "5", "2"]
+    assert settings.memory_limit_gb == 0.0
+    assert local_runs.shares(1, EnhanceSettings(memory_limit_gb=3.0))[0].memory_limit_gb == 3.0
+
+
+@posix_only
+def test_interruption_ends_all_children_and_the_report_tells_of_it(tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    (tmp_path / "in").mkdir()
+    for seed, name in enumerate("abc"):
+        noisy = phantoms.rician(phantoms.head((90, 90, 90)), 50.0, seed=seed)
+        write_volume(Volume(noisy, np.eye(4)), tmp_path / "in" / f"{name}.nrrd")
+    process = subprocess.Popen(
+        command("enhance", "in", "--out", "new", "--jobs", "2", "--report", "r.json"),
+        cwd=tmp_path,
+        env=environment(TMPDIR=str(temporary)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        end = time.monotonic() + 60
+        while len(list(temporary.glob("*/pid"))) < 2:
+            assert time.monotonic() < end
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        children = [int(path.read_text() or 0) for path in temporary.glob("*/pid")]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert (out, err) == ("", "Interrupted; 0 of 3 files are done, nothing was written for the others.\n")
+    assert list(temporary.iterdir()) == []
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in", "r.json", "temporary"]
+    rows = json.loads((tmp_path / "r.json").read_text())["files"]
+    assert [row["status"] for row in rows] == ["not done"] * 3
+    for child in filter(None, children):
+        status = Path(f"/proc/{child}/status")
+        assert not status.exists() or "State:\tZ" in status.read_text()

@@ -1,0 +1,217 @@
+"""Super-resolution, deblurring and chains with the shipped models: values, geometry, and what they must not do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import phantoms
+from medgan.samples import sample_path
+from medgan.settings import Axis, EnhanceSettings, SliceProfile
+from medgan.slices import SliceOperator, along
+from medgan.tasks.enhance import run
+from medgan.volume import Volume, read_volume
+
+
+def settings(model: str, **changed) -> EnhanceSettings:
+    return EnhanceSettings(model=model, **{"character": 0.0, **changed})
+
+
+@pytest.fixture
+def a_fine_volume() -> Volume:
+    """A head with soft edges and a little noise, oblique and left-handed, 48 x 44 x 40 voxels."""
+    soft = ndimage.gaussian_filter(phantoms.head((40, 44, 48)), 0.5)
+    noisy = soft + np.random.default_rng(0).normal(0, 5, soft.shape).astype(np.float32)
+    return Volume(np.maximum(noisy, 0), phantoms.geometry((0.9, 0.9, 0.9), (15, -20, 30), (5, 6, 7), left_handed=True))
+
+
+def thick(volume: Volume, axis: int, ratio: int) -> Volume:
+    """What a scanner with thicker slices along an array axis would have seen."""
+    side = volume.shape[axis]
+    operator = SliceOperator(side // ratio, side)
+    matrix = volume.ijk_to_ras.copy()
+    column = 2 - axis
+    matrix[:3, 3] += matrix[:3, column] * (ratio - 1) / 2
+    matrix[:3, column] *= ratio
+    return Volume(along(operator.measure, volume.array, axis), matrix)
+
+
+@pytest.mark.parametrize(("axis", "chosen"), [(0, Axis.K), (2, Axis.AUTO)])
+def test_thick_slices_come_back_on_the_grid_they_came_from(a_fine_volume, axis, chosen):
+    outputs = run({"volume": thick(a_fine_volume, axis, 4)}, settings("superres", axis=chosen))
+    result = outputs.volumes["volume"]
+    assert result.shape == a_fine_volume.shape
+    assert np.allclose(result.ijk_to_ras, a_fine_volume.ijk_to_ras, atol=1e-9)
+    assert outputs.report["steps"][0]["axis"] == "kji"[axis]
+    assert outputs.volumes["difference"].shape == result.shape
+    assert outputs.volumes["residual"].shape == thick(a_fine_volume, axis, 4).shape
+
+
+def test_super_resolution_of_a_real_scan_is_nearer_to_the_truth_than_a_spline():
+    """The shipped scan is not among the training data."""
+    whole = read_volume(sample_path())
+    start = [side // 2 - 32 for side in whole.shape]
+    scan = Volume(whole.array[tuple(slice(first, first + 64) for first in start)], whole.ijk_to_ras)
+    given = thick(scan, 0, 4)
+    result = run({"volume": given}, settings("superres")).volumes["volume"].array
+    spline = along(SliceOperator(16, 64).spline(), given.array, 0)
+    gain = np.square(spline - scan.array).mean() / np.square(result - scan.array).mean()
+    assert 10 * np.log10(gain) > 0.4
+
+
+@pytest.mark.parametrize("ratio", [1.2, 2.7, 8.0])
+def test_any_ratio_explains_the_slices_exactly_and_keeps_the_mean(a_fine_volume, ratio):
+    given = thick(a_fine_volume, 0, 2)
+    outputs = run({"volume": given}, settings("superres", axis=Axis.K, ratio=ratio, character=1.0))
+    assert outputs.volumes["volume"].shape[0] == round(20 * ratio)
+    step = outputs.report["consistency"]["residual_rms"]
+    assert 20 * np.log10(given.array.max() / step) > 50
+    assert abs(outputs.volumes["volume"].array.mean() / given.array.mean() - 1) < 0.005
+
+
+def test_doubling_all_axes_halves_every_spacing(a_fine_volume):
+    outputs = run({"volume": a_fine_volume}, settings("superres"))
+    assert outputs.volumes["volume"].shape == (80, 88, 96)
+    assert np.allclose(outputs.volumes["volume"].spacing_mm, 0.45)
+    assert outputs.report["steps"][0]["axis"] == "all"
+
+
+def test_strength_0_is_the_interpolation_without_a_network(a_fine_volume):
+    given = thick(a_fine_volume, 0, 2)
+    outputs = run({"volume": given}, settings("superres", strength=0.0))
+    assert not outputs.volumes["difference"].array.any()
+    assert "The strength is 0: the result is the input, interpolated." in outputs.report["messages"]
+
+
+def test_slices_too_far_apart_for_isotropic_voxels_are_said_to_be(a_fine_volume):
+    given = Volume(a_fine_volume.array[:5], np.diag([0.3, 0.3, 10.0, 1.0]))
+    outputs = run({"volume": given}, settings("superres", strength=0.0))
+    assert np.isclose(outputs.report["steps"][0]["spacing_mm_after"][2], 10 / 8)
+    assert any("33.3 times as far apart" in message for message in outputs.report["messages"])
+
+
+def test_gap_and_profile_are_taken_into_account(a_fine_volume):
+    given = thick(a_fine_volume, 0, 4)
+    gap = run({"volume": given}, settings("superres", slice_gap_mm=1.2))
+    assert np.isclose(gap.report["steps"][0]["slice_thickness_share"], 1 - 1.2 / 3.6)
+    soft = run({"volume": given}, settings("superres", slice_profile=SliceProfile.GAUSSIAN))
+    plain = run({"volume": given}, settings("superres"))
+    arrays = [outputs.volumes["volume"].array for outputs in (gap, soft, plain)]
+    assert not np.array_equal(arrays[0], arrays[2])
+    assert not np.array_equal(arrays[1], arrays[2])
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"ratio": 1.1}, "A ratio of 1.1 changes next to nothing"),
+        ({"axis": Axis.J}, "the finest of the volume"),
+        ({"slice_gap_mm": 3.6}, "leaves nothing of slices"),
+    ],
+)
+def test_impossible_wishes_are_refused(a_fine_volume, changed, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        run({"volume": thick(a_fine_volume, 0, 4)}, settings("superres", **changed))
+
+
+def test_constant_volume_stays_constant():
+    flat = Volume(np.full((10, 20, 20), 500, np.float32), np.diag([1, 1, 3, 1.0]))
+    for model in ("superres", "deblur"):
+        outputs = run({"volume": flat}, settings(model, blur_sigma=1.0, noise_sigma=5.0))
+        assert np.abs(outputs.volumes["volume"].array - 500).max() < 0.5, model
+
+
+def test_point_becomes_narrower_when_deblurred():
+    """A bright ball of half a voxel's spread, blurred: its width at half maximum shrinks, its sum stays."""
+    array = np.zeros((33, 33, 33), np.float32)
+    array[16, 16, 16] = 1.0
+    sharp = 4000 * ndimage.gaussian_filter(array, 0.7)
+    blurry = 100 + ndimage.gaussian_filter(sharp, 1.2)
+    volume = Volume(blurry, np.eye(4))
+    result = run({"volume": volume}, settings("deblur", blur_sigma=1.2, noise_sigma=0.5)).volumes["volume"].array
+    assert _width(result - 100) < 0.92 * _width(blurry - 100)
+    assert abs(result.mean() / blurry.mean() - 1) < 0.005
+
+
+def _width(array: np.ndarray) -> float:
+    """Full width at half maximum in voxels through the centre, by linear interpolation."""
+    line = array[16, 16, 16:]
+    beyond = int(np.argmax(line < line[0] / 2))
+    above, below = line[beyond - 1], line[beyond]
+    return 2 * (beyond - 1 + (above - line[0] / 2) / (above - below))
+
+
+def test_deblurring_is_nearer_to_the_truth_and_explains_the_input(a_fine_volume):
+    clean = a_fine_volume.array
+    noisy = ndimage.gaussian_filter(clean, 1.2) + np.random.default_rng(1).normal(0, 10, clean.shape).astype(np.float32)
+    outputs = run({"volume": a_fine_volume.like(noisy)}, settings("deblur", blur_sigma=1.2))
+    result = outputs.volumes["volume"].array
+    gain = np.square(noisy - clean).mean() / np.square(result - clean).mean()
+    assert 10 * np.log10(gain) > 1.5
+    assert outputs.report["consistency"]["residual_sigmas"] < 1.3
+
+
+def test_sharp_volume_is_not_deblurred(a_volume):
+    outputs = run({"volume": a_volume}, settings("deblur"))
+    assert np.array_equal(outputs.volumes["volume"].array, a_volume.array)
+    assert any("No blur was found" in message for message in outputs.report["messages"])
+
+
+def test_blur_that_a_volume_can_not_have_is_not_taken_away(a_fine_volume):
+    """The inverse of a wide blur would swing a sharp volume to many times its range."""
+    given = thick(a_fine_volume, 0, 4)
+    outputs = run({"volume": given}, settings("deblur", blur_sigma=2.0))
+    result = outputs.volumes["volume"].array
+    assert outputs.report["steps"][0]["blur_sigma"] < 1.2
+    assert any("sharper than a blur of 2 voxels" in message for message in outputs.report["messages"])
+    assert result.max() < 2.5 * given.array.max()
+    assert outputs.report["consistency"]["residual_rms"] < 0.1 * given.array.max()
+
+
+def test_blur_that_a_volume_has_is_believed(a_fine_volume):
+    noise = np.random.default_rng(2).normal(0, 5, a_fine_volume.shape).astype(np.float32)
+    for width in (0.8, 1.2, 1.8):
+        blurry = a_fine_volume.like(ndimage.gaussian_filter(a_fine_volume.array, width) + noise)
+        outputs = run({"volume": blurry}, settings("deblur", blur_sigma=width, strength=0.0))
+        assert outputs.report["steps"][0]["blur_sigma"] == width
+
+
+def test_blur_too_small_to_matter_is_named(a_fine_volume):
+    outputs = run({"volume": a_fine_volume}, settings("deblur", blur_sigma=0.1))
+    assert np.array_equal(outputs.volumes["volume"].array, a_fine_volume.array)
+    assert any("A blur of 0.1 voxels is too small" in message for message in outputs.report["messages"])
+
+
+def test_model_that_can_not_be_fitted_says_why(a_fine_volume):
+    small = Volume(a_fine_volume.array[:12, :12, :12], np.eye(4))
+    for model, why in (("denoise", "can not teach how to clean"), ("deblur", "is too small"), ("superres", "no axis")):
+        outputs = run({"volume": small}, settings(model, fit_minutes=0.01, blur_sigma=0.6, ratio=6.0))
+        assert any("was not fitted" in m and why in m for m in outputs.report["messages"]), model
+
+
+def test_chain_runs_in_the_right_order_whatever_its_name(a_fine_volume):
+    given = thick(a_fine_volume, 0, 4)
+    outputs = run({"volume": given}, settings("superres+denoise"))
+    assert [step["restores"] for step in outputs.report["steps"]] == ["noise", "resolution"]
+    assert outputs.report["model"] == "denoise+superres"
+    alone = run({"volume": given}, settings("denoise"))
+    after = run({"volume": alone.volumes["volume"]}, settings("superres"))
+    apart = outputs.volumes["volume"].array - after.volumes["volume"].array
+    assert np.abs(apart).max() < 0.02 * given.array.max()
+
+
+def test_same_seed_gives_the_same_voxels(a_fine_volume):
+    given = thick(a_fine_volume, 0, 4)
+    one, two = (run({"volume": given}, settings("denoise+superres")).volumes["volume"].array for _ in range(2))
+    assert np.array_equal(one, two)
+
+
+def test_fit_from_scratch_learns_from_the_sharp_axes_alone(a_fine_volume):
+    given = thick(a_fine_volume, 0, 2)
+    outputs = run({"volume": given}, settings("superres", fit_minutes=0.15, fit_from_scratch=True))
+    fit = outputs.report["steps"][0]["fit"]
+    assert fit["from_scratch"]
+    assert fit["steps"] >= 1
+    assert any("fitted to this volume" in m or "did not make it better" in m for m in outputs.report["messages"])
+    assert outputs.report["consistency"]["residual_rms"] < 0.003 * given.array.max()
