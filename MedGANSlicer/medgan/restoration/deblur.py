@@ -15,7 +15,7 @@ from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks.deblur import DeblurNet
 from medgan.noise import NoiseProfile
-from medgan.restoration.step import State, Step, Work
+from medgan.restoration.step import State, Step, Work, mirror_averaged
 from medgan.settings import EnhanceSettings
 from medgan.sharpness import NATIVE, estimate_blur
 
@@ -128,7 +128,7 @@ def _predictor(
 
         def predict(tile: Tensor) -> Tensor:
             with autocast(device):
-                answer: Tensor = network(tile, sigma, spread, blur)
+                answer = mirror_averaged(lambda sharp: network(sharp, sigma, spread, blur), tile)
             return answer.float()
 
         return predict

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks.superres import SliceNet
-from medgan.restoration.step import State, Step, Work
+from medgan.restoration.step import State, Step, Work, mirror_averaged
 from medgan.settings import Axis, EnhanceSettings
 from medgan.slices import SliceOperator, along, expected_error, finer_grid
 from medgan.volume import spacing_of
@@ -170,7 +170,7 @@ def _predictor(
 
         def predict(tile: Tensor) -> Tensor:  # (1, N, 1, H, W) -> (1, F, 1, H, W)
             with autocast(device):
-                answer: Tensor = network(tile.transpose(1, 2), expected, operator)
+                answer = mirror_averaged(lambda slices: network(slices, expected, operator), tile.transpose(1, 2))
             return answer.float().transpose(1, 2)
 
         return predict
