@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+
+# A shell ignores Ctrl-C for what it runs in the background, and child processes inherit that; tests press Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Small volumes gain nothing from many threads, and child processes inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
