@@ -105,7 +105,7 @@ def test_gap_and_profile_are_taken_into_account(a_fine_volume):
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"ratio": 1.1}, "A ratio of 1.1 changes next to nothing"),
+        ({"ratio": 1.1}, "The ratio must be 1.2 to 8"),
         ({"axis": Axis.J}, "the finest of the volume"),
         ({"slice_gap_mm": 3.6}, "leaves nothing of slices"),
     ],

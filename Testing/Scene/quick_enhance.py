@@ -7,10 +7,10 @@ import time
 import numpy as np
 from scene_report import a_report
 
+from medgan.gridplan import planned
 from medgan.slices import finer_grid
 from medgan.tasks import Outputs
 from medgan.volume import Volume
-from MedGANSlicerLib.GridPlan import planned
 
 RESTORES = {"deblur": "blur", "superres": "resolution"}
 

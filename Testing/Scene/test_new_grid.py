@@ -24,11 +24,11 @@ from scene_tools import (
     world_corners,
 )
 
+from medgan.gridplan import planned
 from medgan.job import Job, JobStatus
 from medgan.settings import Axis, Device, EnhanceSettings
 from medgan.volume import Volume
 from MedGANSlicerLib import Places, Preview, TaskLogic
-from MedGANSlicerLib.GridPlan import planned
 from MedGANSlicerLib.SceneBridge import volumeFromNode
 
 

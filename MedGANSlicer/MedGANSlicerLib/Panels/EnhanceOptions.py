@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from slicer.i18n import tr as _
 
+from medgan.gridplan import GridPlan, planned
 from medgan.settings import EnhanceSettings
-from MedGANSlicerLib.GridPlan import GridPlan, planned
 from MedGANSlicerLib.SceneBridge import arrayOf
 from MedGANSlicerLib.SettingsPacks import snapshot
 

@@ -7,9 +7,9 @@ import math
 import slicer.util
 from slicer.i18n import tr as _
 
+from medgan.gridplan import GridPlan
 from medgan.settings import EnhanceSettings
 from MedGANSlicerLib import Devices, Estimates, Preview, TaskLogic
-from MedGANSlicerLib.GridPlan import GridPlan
 from MedGANSlicerLib.Panels.EnhanceOptions import FITTED, EnhanceOptions, settingsOf
 from MedGANSlicerLib.Panels.ModelMenu import ModelMenu
 from MedGANSlicerLib.Panels.ResultText import seenText, summary

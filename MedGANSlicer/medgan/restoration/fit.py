@@ -30,8 +30,8 @@ WHY_NOT = {
 def fitted(network: nn.Module, step: Step, state: State, work: Work) -> nn.Module:
     """The network after ``fit_minutes`` on the volume's own patches, or as it was where that did not help.
 
-    From random weights with ``fit_from_scratch``: then the fit is kept whatever it reached, and said. Patches and their
-    order follow from the seed; how many are seen is a matter of time.
+    From random weights with ``fit_from_scratch``. What the fit reached is said. Patches and their order follow from
+    the seed; how many are seen is a matter of time.
     """
     settings, device = work.settings, work.chosen.device
     name = step.card.name

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medgan.gridplan import AXES, LARGEST_RATIO, planned
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks.superres import SliceNet
 from medgan.restoration.step import State, Step, Work, mirror_averaged
-from medgan.settings import Axis, EnhanceSettings
+from medgan.settings import EnhanceSettings
 from medgan.slices import SliceOperator, along, expected_error, finer_grid
 from medgan.volume import spacing_of
 
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 BYTES_PER_FINE_VOXEL = 400
 """Measured peak memory of the network for each voxel of its result (float32)."""
-
-SMALLEST_RATIO, LARGEST_RATIO = 1.2, 8.0
-FEWEST_SLICES = 4
-ARRAY_AXES = {Axis.K: 0, Axis.J: 1, Axis.I: 2}
 
 
 @dataclass(frozen=True)
@@ -39,43 +36,13 @@ class Plan:
 
 def plan(shape: tuple[int, ...], ijk_to_ras: np.ndarray, settings: EnhanceSettings) -> Plan:
     """What super-resolution would do to a volume of that [k, j, i] shape and grid. Raises ``ValueError``."""
-    spacing = spacing_of(ijk_to_ras)[::-1]  # k, j, i
-    chosen, ratio = settings.axis, settings.ratio
-    if chosen is Axis.AUTO:
-        coarsest = int(np.argmax(spacing))
-        isotropic = spacing[coarsest] < SMALLEST_RATIO * min(spacing)
-        axes = (0, 1, 2) if isotropic else (coarsest,)
-    else:
-        axes = (0, 1, 2) if chosen is Axis.ALL else (ARRAY_AXES[chosen],)
-    if 0.0 < ratio < SMALLEST_RATIO:
-        raise ValueError(f"A ratio of {ratio:g} changes next to nothing; choose {SMALLEST_RATIO:g} to 8, or 0.")
-    if len(axes) == 3:
-        ratio = ratio or 2.0
-    elif not ratio:
-        ratio = spacing[axes[0]] / min(spacing)
-        if ratio < SMALLEST_RATIO:
-            raise ValueError(
-                f"Along this axis the voxels are {spacing[axes[0]]:.3g} mm long, the finest of the volume; give a "
-                "ratio, or choose another axis."
-            )
-        ratio = min(ratio, LARGEST_RATIO)
-    operators = []
-    for axis in axes:
-        if shape[axis] < FEWEST_SLICES:
-            raise ValueError(
-                f"Super-resolution needs {FEWEST_SLICES} slices along the axis; this volume has {shape[axis]}."
-            )
-        width = 1.0
-        if settings.slice_gap_mm:
-            if settings.slice_gap_mm > 0.98 * spacing[axis]:
-                raise ValueError(
-                    f"A gap of {settings.slice_gap_mm:g} mm leaves nothing of slices that are {spacing[axis]:.3g} mm "
-                    "apart; give the gap between them, not their distance."
-                )
-            width = 1.0 - settings.slice_gap_mm / spacing[axis]
-        fine = round(shape[axis] * ratio)
-        operators.append(SliceOperator(shape[axis], fine, width, settings.slice_profile))
-    return Plan(axes, tuple(operators))
+    size, spacing = shape[::-1], spacing_of(ijk_to_ras)
+    grid = planned(size, spacing, settings.axis, settings.ratio, settings.slice_gap_mm)
+    operators = {}
+    for axis in map(AXES.index, grid.axes):
+        width = 1.0 - settings.slice_gap_mm / spacing[axis]
+        operators[2 - axis] = SliceOperator(size[axis], grid.size[axis], width, settings.slice_profile)
+    return Plan(*zip(*sorted(operators.items()), strict=True))
 
 
 def prepare(state: State, card: ModelCard, work: Work) -> Step:

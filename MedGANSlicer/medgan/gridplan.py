@@ -1,7 +1,4 @@
-"""Which grid super-resolution will make of a volume, said before the run and before PyTorch is installed.
-
-The rules are those of ``medgan.restoration.superres.plan``; a test holds them together.
-"""
+"""Which grid super-resolution makes of a volume. Standard library only: a panel says it before PyTorch is there."""
 
 from __future__ import annotations
 
@@ -13,6 +10,9 @@ from medgan.settings import Axis
 SMALLEST_RATIO, LARGEST_RATIO = 1.2, 8.0
 
 FEWEST_SLICES = 4
+
+LARGEST_GAP = 0.98
+"""Of the distance of the slices."""
 
 AXES = "ijk"
 
@@ -46,14 +46,17 @@ def planned(
         ratio = ratio or min(LARGEST_RATIO, spacing_mm[chosen[0]] / min(spacing_mm))
         if ratio < SMALLEST_RATIO:
             raise ValueError(
-                f"The voxels are not coarser along {AXES[chosen[0]]} than along the other axes; "
-                "choose another axis or a ratio."
+                f"The voxels are not coarser along {AXES[chosen[0]]} than along the other axes: they are "
+                "the finest of the volume; choose another axis or a ratio."
             )
     for n in chosen:
         if size[n] < FEWEST_SLICES:
             raise ValueError(f"Super-resolution along {AXES[n]} needs {FEWEST_SLICES} voxels; there are {size[n]}.")
-        if gap_mm >= spacing_mm[n]:
-            raise ValueError(f"The gap must be smaller than the distance of the slices, {spacing_mm[n]:.3g} mm.")
+        if gap_mm > LARGEST_GAP * spacing_mm[n]:
+            raise ValueError(
+                f"A gap of {gap_mm:g} mm leaves nothing of slices that are {spacing_mm[n]:.3g} mm apart; "
+                "the gap must be smaller than their distance."
+            )
     fine = [round(count * ratio) if n in chosen else count for n, count in enumerate(size)]
     steps = [step * count / new for step, count, new in zip(spacing_mm, size, fine, strict=True)]
     return GridPlan("".join(AXES[n] for n in chosen), ratio, _three(fine), _three(steps))
