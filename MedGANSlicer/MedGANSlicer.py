@@ -7,7 +7,13 @@ import numpy as np
 import slicer
 import slicer.util
 import vtk
-from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSequenceNode
+from slicer import (
+    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLMarkupsROINode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLSequenceNode,
+)
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.parameterNodeWrapper import parameterNodeWrapper
@@ -20,21 +26,29 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from medgan.job import JobStatus
-from medgan.settings import EnhanceSettings
+from medgan.settings import EnhanceSettings, EvaluateSettings, SegmentSettings, TrainSettings
+from medgan.settings.convert import ConvertSettings
 from MedGANSlicerLib import Preview, Samples, TaskLogic
 from MedGANSlicerLib.Dependencies import Dependencies
 from MedGANSlicerLib.Host import Host
-from MedGANSlicerLib.Panels.CompareView import CompareView, registerLayout
+from MedGANSlicerLib.Panels import CompareView, CurvesView
+from MedGANSlicerLib.Panels.ConvertPanel import ConvertPanel
 from MedGANSlicerLib.Panels.EnhancePanel import EnhancePanel
+from MedGANSlicerLib.Panels.EvaluatePanel import EvaluatePanel
+from MedGANSlicerLib.Panels.SegmentPanel import SegmentPanel
 from MedGANSlicerLib.Panels.TaskPanel import TaskPanel
-from MedGANSlicerLib.SceneBridge import SOURCE_ROLE
-from MedGANSlicerLib.Sequences import shownFrame
+from MedGANSlicerLib.Panels.TrainPanel import TrainPanel
 from MedGANSlicerLib.SettingsPacks import packOf
+from MedGANSlicerLib.TrainSource import TrainSource
 
-TASK_PANELS = (EnhancePanel,)
+TASK_PANELS = (EnhancePanel, SegmentPanel, ConvertPanel, TrainPanel, EvaluatePanel)
 """One small class and one .ui file a task; the first is shown at the start."""
 
 EnhancePack = packOf(EnhanceSettings)
+SegmentPack = packOf(SegmentSettings)
+ConvertPack = packOf(ConvertSettings)
+TrainPack = packOf(TrainSettings)
+EvaluatePack = packOf(EvaluateSettings)
 
 
 class MedGANSlicer(ScriptedLoadableModule):
@@ -42,7 +56,15 @@ class MedGANSlicer(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("MedGAN")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Image Synthesis")]
-        parent.dependencies = ["Volumes", "Markups", "Sequences", "SubjectHierarchy"]
+        parent.dependencies = [
+            "Volumes",
+            "Segmentations",
+            "Markups",
+            "Sequences",
+            "Tables",
+            "Plots",
+            "SubjectHierarchy",
+        ]
         parent.contributors = ["MedGANSlicer developers"]
         parent.helpText = _(
             "Enhances MR, CT and PET volumes with generative models, on this computer and without network: takes noise "
@@ -58,8 +80,9 @@ class MedGANSlicer(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", self._registerLayout)
 
     def _registerLayout(self):
-        """A scene may have been saved while two views stood side by side; without their layout it opens empty."""
-        registerLayout(Host())
+        """A scene may have been saved while our layouts were shown; without them it opens empty."""
+        CompareView.registerLayout(Host())
+        CurvesView.registerLayout(Host())
 
 
 @parameterNodeWrapper
@@ -72,6 +95,25 @@ class MedGANSlicerParameterNode:
     allFrames: bool = True
     preselected: str = "denoise"  # the model that the panel chose itself; another one was chosen by the person
     enhance: EnhancePack
+    segmentVolume: vtkMRMLScalarVolumeNode
+    segmentVolume2: vtkMRMLScalarVolumeNode
+    segmentVolume3: vtkMRMLScalarVolumeNode
+    segmentVolume4: vtkMRMLScalarVolumeNode
+    segmentOutput: vtkMRMLSegmentationNode
+    segment: SegmentPack
+    convertSegmentation: vtkMRMLSegmentationNode
+    convertGridVolume: vtkMRMLScalarVolumeNode
+    convertVolume: Union[vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, None]  # noqa: UP007
+    convertVolume2: Union[vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, None]  # noqa: UP007
+    convertVolume3: Union[vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, None]  # noqa: UP007
+    convertVolume4: Union[vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, None]  # noqa: UP007
+    convert: ConvertPack
+    trainSource: TrainSource = TrainSource.SCENE
+    train: TrainPack
+    evaluateRegion: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
+    evaluateSources: bool = True
+    evaluateHidden: str = ""  # names of the metrics that the person does not want to see
+    evaluate: EvaluatePack
 
 
 class MedGANSlicerLogic(ScriptedLoadableModuleLogic):
@@ -99,6 +141,7 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._tags = []
         self._panels = {}
         self._preview = []
+        self._looking = False
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
@@ -110,13 +153,15 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             taskRoot = self._load(panelClass.uiFile)
             self.ui.taskPlace.layout().addWidget(taskRoot)
             ui = slicer.util.childWidgetVariables(taskRoot)
-            self._panels[panelClass.task] = (taskRoot, panelClass(ui, self.host, lambda: self._parameters))
+            panel = panelClass(ui, self.host, lambda: self._parameters)
+            panel.changedModels = self._onModels
+            self._panels[panelClass.task] = (taskRoot, panel)
             self.ui.taskSelector.addItem(panelClass.title(), panelClass.task)
         for row in (self.ui.taskLabel, self.ui.taskSelector):
             row.setVisible(len(TASK_PANELS) > 1)
         dependencies = Dependencies(self.resourcePath("requirements.txt"), self.host)
         self.taskPanel = TaskPanel(self.ui, self.host, dependencies, self._onResult)
-        self.compare = CompareView(self.ui, self.host)
+        self.compare = CompareView.CompareView(self.ui, self.host)
         self.ui.applyButton.connect("clicked(bool)", self.onApply)
         self.ui.previewButton.connect("clicked(bool)", self.onPreview)
         self.ui.taskSelector.connect("currentIndexChanged(int)", self._onTask)
@@ -163,13 +208,15 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.taskPanel.busy:
             self.taskPanel.cancel()
             return
+        panel = self._panel()
         self._removePreview()
-        self.taskPanel.begin(lambda: self._panel().start(self._parameters or self.logic.getParameterNode()))
+        self.taskPanel.begin(panel, lambda: panel.start(self._parameters or self.logic.getParameterNode()))
 
     def onPreview(self, checked=False):
+        panel = self._panel()
         self._removePreview()
-        start = self._panel().startPreview
-        self.taskPanel.begin(lambda: start(self._parameters or self.logic.getParameterNode()), preview=True)
+        start = panel.startPreview
+        self.taskPanel.begin(panel, lambda: start(self._parameters or self.logic.getParameterNode()), preview=True)
 
     def _load(self, name):
         root = slicer.util.loadUI(self.resourcePath(name))
@@ -177,6 +224,9 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return root
 
     def _panel(self):
+        """The panel of the task that is at work, or else of the one that is chosen."""
+        if self.taskPanel.working is not None:
+            return self.taskPanel.working
         task = self._parameters.task if self._parameters is not None else ""
         return self._panels.get(task, next(iter(self._panels.values())))[1]
 
@@ -189,46 +239,54 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameters, self._tags = parameters, []
         if parameters is None:
             return
+        if self.taskPanel.working is not None:  # it went on while the scene was closed
+            parameters.task = self.taskPanel.working.task
         self._preselect()
         self._tags = [parameters.connectGui(panel.ui) for _root, panel in self._panels.values()]
         self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._refresh)
         self._refresh()
 
     def _preselect(self):
-        """The volume that the person looks at is the input, unless there is one already."""
-        if self._parameters is not None and self._parameters.inputVolume is None:
-            active = self.host.activeVolume()
-            if active is not None and active.GetAttribute(TaskLogic.PREVIEW) is None:
-                self._parameters.inputVolume = active
+        """The volume that the person looks at is the input of tasks that have none yet."""
+        active = self.host.activeVolume() if self._parameters is not None else None
+        if active is not None and active.GetAttribute(TaskLogic.PREVIEW) is None:
+            for _root, panel in self._panels.values():
+                panel.offer(self._parameters, active)
 
     def _refresh(self, caller=None, event=None):
         if self._parameters is None or self.taskPanel is None:
             return
+        panel = self._panel()
         for name, (root, _panel) in self._panels.items():
-            root.setVisible(name == self._parameters.task)
-        index = self.ui.taskSelector.findData(self._parameters.task)
-        self.ui.taskSelector.setCurrentIndex(max(0, index))
-        self.taskPanel.setReady(self._panel().refresh(self._parameters))
+            root.setVisible(name == panel.task)
+        self.ui.taskSelector.setCurrentIndex(self.ui.taskSelector.findData(panel.task))
+        self.taskPanel.present(panel, panel.refresh(self._parameters))
 
     def _onTask(self, index):
         task = self.ui.taskSelector.itemData(index)
         if self._parameters is not None and task and task != self._parameters.task:
+            self._leave()
             self._parameters.task = task
 
-    def _onResult(self, nodes, report, preview):
-        panel = self._panel()
-        shown = nodes.each(lambda node: shownFrame(node) if node.IsA("vtkMRMLSequenceNode") else node)
-        self._preview = nodes.present() if preview else []
-        if self._parameters is not None:
-            panel.learn(self._parameters, report, shown)
-            self._refresh()
-        sentence = panel.summary(report)
-        self.ui.resultLabel.setText(f"{shown.volume.GetName()}: {sentence}")
-        self.ui.keepPreviewButton.setVisible(preview)
+    def _onResult(self, panel, result, report, preview):
+        self._preview = panel.previewNodes(result) if preview else []
+        panel.finish(result, report, preview)
+        self._refresh()
+        sentence = panel.summary(result, report)
         self.host.status(sentence)
-        source = shown.volume.GetNodeReference(SOURCE_ROLE)
-        if self._parameters is not None and source is not None:  # the panel is open: show what it did
-            self.compare.show(source, shown, [each["sentence"] for each in report.get("suspicions") or ()])
+        comparison = panel.comparison(result, report)
+        if comparison is None:
+            self.taskPanel.conclude(sentence)
+            return
+        self.ui.resultLabel.setText(f"{comparison.nodes.volume.GetName()}: {sentence}")
+        self.ui.keepPreviewButton.setVisible(preview)
+        if self._parameters is not None:  # the panel is open: show what it did
+            self.compare.show(comparison.source, comparison.nodes, comparison.sentences)
+
+    def _onModels(self):
+        for _root, panel in self._panels.values():
+            panel.reload()
+        self._refresh()
 
     def _onKeepPreview(self, checked=False):
         for node in self._preview:
@@ -240,8 +298,13 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._leave()
 
     def _leave(self):
-        self.compare.leave()
+        self._giveViewsBack()
         self._removePreview()
+
+    def _giveViewsBack(self):
+        self.compare.leave()
+        for _root, panel in self._panels.values():
+            panel.leave()
 
     def _removePreview(self):
         if self._preview:
@@ -251,9 +314,9 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             Preview.removePreviews(slicer.mrmlScene)
 
     def _onStartClose(self, caller, event):
-        self.taskPanel.stop(_("The scene was closed, so the run was ended."))
+        self.taskPanel.closeScene(_("The scene was closed, so the run was ended."))
         self._preview = []
-        self.compare.leave()
+        self._giveViewsBack()
         self._bind(None)
 
     def _onSceneChanged(self, caller, event):
@@ -261,15 +324,26 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.enter()
 
     def _onNodeAdded(self, caller, event):
-        if self._parameters is not None and self._parameters.inputVolume is None:
-            self.host.later(self._preselect)
+        self._lookLater()
+
+    def _lookLater(self):
+        """Once the nodes that are being added or removed are: they come in crowds."""
+        if self._parameters is not None and not self._looking:
+            self._looking = True
+            self.host.later(self._look)
+
+    def _look(self):
+        self._looking = False
+        self._preselect()
+        self._refresh()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeRemoved(self, caller, event, node):
         self.compare.forget(node)
-        # A selector whose node is deleted goes on to the one above; the next run would overwrite that one.
-        if self._parameters is not None and self._parameters.outputVolume is node:
-            self._parameters.outputVolume = None
+        if self._parameters is not None:
+            for _root, panel in self._panels.values():
+                panel.forget(self._parameters, node)
+        self._lookLater()
 
     def _onQuit(self):
         self.cleanup()

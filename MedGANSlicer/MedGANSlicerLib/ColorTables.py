@@ -7,14 +7,20 @@ from collections.abc import Mapping, Sequence
 
 import slicer
 
+from medgan.terminology import parsed
+from medgan.volume import Label
+
 Color = tuple[float, float, float]
 """Red, green, blue, each 0..1."""
 
 OWNER = "MedGAN.ColorTable"
 """Attribute that tells our tables from all others."""
 
-LARGEST_LABEL = 65535
-"""A table has one row for every value up to the largest label."""
+_TERMINOLOGY = "MedGAN.Terminology."
+"""Start of the attributes that hold a terminology entry to the letter; the label value follows."""
+
+LARGEST_LABEL = 1_000_000
+"""A table has one row for every value up to the largest label; 3D Slicer reads no more rows from a file."""
 
 # Dark blue below zero, white at zero, dark red above: lightness alone already shows the size of the change.
 _DIVERGING = ((0.0, (0.05, 0.19, 0.58)), (0.25, (0.38, 0.62, 0.90)), (0.5, (1.0, 1.0, 1.0)))
@@ -36,19 +42,51 @@ def uncertaintyColors(scene):
     return _ramp(scene, "uncertainty", [sequentialColor(row / (_ROWS - 1)) for row in range(_ROWS)])
 
 
-def labelColors(scene, labels: Mapping[int, tuple[str, Color]], name: str):
-    """A new colour table with a name and a colour (red, green, blue, 0..1) for each label value.
+def labelColors(scene, labels: Mapping[int, Label], name: str):
+    """A new colour table with the name, colour and terminology of each label value.
 
-    Value 0 is transparent background. Raises ``ValueError`` for values outside 0..65535.
+    Value 0 is transparent background. Raises ``ValueError`` for values outside 0..1000000.
     """
     wrong = [value for value in labels if not 0 <= value <= LARGEST_LABEL]
     if wrong:
         raise ValueError(f"Label {wrong[0]} can not have a colour; labels must lie between 0 and {LARGEST_LABEL}.")
     node = _newTable(name, "labels", max([0, *labels]) + 1)
-    for value, (text, color) in labels.items():
-        node.SetColor(value, text, *color, 1.0)
-    node.SetColor(0, labels[0][0] if 0 in labels else "background", 0.0, 0.0, 0.0, 0.0)
+    for value, label in labels.items():
+        node.SetColor(value, label.name, *label.color, 1.0)
+        if label.terminology and hasattr(node, "SetTerminologyFromString"):  # since 5.8
+            node.SetTerminologyFromString(value, label.terminology)
+            if str(parsed(label.terminology)) != label.terminology:  # the table keeps the codes, not the names of lists
+                node.SetAttribute(f"{_TERMINOLOGY}{value}", label.terminology)
+    node.SetColor(0, labels[0].name if 0 in labels else "background", 0.0, 0.0, 0.0, 0.0)
     return scene.AddNode(node)
+
+
+def labelsOf(colors) -> dict[int, Label]:
+    """Name, colour and terminology of every named row of a colour table node (or None), without row 0."""
+    if colors is None or not colors.IsA("vtkMRMLColorTableNode"):
+        return {}
+    return {row: label for row in range(1, colors.GetNumberOfColors()) if (label := labelOf(colors, row)) is not None}
+
+
+def labelOf(colors, value: int) -> Label | None:
+    """What a colour table node says about a label value; None where it says nothing."""
+    rgba = [0.0] * 4
+    if colors is None or not 0 <= value < colors.GetNumberOfColors():
+        return None
+    if hasattr(colors, "GetColorDefined") and not colors.GetColorDefined(value):
+        return None
+    if not colors.GetColor(value, rgba) or colors.GetColorName(value) in (None, "", "(none)"):
+        return None
+    held = colors.GetTerminologyAsString(value) if hasattr(colors, "GetTerminologyAsString") else ""
+    entry = parsed(held or "")
+    exact = colors.GetAttribute(f"{_TERMINOLOGY}{value}") or ""
+    terminology = exact if parsed(exact) == entry else str(entry)
+    return Label(colors.GetColorName(value), (rgba[0], rgba[1], rgba[2]), terminology)
+
+
+def madeByUs(colors) -> bool:
+    """Whether a colour table was made for one label map, so that all its rows belong to it."""
+    return colors is not None and colors.GetAttribute(OWNER) == "labels"
 
 
 def divergingColor(share: float) -> Color:

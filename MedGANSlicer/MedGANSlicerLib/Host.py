@@ -61,6 +61,22 @@ class Host:
         """The warning sign of the application's style, 22 pixels high."""
         return slicer.app.style().standardIcon(qt.QStyle.SP_MessageBoxWarning).pixmap(22, 22)
 
+    def chooseFolder(self, title: str, start: str = "") -> str:
+        """A folder that exists, or ""."""
+        return str(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title, start) or "")
+
+    def chooseFile(self, title: str, start: str = "", filters: str = "") -> str:
+        """A file that exists, or ""."""
+        return str(qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, start, filters) or "")
+
+    def chooseNewFile(self, title: str, start: str = "", filters: str = "") -> str:
+        """Where to write a file, or ""; the person was asked if it exists."""
+        return str(qt.QFileDialog.getSaveFileName(slicer.util.mainWindow(), title, start, filters) or "")
+
+    def openFile(self, path) -> None:
+        """Open a file or folder with the program that the system has for it."""
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
+
     # Settings of the application
 
     def setting(self, key: str, default: float) -> float:
@@ -122,6 +138,10 @@ class Host:
         nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
         return {node.GetLayoutName(): node for node in nodes}
 
+    def plotViews(self) -> dict:
+        """The plot view nodes by the name of their view."""
+        return {node.GetLayoutName(): node for node in slicer.util.getNodesByClass("vtkMRMLPlotViewNode")}
+
     def layout(self) -> int | None:
         """The number of the layout that is shown; None without a main window."""
         manager = slicer.app.layoutManager()
@@ -139,6 +159,23 @@ class Host:
         if node is not None and not node.IsLayoutDescription(number):
             node.AddLayoutDescription(number, description)
 
+    def showData(self, table=None, chart=None) -> None:
+        """Show a table node, a chart node or both in a layout that has a view for them."""
+        layout, logic = self.layout(), slicer.app.applicationLogic()
+        if layout is None:
+            return
+        if table is not None:
+            layout = slicer.vtkSlicerTablesLogic.GetLayoutWithTable(layout)
+        if chart is not None:
+            layout = slicer.vtkSlicerPlotsLogic.GetLayoutWithPlot(layout)
+        self.setLayout(layout)
+        if table is not None:
+            logic.GetSelectionNode().SetActiveTableID(table.GetID())
+            logic.PropagateTableSelection()
+        if chart is not None:
+            logic.GetSelectionNode().SetActivePlotChartID(chart.GetID())
+            logic.PropagatePlotChartSelection()
+
     def fitSlices(self, *names: str) -> None:
         """Fit these slice views to what they show; the person's own keep their place and zoom."""
         manager = slicer.app.layoutManager()
@@ -150,6 +187,14 @@ class Host:
         """Move all slice views so that a place, in RAS mm of the world, is in their middle."""
         mode = slicer.vtkMRMLSliceNode.CenteredJumpSlice
         slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *place_ras, mode)
+
+    def openSegmentEditor(self, segmentationNode, volumeNode=None) -> None:
+        """Go to the Segment Editor with a segmentation and, where there is one, the volume it was made from."""
+        slicer.util.selectModule("SegmentEditor")
+        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+        editor.setSegmentationNode(segmentationNode)
+        if volumeNode is not None:
+            editor.setSourceVolumeNode(volumeNode)
 
     def describeInstall(self) -> str:
         return _("Slicer {version}").format(version=slicer.app.applicationVersion)

@@ -14,8 +14,9 @@ import slicer
 import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
+from medgan.labeltable import LARGEST_VALUE
 from medgan.volume import Label, LabelMap, Volume, VolumeError, checked_matrix
-from MedGANSlicerLib.ColorTables import labelColors
+from MedGANSlicerLib.ColorTables import labelColors, labelOf
 from MedGANSlicerLib.ResultDisplay import MapDisplay, showAs
 from MedGANSlicerLib.SceneEdits import oneModification, placeBeside, removeOnFailure
 from MedGANSlicerLib.VoxelTypes import storedLike
@@ -53,6 +54,11 @@ def labelMapFromNode(node) -> LabelMap:
     if voxels.dtype.kind == "f":
         if not np.array_equal(voxels, np.rint(voxels)):
             raise VolumeError(f"'{node.GetName()}' has voxels that are not whole numbers; a label map has only these.")
+        if np.abs(voxels).max() > LARGEST_VALUE:
+            raise VolumeError(
+                f"'{node.GetName()}' has voxels up to {np.abs(voxels).max():.4g}; label values are whole numbers up to "
+                f"{LARGEST_VALUE}."
+            )
         voxels = voxels.astype(np.int32)
     display = node.GetDisplayNode()
     colors = display.GetColorNode() if display is not None else None
@@ -95,14 +101,14 @@ def publishMap(
 def publishLabelMap(scene, labelMap: LabelMap, sourceNode, name: str, attributes: Mapping[str, str], outputNode=None):
     """A label map node with a colour table of its own, which holds the names and colours of the labels.
 
-    Otherwise as :func:`publishVolume`. Raises ``ValueError`` for label values outside 0..65535.
+    Otherwise as :func:`publishVolume`. Raises ``ValueError`` for label values outside 0..1000000.
     """
     values = {int(value) for value in np.unique(labelMap.array)} | set(labelMap.labels)
     labels = {value: labelMap.labels.get(value, Label(f"label {value}")) for value in values if value != 0}
     array = labelMap.array.astype(np.int16 if max([0, *labels]) <= np.iinfo(np.int16).max else np.int32)
     node = _nodeToFill("vtkMRMLLabelMapVolumeNode", name, sourceNode, outputNode)
     with removeOnFailure(scene, outputNode):
-        colors = labelColors(scene, {v: (label.name, label.color) for v, label in labels.items()}, f"{name} labels")
+        colors = labelColors(scene, labels, f"{name} labels")
         display = _fill(scene, node, array, labelMap.ijk_to_ras, sourceNode, attributes)
         display.SetAndObserveColorNodeID(colors.GetID())
         return _finish(scene, node, sourceNode)
@@ -234,7 +240,4 @@ def _copyUnits(node, sourceNode) -> None:
 
 def _label(colors, value: int) -> Label:
     """What a colour table (or None) says about a label value."""
-    rgba = [0.0] * 4
-    if colors is None or not 0 <= value < colors.GetNumberOfColors() or not colors.GetColor(value, rgba):
-        return Label(f"label {value}")
-    return Label(colors.GetColorName(value) or f"label {value}", (rgba[0], rgba[1], rgba[2]))
+    return labelOf(colors, value) or Label(f"label {value}")

@@ -8,24 +8,22 @@ a child process and returns at once a :class:`Run`, which a panel polls. The sce
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from medgan.job import Job, JobState, JobStatus
 from medgan.progress import Progress, silent
 from medgan.settings import Settings
 from medgan.tasks import Outputs, task
 from medgan.volume import LabelMap, Volume
 from MedGANSlicerLib import Places
+from MedGANSlicerLib.JobRun import JobRun, startJob
+from MedGANSlicerLib.NodePairs import PREVIEW
 from MedGANSlicerLib.Places import publishPlaces
 from MedGANSlicerLib.ResultNodes import MAPS, RESULT_WORD, ResultNodes, provenance, resultWord
-from MedGANSlicerLib.SceneBridge import Region, arrayOf, matrixOf, publishMap, publishVolume, volumeFromNode
+from MedGANSlicerLib.SceneBridge import Region, matrixOf, publishMap, publishVolume, volumeFromNode
 from MedGANSlicerLib.SceneEdits import placeBeside, removeOnFailure, uniqueName
 
-PREVIEW = "MedGAN.Preview"
-"""Attribute of the nodes that show the result of a part of their source, until the next run."""
+__all__ = ["PREVIEW", "Run", "prepare", "process", "publish", "start", "startJob"]
 
 
 def prepare(
@@ -43,17 +41,6 @@ def prepare(
     if inputNode.GetScene() is None:
         raise ValueError(f"'{inputNode.GetName()}' is in no scene; add it to one first.")
     return {"volume": volumeFromNode(inputNode, region)}
-
-
-def startJob(inputs: Mapping[str, Volume | LabelMap], settings: Settings, taskName: str = "enhance", **options) -> Job:
-    """A started child process that does the task; ``options`` go to :class:`medgan.job.Job`."""
-    job = Job(taskName, inputs, settings, **options)
-    try:
-        job.start()
-    except BaseException:
-        job.close()
-        raise
-    return job
 
 
 def publish(
@@ -113,14 +100,8 @@ def start(
     return Run(inputNode, settings, taskName, outputNode, differenceNode, **options)
 
 
-class Run:
-    """One job from its input node to the nodes of its result, for somebody who polls.
-
-    ``dropped`` is empty while the result is wanted. Once the input has left the scene, or its grid is another
-    one, it is a sentence that says so: the job is then ended, ``poll`` says CANCELLED and ``publish`` does nothing.
-    ``report`` is what the task says about its result, once that is published. Call :meth:`close` when done with
-    the run, whatever happened. With a ``region`` the run is a preview: its result has the size of the region.
-    """
+class Run(JobRun):
+    """One job from its input node to the nodes of its result. With a ``region`` it is a preview of that size."""
 
     def __init__(
         self,
@@ -134,68 +115,28 @@ class Run:
         **options,
     ) -> None:
         inputs = prepare(inputNode, settings, taskName, region)
-        self.dropped = ""
-        self.report: dict[str, Any] = {}
-        self.taskName = taskName
-        self._inputNode, self._outputNode, self._differenceNode = inputNode, outputNode, differenceNode
-        self._scene = inputNode.GetScene()
-        self._name = inputNode.GetName()
-        self._shape = arrayOf(inputNode).shape
+        self._outputNodes = (outputNode, differenceNode)
         self._ijkToRas = matrixOf(inputNode)
         self._preview = region is not None
-        self.job = startJob(inputs, settings, taskName, **options)
+        super().__init__(taskName, inputs, settings, [inputNode], **options)
 
-    def poll(self) -> JobState:
-        """How far the job is. Costs next to nothing; call it a few times a second."""
-        return self._drop() or self.job.poll()
-
-    def publish(self) -> ResultNodes | None:
-        """The nodes of the result of a job that is DONE, as :func:`publish` makes them; None if it is dropped.
+    def put(self, outputs: Outputs) -> ResultNodes:
+        """The nodes of the result, as :func:`publish` makes them.
 
         A result follows an input whose matrix was changed meanwhile, as hardening a transform does. Output nodes
         that have left the scene are made anew.
         """
-        if self._drop() is not None:
-            return None
-        outputs = self.job.outputs()
-        moved = matrixOf(self._inputNode) @ np.linalg.inv(self._ijkToRas)
+        (inputNode,) = self._sources or ()
+        moved = matrixOf(inputNode) @ np.linalg.inv(self._ijkToRas)
         if not np.allclose(moved, np.eye(4), atol=1e-9):
             for name, volume in outputs.volumes.items():
                 outputs.volumes[name] = dataclasses.replace(volume, ijk_to_ras=moved @ volume.ijk_to_ras)
             outputs.report["suspicions"] = Places.moved(outputs.report.get("suspicions") or (), moved)
         outputNode, differenceNode = (
-            node if node is not None and self._scene.IsNodePresent(node) else None
-            for node in (self._outputNode, self._differenceNode)
+            node if node is not None and self._scene.IsNodePresent(node) else None for node in self._outputNodes
         )
-        nodes = publish(outputs, self._inputNode, outputNode, differenceNode, self.taskName, self._preview)
-        self.report = outputs.report
-        return nodes
-
-    def cancel(self) -> None:
-        """Ask the job to stop; ``poll`` says CANCELLED soon after."""
-        self.job.cancel()
+        return publish(outputs, inputNode, outputNode, differenceNode, self.taskName, self._preview)
 
     def close(self) -> None:
-        """End the job, if it still works, and remove its folder. May be called again."""
-        self.job.close()
-        self._inputNode = self._outputNode = self._differenceNode = None
-
-    def _drop(self) -> JobState | None:
-        """The state of a run whose result nobody can use, or None."""
-        if not self.dropped:
-            self.dropped = self._whyUnwanted()
-            if not self.dropped:
-                return None
-            self.close()
-        return JobState(JobStatus.CANCELLED, 0.0, self.dropped)
-
-    def _whyUnwanted(self) -> str:
-        node = self._inputNode
-        if node is None:
-            return f"The run on '{self._name}' is closed."
-        if not self._scene.IsNodePresent(node):
-            return f"'{self._name}' has left the scene, so its result was dropped."
-        image = node.GetImageData()
-        if image is None or image.GetDimensions()[::-1] != self._shape:
-            return f"'{self._name}' has another number of voxels now, so its result was dropped."
-        return ""
+        super().close()
+        self._outputNodes = (None, None)

@@ -64,6 +64,8 @@ class ModelCard:
     intensity: str = ""
     restores: str = "noise"
     """What an enhancement model takes away: "noise", "blur" or "resolution" (too few slices)."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """All of "medgan" in its metadata.json: what tasks need besides, unchecked."""
 
 
 RESTORES = ("noise", "blur", "resolution")
@@ -90,6 +92,7 @@ def read_card(folder: Path) -> ModelCard:
         weights={str(key): _weight_file(folder, entry) for key, entry in weights.items()},
         task=str(ours.get("task", "enhance")),
         restores=_restores(folder, ours.get("restores", "noise")),
+        details=ours,
         **_said(folder, {**metadata, **ours}),
     )
 
@@ -206,9 +209,13 @@ def _weight_file(folder: Path, entry: Any) -> WeightFile:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    path = (folder / name).resolve()
+    try:
+        path = (folder / name).resolve()
+        there = path.is_file()
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise ModelError(f"Model '{folder.name}': {name[:40]!r} is no name of a weight file.") from error
     if not path.is_relative_to(folder):
         raise ModelError(f"Model '{folder.name}': the weights '{name}' lie outside its folder.")
-    if not path.is_file():
+    if not there:
         raise ModelError(f"Model '{folder.name}': its weights '{name}' are missing; install the model again.")
     return path

@@ -1,4 +1,4 @@
-"""The ``medgan`` command: enhance, models, info, demo. Exit codes: 0 done, 1 something failed, 2 wrong usage."""
+"""The ``medgan`` command and what is common to its parts. Exit codes: 0 done, 1 something failed, 2 wrong usage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from typing import Annotated, Any
 import typer
 
 import medgan
-from medgan import console, enhance_command
+from medgan import (
+    anomaly_command,
+    console,
+    enhance_command,
+    evaluate_command,
+    labelmap_command,
+    models_command,
+    segment_command,
+    synthesize_command,
+    train_command,
+)
 
 app = typer.Typer(
     help="Generative enhancement of medical volumes. Results are for research, not for diagnosis.",
@@ -41,26 +51,13 @@ def common(
 
 
 app.command()(enhance_command.enhance)
-
-
-@app.command("models")
-def list_models(json: console.Json = False) -> None:
-    """List the models, and the model folders that can not be used."""
-    from dataclasses import asdict
-
-    from medgan import models
-
-    cards, broken = list(models.catalogue().values()), models.problems()
-    if json:
-        unusable = [{"folder": str(folder), "problem": problem} for folder, problem in broken.items()]
-        console.print_json({"models": [asdict(card) for card in cards], "unusable": unusable})
-        return
-    if cards:
-        console.models_table(cards)
-    else:
-        console.say("There are no models.")
-    for problem in broken.values():
-        console.note(f"Not usable: {problem}")
+app.command()(train_command.train)
+app.add_typer(models_command.app, name="models")
+app.command()(segment_command.segment)
+app.command()(synthesize_command.synthesize)
+app.command()(anomaly_command.anomaly)
+app.command()(evaluate_command.evaluate)
+app.command()(labelmap_command.labelmap)
 
 
 @app.command()
@@ -136,6 +133,22 @@ def demo(
         console.print_json(said)
     else:
         console.table([(str(name).replace("_", " "), _shown(value)) for name, value in _flat(said)])
+
+
+def _write_surfaces(segmentation: Any, folder: Path) -> list[Path]:
+    """The closed surfaces of a segmentation, made by Slicer's own converter in a scene without a window."""
+    try:
+        return importlib.import_module("MedGANSlicerLib.Surfaces").writeSurfaces(segmentation, folder)
+    except ImportError as error:
+        missing = (error.name or "MedGANSlicerLib").split(".")[0]
+        raise console.failed(
+            f"Surfaces need the Python package '{missing}', which is not installed; install it with: "
+            'pip install "medganslicer[demo]".',
+            console.FAILED,
+        ) from error
+
+
+labelmap_command.surfaces_writer = _write_surfaces
 
 
 def _flat(said: dict[str, Any]) -> list[tuple[str, Any]]:

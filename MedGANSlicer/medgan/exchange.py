@@ -22,7 +22,9 @@ def save(volumes: Mapping[str, Volume | LabelMap], folder: Path) -> dict[str, An
         np.save(folder / file, volume.array, allow_pickle=False)
         described[name] = {"file": file, "ijk_to_ras": volume.ijk_to_ras.tolist()}
         if isinstance(volume, LabelMap):
-            labels = {str(value): [label.name, list(label.color)] for value, label in volume.labels.items()}
+            labels = {
+                str(value): [label.name, list(label.color), label.terminology] for value, label in volume.labels.items()
+            }
             described[name]["labels"] = labels
         else:
             described[name].update(voxel_type=volume.voxel_type, meta=volume.meta)
@@ -39,7 +41,9 @@ def load_each(described: Mapping[str, Any], folder: Path) -> Iterator[tuple[str,
     for name, entry in described.items():
         array = np.load(folder / entry["file"], allow_pickle=False)
         if "labels" in entry:
-            labels = {int(value): Label(text, (r, g, b)) for value, (text, (r, g, b)) in entry["labels"].items()}
+            labels = {
+                int(value): Label(text, (r, g, b), term) for value, (text, (r, g, b), term) in entry["labels"].items()
+            }
             yield name, LabelMap(array, entry["ijk_to_ras"], labels)
         else:
             yield name, Volume(array, entry["ijk_to_ras"], entry["meta"], entry["voxel_type"])

@@ -66,6 +66,7 @@ class Job:
     ``python`` may be a launcher such as PythonSlicer. ``parent_folder`` is where the folder of the job is
     made, the system's temporary folder unless told; it needs room for inputs and outputs as float32.
     ``environment`` is added to the child's. ``keep`` names the outputs that are handed back, all unless told.
+    ``grace_s`` is how long the child may take to stop when it is asked to, as a task does that saves something.
 
     With ``each`` the one child runs the task once for every input, handed over under that name. Outputs are
     then called ``"<input>/<output>"``, the report is ``{"runs": {"<input>": its report}}``, and messages and
@@ -86,10 +87,12 @@ class Job:
         environment: Mapping[str, str] | None = None,
         each: str = "",
         keep: Collection[str] = (),
+        grace_s: float | None = None,
     ) -> None:
         self._task, self._settings, self._python = task, settings, python
         self._inputs = dict(inputs) if isinstance(inputs, dict) else inputs
         self._environment, self._each, self._keep = dict(environment or {}), each, list(keep)
+        self._grace_s = GRACE_S if grace_s is None else grace_s
         self._parent_folder = Path(parent_folder) if parent_folder else Path(tempfile.gettempdir())
         self._state = JobState()
         self._remains = _Remains()
@@ -126,6 +129,8 @@ class Job:
                 "keep": self._keep,
                 "parent_pid": os.getpid(),
             }
+            if self._grace_s > GRACE_S:  # the child waits for itself as long as we do
+                job["patience_s"] = self._grace_s
             exchange.write_json(job, folder / "job.json")
         except OSError as error:
             self.close()
@@ -153,7 +158,7 @@ class Job:
         exit_code = process.poll()  # before the events: what the child wrote last is then there to read
         self._read_events()
         if exit_code is None:
-            if self._cancelled_at is not None and time.monotonic() - self._cancelled_at > GRACE_S:
+            if self._cancelled_at is not None and time.monotonic() - self._cancelled_at > self._grace_s:
                 self._remains.end_process()
                 self._finish(JobStatus.CANCELLED)
             return self._state

@@ -30,7 +30,7 @@ CHECK_S = 0.05
 """How often the cancel file is looked for and progress is written."""
 
 PATIENCE_S = 0.6
-"""How long a task may take to call progress after a cancel before the process ends."""
+"""How long a task may take to call progress after a cancel before the process ends, unless the job says otherwise."""
 
 
 class Events:
@@ -69,7 +69,9 @@ def main(folder: Path) -> int:
     (folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
     job = exchange.read_json(folder / "job.json")
     events = Events(folder)
-    threading.Thread(target=_watch, args=(folder, events, job["parent_pid"]), daemon=True).start()
+    threading.Thread(
+        target=_watch, args=(folder, events, job["parent_pid"], job.get("patience_s", PATIENCE_S)), daemon=True
+    ).start()
     try:
         events(0.0, "Starting")
         _run(job, folder, events)
@@ -139,7 +141,7 @@ def _is_memory(error: BaseException, text: str) -> bool:
     )
 
 
-def _watch(folder: Path, events: Events, parent_pid: int) -> None:
+def _watch(folder: Path, events: Events, parent_pid: int, patience_s: float) -> None:
     """End this process when it does not stop after a cancel, or when nobody waits for it any more."""
     first_parent, asked_at = os.getppid(), math.inf
     while True:
@@ -147,7 +149,7 @@ def _watch(folder: Path, events: Events, parent_pid: int) -> None:
         now = time.monotonic()
         if asked_at is math.inf and events.cancel_file.exists():
             asked_at = now
-        if now - asked_at > PATIENCE_S:
+        if now - asked_at > patience_s:
             events.write("cancelled")
             os._exit(1)
         # Behind a launcher the direct parent is not the one that asked; either may vanish.

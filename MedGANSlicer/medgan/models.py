@@ -74,14 +74,15 @@ def find(name_or_folder: str | Path) -> ModelCard:
 def find_chain(text: str) -> list[ModelCard]:
     """The models of one run, named "denoise+superres" (or one folder), in the order in which they have to work.
 
-    Raises :class:`ModelError` for an unknown or empty name and for two models that restore the same.
+    Raises :class:`ModelError` for an unknown or empty name, for a model that is for another task, and for two models
+    that restore the same.
     """
     if Path(text).is_dir() or "+" not in text:  # the path of a folder may hold a plus
-        return [find(text.strip())]
+        return [_enhancing(find(text.strip()))]
     names = [name.strip() for name in text.split("+")]
     if not all(names):
         raise ModelError(f"'{text}' has an empty place beside a '+'; join names of models, as in 'denoise+superres'.")
-    cards = [find(name) for name in names]
+    cards = [_enhancing(find(name)) for name in names]
     for restores in RESTORES:
         twins = [card.name for card in cards if card.restores == restores]
         if len(twins) > 1:
@@ -89,6 +90,12 @@ def find_chain(text: str) -> list[ModelCard]:
                 f"Models '{twins[0]}' and '{twins[1]}' both restore the {restores}; a chain takes one of each kind."
             )
     return sorted(cards, key=lambda card: RESTORES.index(card.restores))
+
+
+def _enhancing(card: ModelCard) -> ModelCard:
+    if card.task != "enhance":
+        raise ModelError(f"Model '{card.name}' is for the task '{card.task}'; choose one that enhances.")
+    return card
 
 
 def load_state(card: ModelCard, key: str) -> dict[str, torch.Tensor]:
@@ -128,7 +135,7 @@ def build_network(card: ModelCard, state: dict[str, torch.Tensor] | None) -> tor
     try:
         network = make(**card.network_arguments)
     except Exception as error:  # whatever a constructor finds wrong with its arguments
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).rstrip(".")
         raise ModelError(
             f"Model '{card.name}': {card.network} can not be made with its arguments: {reason}."
         ) from error
@@ -157,7 +164,7 @@ def _scan(extra_folders: Iterable[str | Path]) -> tuple[dict[str, ModelCard], di
                 found.append(read_card(folder))
             except ModelError as error:
                 broken[folder] = str(error)
-        for card in sorted(found, key=lambda card: RESTORES.index(card.restores)):
+        for card in sorted(found, key=lambda card: (card.task != "enhance", RESTORES.index(card.restores))):
             if card.name not in cards:
                 cards[card.name] = card
             elif cards[card.name].folder != card.folder:

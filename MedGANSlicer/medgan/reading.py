@@ -57,6 +57,11 @@ def read_labels(path: Path) -> LabelMap:
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or not np.array_equal(array, np.rint(array)):
             raise VolumeError(f"'{path.name}' has values that are not whole numbers; a label map has only these.")
+        if np.abs(array).max() > np.iinfo(np.int32).max:
+            raise VolumeError(
+                f"'{path.name}' has values up to {np.abs(array).max():.4g}; label values are whole numbers up to "
+                f"{np.iinfo(np.int32).max}."
+            )
         array = array.astype(np.int32)
     return LabelMap(array, matrix, meta.get("labels", {}))
 
@@ -232,5 +237,9 @@ def _read_numpy(path: Path, ending: str) -> tuple[np.ndarray, np.ndarray, dict[s
 def _labels(held: Any) -> dict[int, Label]:
     if "label_values" not in held.files:
         return {}
-    rows = zip(held["label_values"], held["label_names"], held["label_colors"], strict=True)
-    return {int(value): Label(str(name), (float(r), float(g), float(b))) for value, name, (r, g, b) in rows}
+    count = len(held["label_values"])
+    terms = held["label_terminologies"] if "label_terminologies" in held.files else [""] * count
+    rows = zip(held["label_values"], held["label_names"], held["label_colors"], terms, strict=True)
+    return {
+        int(value): Label(str(name), (float(r), float(g), float(b)), str(term)) for value, name, (r, g, b), term in rows
+    }

@@ -79,10 +79,14 @@ class Volume:
 
 @dataclass(frozen=True)
 class Label:
-    """Name and colour (red, green, blue, each 0..1) of one label value."""
+    """Name, colour (red, green, blue, each 0..1) and terminology entry of one label value.
+
+    ``terminology`` is the line that a segment of 3D Slicer holds (see :mod:`medgan.terminology`), or ''.
+    """
 
     name: str
     color: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    terminology: str = ""
 
 
 @dataclass(eq=False)

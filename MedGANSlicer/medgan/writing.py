@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,11 @@ def write(volume: Volume | LabelMap | Frames, path: Path) -> None:
     sheared = not _at_right_angles(volume.ijk_to_ras)
     if sheared and ending in (".nii", ".nii.gz"):
         raise VolumeError(f"The axes are sheared, which NIfTI can not hold; write '{path.name}' as .nrrd or .mha.")
+    complete(path, lambda part: _write_there(volume, part, ending))
+
+
+def complete(path: Path, write_there: Callable[[Path], None]) -> None:
+    """Have a file written under another name, and move it to ``path`` when it is whole. Raises :class:`VolumeError`."""
     # A folder of its own, because .mhd and .nhdr are two files and name each other.
     processes.sweep(path.parent, FOLDER_START)
     try:
@@ -37,7 +43,7 @@ def write(volume: Volume | LabelMap | Frames, path: Path) -> None:
     except OSError as error:
         raise VolumeError(_no_room(path, error)) from error
     try:
-        _write_there(volume, folder / path.name, ending)
+        write_there(folder / path.name)
         for part in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
             os.replace(part, path.parent / part.name)  # the header comes last
     except (OSError, RuntimeError) as error:
@@ -89,6 +95,7 @@ def _write_there(volume: Volume | LabelMap | Frames, path: Path, ending: str) ->
             "label_values": np.array(list(labels), dtype=np.int64),
             "label_names": np.array([label.name for label in labels.values()], dtype=np.str_),
             "label_colors": np.array([label.color for label in labels.values()], dtype=np.float64).reshape(-1, 3),
+            "label_terminologies": np.array([label.terminology for label in labels.values()], dtype=np.str_),
         }
         np.savez_compressed(path, **held, **(names if labels else {}))
     else:

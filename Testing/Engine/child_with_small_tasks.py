@@ -65,6 +65,18 @@ def deaf(inputs, settings, progress):
     return Outputs()
 
 
+def saving(inputs, settings, progress):
+    """Takes longer than usual to stop, because it saves what it has into the file that it was given."""
+    try:
+        while True:
+            progress(0.5, "Saving")
+            time.sleep(0.01)
+    except BaseException:
+        time.sleep(1.5)
+        Path(settings.text).write_text("saved")
+        raise
+
+
 def frozen(inputs, settings, progress):
     """Holds the interpreter's lock in C, so that not even the watchdog thread gets a turn."""
     progress(0.5, "Frozen")
@@ -100,7 +112,7 @@ def dies(inputs, settings, progress):
 
 
 def register() -> None:
-    for function in (double, echo, patient, deaf, frozen, parental, raises, dies):
+    for function in (double, echo, patient, deaf, saving, frozen, parental, raises, dies):
         name = f"small_tasks_{function.__name__}"
         sys.modules[name] = ModuleType(name)
         sys.modules[name].run = function

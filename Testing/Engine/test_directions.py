@@ -90,7 +90,32 @@ def test_slicer_side_imports_no_third_party_when_it_is_loaded(path):
 
 @pytest.mark.parametrize(
     "name",
-    ["SceneBridge", "SceneEdits", "ColorTables", "VoxelTypes", "TaskLogic", "Sequences", "HeadlessScene", "Demo"],
+    [
+        "SceneBridge",
+        "SceneEdits",
+        "ColorTables",
+        "VoxelTypes",
+        "TaskLogic",
+        "JobRun",
+        "Sequences",
+        "HeadlessScene",
+        "Demo",
+        "TableNodes",
+        "PlotNodes",
+        "NodePairs",
+        "LabelInputs",
+        "TrainInputs",
+        "TrainRun",
+        "RunLog",
+        "EvaluateInputs",
+        "EvaluateRun",
+        "EvaluationNodes",
+        "Conversion",
+        "ConvertRun",
+        "SegmentationBridge",
+        "SegmentGrids",
+        "Surfaces",
+    ],
 )
 def test_scene_code_needs_no_application(name):
     path = MODULE / "MedGANSlicerLib" / f"{name}.py"

@@ -23,9 +23,9 @@ from medgan.tasks import TASKS
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals and process groups of POSIX")
 
 
-def running(task: str, folder: Path, text: str = "", inputs=None) -> SmallJob:
+def running(task: str, folder: Path, text: str = "", inputs=None, **options) -> SmallJob:
     """A small job that has said its first word of progress of its own."""
-    job = SmallJob(task, inputs or {}, SmallSettings(text), parent_folder=folder)
+    job = SmallJob(task, inputs or {}, SmallSettings(text), parent_folder=folder, **options)
     job.start()
     wait_for(lambda: job.poll().message not in ("", "Starting") or job.poll().status is not JobStatus.RUNNING)
     return job
@@ -139,6 +139,14 @@ def test_cancel_stops_work_that_never_calls_progress(tmp_path):
         assert gone(pid)
 
 
+def test_task_that_saves_before_it_stops_gets_the_time_that_it_was_promised(tmp_path):
+    file = tmp_path / "saved"
+    with running("saving", tmp_path, str(file), grace_s=30) as job:
+        job.cancel()
+        assert job.wait(40).status is JobStatus.CANCELLED
+    assert file.read_text() == "saved"
+
+
 @posix_only
 def test_cancel_ends_a_process_whose_interpreter_hangs(tmp_path):
     with running("frozen", tmp_path) as job:
@@ -246,7 +254,7 @@ def test_settings_and_task_names_are_checked_in_the_child(tmp_path):
 
 
 def _tasks() -> list[str]:
-    return [*TASKS, "double", "echo", "patient", "deaf", "frozen", "parental", "raises", "dies"]
+    return [*TASKS, "double", "echo", "patient", "deaf", "saving", "frozen", "parental", "raises", "dies"]
 
 
 def test_python_that_does_not_exist_is_one_sentence_and_leaves_nothing(tmp_path):

@@ -204,5 +204,6 @@ def test_command_finds_the_shipped_model_in_the_installed_files(tmp_path):
     said = json.loads(done.stdout)
     assert said["unusable"] == []
     assert {card["name"]: Path(card["folder"]) for card in said["models"]} == {
-        name: installed / "medgan" / "bundles" / name for name in ("denoise", "deblur", "superres")
+        name: installed / "medgan" / "bundles" / name
+        for name in ("denoise", "deblur", "superres", "brain-parts", "tissue-ct", "features")
     }

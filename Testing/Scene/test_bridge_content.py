@@ -312,3 +312,9 @@ def test_label_map_with_fractions_is_refused(a_scene):
     node = add_volume(a_scene, noisy_box(voxel_type="float32") / 3, np.eye(4))
     with pytest.raises(VolumeError, match="not whole numbers"):
         labelMapFromNode(node)
+
+
+def test_label_map_with_values_that_no_label_has_is_refused(a_scene):
+    node = add_volume(a_scene, np.full((2, 2, 2), 3e9), np.eye(4), "Huge")
+    with pytest.raises(VolumeError, match=r"'Huge' has voxels up to 3e\+09"):
+        labelMapFromNode(node)

@@ -202,6 +202,6 @@ def test_labels_beyond_a_colour_table_are_refused_and_leave_nothing(a_scene, a_v
     label_map = labelMapFromNode(a_volume_node)
     label_map.array[0, 0, 0] = -4
     before = a_scene.GetNumberOfNodes()
-    with pytest.raises(ValueError, match="between 0 and 65535"):
+    with pytest.raises(ValueError, match="between 0 and 1000000"):
         publishLabelMap(a_scene, label_map, a_volume_node, "x", {})
     assert a_scene.GetNumberOfNodes() == before

@@ -171,6 +171,68 @@ class MedGANSlicerPanelTest(unittest.TestCase):
         turnEventLoop(lambda: not self.widget.taskPanel.busy, 10)
         assert "has left the scene" in self.ui.progressLabel.text
 
+    def test_every_task_has_a_panel_that_opens(self):
+        noisyVolume()
+        for task in self.widget._panels:
+            self.ui.taskSelector.setCurrentIndex(self.ui.taskSelector.findData(task))
+            assert self.widget._parameters.task == task
+            shown = [name for name, (root, _panel) in self.widget._panels.items() if not root.isHidden()]
+            assert shown == [task]
+            assert self.ui.applyButton.toolTip
+
+    def test_ticked_volume_is_learned_from(self):
+        import qt
+
+        noisyVolume()
+        self.ui.taskSelector.setCurrentIndex(self.ui.taskSelector.findData("train"))
+        table = self.widget._panels["train"][1].ui.volumesTable
+        turnEventLoop(lambda: table.rowCount == 1, 5)
+        table.item(0, 0).setCheckState(qt.Qt.Checked)
+        assert self.ui.applyButton.enabled, self.ui.applyButton.toolTip
+        assert self.ui.applyButton.text in ("Train", "Continue")
+
+    def test_curves_of_a_training_have_their_views_and_the_layout_comes_back(self):
+        import json
+        import tempfile
+        from pathlib import Path
+
+        layouts = slicer.app.layoutManager()
+        if layouts is None:
+            self.skipTest("there is no main window")
+        from MedGANSlicerLib.Panels.CurvesView import CurvesView
+        from MedGANSlicerLib.RunLog import RunLog
+
+        before = layouts.layout
+        with tempfile.TemporaryDirectory() as folder:
+            rows = [
+                {"step": n, "generator_loss": 1 / n, "critic_loss": 0.5, "val_psnr": 30.0, "val_score": 30.0}
+                for n in range(10, 300, 10)
+            ]
+            Path(folder, "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            log = RunLog(folder)
+            log.update()
+            view = CurvesView(self.widget.host)
+            view.show(log)
+        charts = {name: node.GetPlotChartNode() for name, node in self.widget.host.plotViews().items()}
+        assert charts["MedGANLosses"].GetNumberOfPlotSeriesNodes() == 2
+        assert charts["MedGANValidation"].GetNthPlotSeriesNode(0).GetName() == "PSNR"
+        view.leave()
+        assert layouts.layout == before
+
+    def test_noise_is_measured_without_a_reference(self):
+        import qt
+
+        self.needsNetwork()
+        noisyVolume()
+        self.ui.taskSelector.setCurrentIndex(self.ui.taskSelector.findData("evaluate"))
+        panel = self.widget._panels["evaluate"][1]
+        turnEventLoop(lambda: panel.ui.resultsTable.rowCount == 1, 5)
+        panel.ui.resultsTable.item(0, 0).setCheckState(qt.Qt.Checked)
+        self.apply()
+        self.waitForEnd()
+        assert slicer.util.getNode("Evaluation").GetNumberOfRows() >= 1
+        assert "Noise" in panel.ui.foundLabel.text
+
     def test_module_reloads(self):
         slicer.util.reloadScriptedModule("MedGANSlicer")
         self.widget = slicer.modules.medganslicer.widgetRepresentation().self()

@@ -61,7 +61,23 @@ class Person:
 
     @property
     def enhance_ui(self):
-        return self.widget._panels["enhance"][1].ui
+        return self.ui_of("enhance")
+
+    def ui_of(self, task: str):
+        """The widgets of the panel of a task."""
+        return self.widget._panels[task][1].ui
+
+    def choose_task(self, task: str) -> None:
+        """Choose it in the menu at the top."""
+        index = self.ui.taskSelector.findData(task)
+        assert index >= 0, task
+        self.ui.taskSelector.setCurrentIndex(index)
+        assert self.parameters.task == task
+
+    def tasks(self) -> list[str]:
+        """The names in the menu of tasks."""
+        selector = self.ui.taskSelector
+        return [selector.itemText(n) for n in range(selector.count)]
 
     @property
     def parameters(self):

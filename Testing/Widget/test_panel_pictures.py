@@ -5,18 +5,22 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import pytest
-from panel_tools import REPOSITORY
+from panel_tools import REPOSITORY, SCENE_TESTS, oblique_volume
 from standin import screens
 from standin.packagingdouble import missing
+
+from medgan.job import Job
 
 USED_BY_HAND = ("Button", "ComboBox", "SpinBox", "SliderWidget", "QSlider", "CheckBox", "QLineEdit")
 
 
-@pytest.mark.parametrize("name", ["MedGANSlicer", "Enhance"])
-def test_everything_a_person_can_use_has_a_tool_tip(name):
-    root = ElementTree.parse(REPOSITORY / "MedGANSlicer" / "Resources" / "UI" / f"{name}.ui")
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "MedGANSlicer/Resources/UI").glob("*.ui")), ids=lambda path: path.stem
+)
+def test_everything_a_person_can_use_has_a_tool_tip(path):
+    root = ElementTree.parse(path)
     used = [each for each in root.iter("widget") if each.get("class", "").endswith(USED_BY_HAND)]
-    assert len(used) > 5
+    assert len(used) > 3
     without = [each.get("name") for each in used if each.find("property[@name='toolTip']") is None]
     assert without == []
 
@@ -104,3 +108,47 @@ def test_dependencies_missing(person, shot, slicer_standin):
     person.press_apply()
     shot("10-dependencies-missing")
     missing.clear()
+
+
+def test_train(person, shot, monkeypatch):
+    import qt
+
+    monkeypatch.setattr(Job, "child_script", SCENE_TESTS / "quick_child.py")
+    for name in ("T1 sagittal, before contrast", "T1 sagittal, after contrast", "FLAIR"):
+        oblique_volume(name)
+    person.choose_task("train")
+    shot("20-train-empty")
+    ui = person.ui_of("train")
+    table = ui.volumesTable
+    for row in (0, 1):
+        table.item(row, 0).setCheckState(qt.Qt.Checked)
+    ui.steps.value = 0
+    person.press_apply()
+    person.wait(lambda: person.widget._panels["train"][1]._watch.log.step >= 210)
+    shot("21-train-running")
+    person.ui.applyButton.click()
+    person.wait_for_end()
+    ui.trainAdvancedSection.collapsed = False
+    ui.filesSection.collapsed = False
+    shot("22-train-stopped")
+    ui.kind.setCurrentIndex(ui.kind.findText("Segmentation"))
+    ui.trainSource.setCurrentIndex(1)
+    ui.trainAdvancedSection.collapsed = True
+    shot("23-train-folder")
+
+
+def test_evaluate(person, shot):
+    for name, sigma in (("Clean", 0.0), ("Head", 60.0), ("Head denoised", 20.0)):
+        oblique_volume(name, (20, 24, 28), sigma)
+    person.choose_task("evaluate")
+    shot("24-evaluate-empty")
+    ui = person.ui_of("evaluate")
+    person.wait(lambda: ui.resultsTable.rowCount == 3)
+    for row in (1, 2):
+        ui.resultsTable.selectRow(row)
+        ui.referenceSelector.setCurrentIndex(ui.referenceSelector.findText("Clean"))
+        ui.referenceSelector.activated(ui.referenceSelector.currentIndex)
+    person.press_apply()
+    person.wait_for_end()
+    ui.evaluateAdvancedSection.collapsed = False
+    shot("25-evaluate-done")

@@ -12,22 +12,24 @@ from medgan.settings import EnhanceSettings
 from MedGANSlicerLib import Devices, Estimates, Preview, TaskLogic
 from MedGANSlicerLib.Panels.EnhanceOptions import FITTED, EnhanceOptions, settingsOf
 from MedGANSlicerLib.Panels.ModelMenu import ModelMenu
+from MedGANSlicerLib.Panels.Panel import Comparison, Panel
 from MedGANSlicerLib.Panels.ResultText import seenText, summary
 from MedGANSlicerLib.Recommend import Seen, advise, lookAt
-from MedGANSlicerLib.SceneBridge import arrayOf
+from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, arrayOf
 from MedGANSlicerLib.Sequences import SequenceRun, sequenceOf, shownFrame
 
 GPU_POLL_MS = 200
 
 
-class EnhancePanel:
+class EnhancePanel(Panel):
     """``ui``: the widgets of Enhance.ui. ``parameters`` are given anew with every call: scenes come and go."""
 
     task = "enhance"
     uiFile = "UI/Enhance.ui"
+    hasPreview = True
 
     def __init__(self, ui, host, getParameters) -> None:
-        self.ui, self._host, self._getParameters = ui, host, getParameters
+        super().__init__(ui, host, getParameters)
         self._models = ModelMenu(ui, self.task, self._chooseModel)
         self._options = EnhanceOptions(ui)
         self._plan: GridPlan | None = None
@@ -95,9 +97,23 @@ class EnhancePanel:
         settings = settingsOf(parameters, self._models.cardsOf(parameters.enhance.model), preview=True)
         return TaskLogic.Run(node, settings, self.task, region=region, python=self._host.python())
 
-    def learn(self, parameters, report, nodes) -> None:
+    def offer(self, parameters, volume) -> None:
+        if parameters.inputVolume is None:
+            parameters.inputVolume = volume
+
+    def forget(self, parameters, node) -> None:
+        # A selector whose node is deleted goes on to the one above; the next run would overwrite that one.
+        if parameters.outputVolume is node:
+            parameters.outputVolume = None
+
+    def reload(self) -> None:
+        self._models.reload()
+
+    def finish(self, result, report, preview: bool) -> None:
         """Remember how fast this machine was, for the next estimate."""
-        node = volumeOf(nodes.volume)
+        if self._getParameters() is None:
+            return
+        node = shownNode(result.volume)
         array = arrayOf(node) if node is not None else None
         settings = EnhanceSettings.from_dict(report["settings"])
         fits = sum("fit" in step for step in report.get("steps") or ())
@@ -105,9 +121,17 @@ class EnhancePanel:
         if array is not None and seconds > 0:
             self._host.setSetting(_speedKey(settings), array.size / seconds)
 
-    def summary(self, report) -> str:
-        """A few words about a result."""
+    def summary(self, result, report) -> str:
         return summary(report)
+
+    def comparison(self, result, report) -> Comparison | None:
+        shown = result.each(shownNode)
+        source = shown.volume.GetNodeReference(SOURCE_ROLE)
+        sentences = [each["sentence"] for each in report.get("suspicions") or ()]
+        return Comparison(source, shown, sentences) if source is not None else None
+
+    def previewNodes(self, result) -> list:
+        return result.present()
 
     def _chooseModel(self, name: str) -> None:
         parameters = self._getParameters()
@@ -160,6 +184,11 @@ def volumeOf(node):
         return node
     shown = shownFrame(node)
     return shown if shown is not None and shown.IsA("vtkMRMLScalarVolumeNode") else None
+
+
+def shownNode(node):
+    """A node itself; of a sequence the node that shows its current frame."""
+    return shownFrame(node) if node.IsA("vtkMRMLSequenceNode") else node
 
 
 def sequence(parameters):

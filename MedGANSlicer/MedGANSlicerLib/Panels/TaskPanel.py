@@ -1,7 +1,8 @@
 """Apply that becomes Cancel, progress, log and errors: written once for every task.
 
 One timer polls what is at work: an installation, then a run. Both have ``poll``, ``cancel``, ``close`` and
-``dropped``. Qt's event loop is never turned from here.
+``dropped``. What is special about a task comes from its panel (see ``Panel``). Qt's event loop is never turned
+from here.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from slicer.i18n import tr as _
 
 from medgan.job import JobState, JobStatus
 from MedGANSlicerLib.Estimates import secondsLeft, timeText
+from MedGANSlicerLib.Panels.Panel import Panel
 
 POLL_MS = 100
 
 
 class TaskPanel:
-    """``ui``: the shared widgets. ``onResult(nodes, report, preview)`` is called with what a run has published."""
+    """``ui``: the shared widgets. ``onResult(panel, result, report, preview)`` is called with what a run published."""
 
     def __init__(self, ui, host, dependencies, onResult: Callable) -> None:
         self.ui, self._host, self._dependencies, self._onResult = ui, host, dependencies, onResult
         self._work = None
+        self._panel: Panel | None = None
         self._next: Callable | None = None
         self._preview = False
         self._begun = 0.0
@@ -40,14 +43,19 @@ class TaskPanel:
     def busy(self) -> bool:
         return self._work is not None
 
-    def begin(self, start: Callable, preview: bool = False) -> None:
+    @property
+    def working(self) -> Panel | None:
+        """The panel of the task that is at work, or None."""
+        return self._panel if self.busy else None
+
+    def begin(self, panel: Panel, start: Callable, preview: bool = False) -> None:
         """Start the run that ``start()`` returns, after what it needs is installed. Shows what goes wrong."""
         if self.busy:
             return
         self._showError("")
-        self._preview = preview
+        self._panel, self._preview = panel, preview
         try:
-            needs = self._dependencies.missing()
+            needs = self._dependencies.missing() if panel.needsPackages else None
             if not needs:
                 self._watch(start(), None)
                 return
@@ -66,7 +74,7 @@ class TaskPanel:
         if self.busy:
             self._work.cancel()
             self.ui.applyButton.setEnabled(False)
-            self.ui.progressLabel.setText(_("Stopping…"))
+            self.ui.progressLabel.setText(self._panel.texts().stopping)
 
     def stop(self, reason: str = "") -> None:
         """End the work at once and clean up: the scene, the module or Slicer is being closed."""
@@ -75,17 +83,33 @@ class TaskPanel:
             self._showIdle(reason)
             self._note(reason)
 
-    def setReady(self, obstacle: str) -> None:
-        """ "" when the task could start; else one sentence why not, which the button's tool tip shows."""
-        self._ready = obstacle
-        if not self.busy:
-            self._showButtons()
+    def closeScene(self, reason: str) -> None:
+        """The scene is being closed: end the work, unless it goes on without one."""
+        if self.busy and (self._next is not None or not self._panel.outlivesScene):
+            self.stop(reason)
+
+    def present(self, panel: Panel, obstacle: str) -> None:
+        """Show the buttons of a panel. ``obstacle``: "" when its task could start, else one sentence why not."""
+        changed = panel is not self._panel
+        self._panel, self._ready = panel, obstacle
+        if self.busy:  # then the panel is the one that works
+            return
+        if changed:
+            self._showError("")
+            self._showIdle("")
+        self._showButtons()
 
     def say(self, sentence: str) -> None:
         """One sentence under the progress bar, kept in the log."""
         self.ui.progressLabel.setText(sentence)
         self.ui.progressLabel.setVisible(bool(sentence))
         self._note(sentence)
+
+    def conclude(self, sentence: str) -> None:
+        """A few words about the result, after those that it is done."""
+        if sentence:
+            self.ui.progressLabel.setText(f"{self.ui.progressLabel.text} {sentence}".strip())
+            self._note(sentence)
 
     def fail(self, sentence: str, details: str = "") -> None:
         """The error box: one sentence, and details behind a button."""
@@ -106,6 +130,8 @@ class TaskPanel:
                 return
             if state.status is JobStatus.RUNNING:
                 self._showProgress(state)
+                if self._next is None:
+                    self._panel.watch(state)
             elif state.status is JobStatus.DONE:
                 self._done()
             else:
@@ -124,12 +150,12 @@ class TaskPanel:
 
     def _done(self) -> None:
         if self._next is not None:
-            following, preview = self._next, self._preview
+            panel, following, preview = self._panel, self._next, self._preview
             self._end()
-            self.begin(following, preview)
+            self.begin(panel, following, preview)
             return
         self.ui.progressLabel.setText(_("Putting the result into the scene"))
-        nodes, report = self._work.publish(), self._work.report
+        panel, result, report = self._panel, self._work.publish(), self._work.report
         dropped, elapsed = self._work.dropped, time.monotonic() - self._begun
         self._end()
         if dropped:
@@ -142,7 +168,7 @@ class TaskPanel:
             self._note(message)
         for suspicion in report.get("suspicions") or ():
             self._note(suspicion["sentence"])
-        self._onResult(nodes, report, self._preview)
+        self._onResult(panel, result, report, self._preview)
 
     def _ended(self, state: JobState) -> None:
         dropped = self._work.dropped
@@ -151,13 +177,15 @@ class TaskPanel:
             self.fail(state.error, state.details)
         else:
             self._showIdle("")
-            self.say(dropped or _("Cancelled; the scene is as it was."))
+            self.say(dropped or self._panel.texts().cancelled)
 
     def _end(self) -> None:
         self._timer.stop()
-        work, self._work, self._next = self._work, None, None
+        work, installing, self._work, self._next = self._work, self._next is not None, None, None
         if work is not None:
             work.close()
+            if not installing:
+                self._panel.ended()
 
     def _showIdle(self, sentence: str) -> None:
         self.ui.progressBar.setVisible(False)
@@ -167,12 +195,15 @@ class TaskPanel:
         self._showButtons()
 
     def _showButtons(self) -> None:
-        apply, preview = self.ui.applyButton, self.ui.previewButton
-        apply.setText(_("Cancel") if self.busy else _("Apply"))
+        if self._panel is None:
+            return
+        apply, preview, texts = self.ui.applyButton, self.ui.previewButton, self._panel.texts()
+        apply.setText(texts.cancel if self.busy else texts.apply)
         apply.setEnabled(self.busy or not self._ready)
-        apply.setToolTip(_("Stop; the scene stays as it is.") if self.busy else self._ready or _("Run the task."))
+        apply.setToolTip(texts.cancelToolTip if self.busy else self._ready or texts.applyToolTip)
+        preview.setVisible(self._panel.hasPreview)
         preview.setEnabled(not self.busy and not self._ready)
-        self.ui.taskPlace.setEnabled(not self.busy)
+        self.ui.taskPlace.setEnabled(not self.busy or self._panel.staysEnabled)
         self.ui.taskSelector.setEnabled(not self.busy)
 
     def _showProgress(self, state: JobState) -> None:

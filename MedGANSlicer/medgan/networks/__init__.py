@@ -6,14 +6,26 @@ from collections.abc import Callable
 
 from torch import nn
 
+from medgan.networks.autoencoder import AutoencoderNet
 from medgan.networks.deblur import DeblurNet
 from medgan.networks.denoise import DenoiseNet
+from medgan.networks.features import FeatureNet
+from medgan.networks.from_noise import NoiseNet
+from medgan.networks.label_to_volume import LabelNet
+from medgan.networks.parts import PartsNet
 from medgan.networks.superres import SliceNet
+from medgan.networks.translate import TranslateNet
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "medgan.AutoencoderNet": AutoencoderNet,
     "medgan.DeblurNet": DeblurNet,
     "medgan.DenoiseNet": DenoiseNet,
+    "medgan.FeatureNet": FeatureNet,
+    "medgan.LabelNet": LabelNet,
+    "medgan.NoiseNet": NoiseNet,
+    "medgan.PartsNet": PartsNet,
     "medgan.SliceNet": SliceNet,
+    "medgan.TranslateNet": TranslateNet,
 }
 """Network class by the name that stands in a bundle's metadata."""
 

@@ -9,7 +9,14 @@ from typing import Any
 
 from medgan.volume import LabelMap, Volume
 
-TASKS = {"enhance": "medgan.tasks.enhance"}
+TASKS = {
+    "enhance": "medgan.tasks.enhance",
+    "evaluate": "medgan.tasks.evaluate",
+    "train": "medgan.tasks.train",
+    "segment": "medgan.tasks.segment",
+    "synthesize": "medgan.tasks.synthesize",
+    "anomaly": "medgan.tasks.anomaly",
+}
 """Module of each task, by the task's name; imported on use, because it imports torch."""
 
 

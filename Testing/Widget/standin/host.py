@@ -24,6 +24,7 @@ from .nodecombobox import qMRMLNodeComboBox
 from .problems import Problems, problems
 from .proxies import Proxy, destroy_kept, keep, proxy_class, wrap
 from .scene import new_scene
+from .segmenteditor import SegmentEditorModule
 
 
 class Standin:
@@ -43,6 +44,7 @@ class Standin:
             logic = application_logic.GetModuleLogic(name)
             if logic is not None:
                 setattr(slicer.modules, name.lower(), types.SimpleNamespace(name=name, logic=lambda each=logic: each))
+        slicer.modules.segmenteditor = SegmentEditorModule()
         self.use_packaging(True)
         self.use_pytorch(None)
 

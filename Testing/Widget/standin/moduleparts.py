@@ -175,7 +175,7 @@ class qSlicerModuleSelectorToolBar(QtWidgets.QToolBar):
 
     @slot("selectModule(QString)")
     def selectModule(self, name: str) -> None:
-        if name and name not in self._manager.loaded and name not in ("Data", "Welcome"):
+        if name and name not in self._manager.loaded and name not in ("Data", "Welcome", "SegmentEditor"):
             refuse(f"There is no module '{name}' to select")
         if self._selected in self._manager.loaded:
             self._manager.loaded[self._selected].widgetRepresentation().exit()

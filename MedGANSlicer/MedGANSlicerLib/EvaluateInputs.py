@@ -1,0 +1,138 @@
+"""Which results of the scene are evaluated, against what, and what the engine is given of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import slicer
+import vtk
+
+from medgan.volume import LabelMap, Volume
+from MedGANSlicerLib.LabelInputs import labelMapOf
+from MedGANSlicerLib.NodePairs import LABELS, VOLUMES, NodePairs, Pair, nodesOf
+from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, volumeFromNode
+from MedGANSlicerLib.SegmentGrids import toArray
+
+CHOSEN = NodePairs("Evaluate")
+
+
+def results(scene) -> list:
+    """The volumes, segmentations and label maps of a scene."""
+    return nodesOf(scene, (*VOLUMES, *LABELS))
+
+
+def referencesFor(node) -> list:
+    """The nodes that a result could be compared with: volumes with volumes, labels with labels."""
+    classes = VOLUMES if node.GetClassName() in VOLUMES else LABELS
+    return [other for other in nodesOf(node.GetScene(), classes) if other is not node]
+
+
+def guessReference(node, taken: Iterable):
+    """The reference that other results of its kind have already, if they all have the same one."""
+    others = {each.GetID(): each for each in taken if each in referencesFor(node)}
+    return next(iter(others.values())) if len(others) == 1 else None
+
+
+def obstacle(pairs: Sequence[Pair]) -> str:
+    """One sentence on what is missing, or ""."""
+    if not pairs:
+        return "Choose at least one result."
+    without = [pair for pair in pairs if pair.partner is None]
+    if 0 < len(without) < len(pairs):
+        return f"'{without[0].node.GetName()}' has no reference, others have; give one to all results or to none."
+    kinds = {pair.node.GetClassName() in VOLUMES for pair in pairs}
+    if len(kinds) > 1:
+        return "Volumes and segmentations are measured apart; choose results of one kind."
+    if without and not kinds.pop():
+        return f"'{without[0].node.GetName()}' needs a reference; only volumes can be measured without one."
+    return ""
+
+
+def engineInputs(pairs: Sequence[Pair], regionNode=None, withSources: bool = True) -> dict[str, Volume | LabelMap]:
+    """Copies of all voxels under the names by which the engine tells their roles. Raises ``ValueError``.
+
+    Results of one reference are methods of one case; without references those of one source are. ``regionNode``
+    (segmentation or label map) is what images are measured in, or the segments that signal and contrast are measured
+    in. With ``withSources`` what a result was made from is measured too, as "before". Grids are those of the world
+    where the nodes have different parent transforms.
+    """
+    problem = obstacle(pairs)
+    if problem:
+        raise ValueError(problem)
+    names = _named(pairs)
+    nodes: dict[str, object] = {}
+    for (case, method), pair in names.items():
+        suffix = f"/{case}" if case else ""
+        nodes[f"result {method}{suffix}"] = pair.node
+        if pair.partner is not None:
+            nodes[f"reference{suffix}"] = pair.partner
+        source = pair.node.GetNodeReference(SOURCE_ROLE)
+        if withSources and _isBefore(source, pair, pairs):
+            nodes[f"before{suffix}"] = source
+    if regionNode is not None:
+        nodes["mask" if pairs[0].partner is not None else "segments"] = regionNode
+    frames = {node.GetTransformNodeID() or "" for node in nodes.values()}
+    return {name: _copied(node, world=len(frames) > 1, on=pairs[0]) for name, node in nodes.items()}
+
+
+def _named(pairs: Sequence[Pair]) -> dict[tuple[str, str], Pair]:
+    """Case and method of each pair: what a result is called beyond the name of its reference or source."""
+    owners = [pair.partner or pair.node.GetNodeReference(SOURCE_ROLE) for pair in pairs]
+    cases = {owner.GetID(): _plain(owner.GetName()) for owner in owners if owner is not None}
+    alone = not cases or (len(cases) == 1 and None not in owners)
+    named: dict[tuple[str, str], Pair] = {}
+    for pair, owner in zip(pairs, owners, strict=True):
+        case = "" if alone else cases[owner.GetID()] if owner is not None else _plain(pair.node.GetName())
+        method = _plain(_methodOf(pair, owner))
+        number = 1
+        while (case, method if number == 1 else f"{method} {number}") in named:
+            number += 1
+        named[(case, method if number == 1 else f"{method} {number}")] = pair
+    return named
+
+
+def _methodOf(pair: Pair, owner) -> str:
+    """ "denoised" for "Head denoised" of "Head"."""
+    name = pair.node.GetName()
+    for known in (owner, pair.node.GetNodeReference(SOURCE_ROLE)):
+        if known is not None and name.startswith(known.GetName()) and len(name) > len(known.GetName()):
+            return name[len(known.GetName()) :].strip(" _-") or name
+    return name
+
+
+def _plain(name: str) -> str:
+    """A name without what tells roles, methods and cases apart for the engine."""
+    return " ".join(name.replace("/", " ").split())
+
+
+def _isBefore(source, pair: Pair, pairs: Sequence[Pair]) -> bool:
+    """Whether a source of a result is to be measured too: a volume that takes no other part."""
+    if source is None or not _isVolume(source) or not _isVolume(pair.node):
+        return False
+    return source is not pair.partner and source not in [other.node for other in pairs]
+
+
+def _isVolume(node) -> bool:
+    return node.GetClassName() in VOLUMES
+
+
+def _copied(node, world: bool, on: Pair) -> Volume | LabelMap:
+    if _isVolume(node):
+        volume: Volume | LabelMap = volumeFromNode(node)
+        frame = node.GetParentTransformNode()
+    else:
+        base = on.partner or on.node
+        grid = base if node.IsA("vtkMRMLSegmentationNode") and _isVolume(base) else None
+        volume = labelMapOf(node, grid)
+        frame = (grid or node).GetParentTransformNode()
+    if not world or frame is None:
+        return volume
+    if not frame.IsTransformToWorldLinear():
+        raise ValueError(
+            f"'{node.GetName()}' lies under a transform that is not linear; harden it before it is compared."
+        )
+    matrix = vtk.vtkMatrix4x4()
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(frame, None, matrix)
+    return dataclasses.replace(volume, ijk_to_ras=np.asarray(toArray(matrix)) @ volume.ijk_to_ras)

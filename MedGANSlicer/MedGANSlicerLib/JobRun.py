@@ -1,0 +1,102 @@
+"""A job that was started from nodes of the scene, and whose result is wanted as long as they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from medgan.job import Job, JobState, JobStatus
+from medgan.settings import Settings
+from medgan.tasks import Outputs
+from medgan.volume import LabelMap, Volume
+
+
+def startJob(inputs: Mapping[str, Volume | LabelMap], settings: Settings, taskName: str = "enhance", **options) -> Job:
+    """A started child process that does the task; ``options`` go to :class:`medgan.job.Job`."""
+    job = Job(taskName, inputs, settings, **options)
+    try:
+        job.start()
+    except BaseException:
+        job.close()
+        raise
+    return job
+
+
+class JobRun:
+    """A started job and what becomes of its outputs, for somebody who polls.
+
+    ``sources``: the nodes that the inputs were copied from, all in one scene. ``dropped`` is empty while the result
+    is wanted. Once a source has left the scene, or has another number of voxels, it is a sentence that says so: the
+    job is then ended, ``poll`` says CANCELLED and ``publish`` does nothing. ``put(outputs)`` makes the nodes of the
+    result and returns them in the form that the panel wants. ``report`` is what the task says about its result, once
+    that is published. Call :meth:`close` when done with the run, whatever happened.
+    """
+
+    def __init__(
+        self,
+        taskName: str,
+        inputs: Mapping[str, Volume | LabelMap],
+        settings: Settings,
+        sources: Sequence,
+        put: Callable[[Outputs], Any] | None = None,
+        **options,
+    ) -> None:
+        self.dropped = ""
+        self.report: dict[str, Any] = {}
+        self.taskName = taskName
+        self._sources: list | None = list(sources)
+        self._scene = sources[0].GetScene() if sources else None
+        self._name = sources[0].GetName() if sources else taskName
+        self._sizes = [_sizeOf(node) for node in sources]
+        self._put = put
+        self.job = startJob(inputs, settings, taskName, **options)
+
+    def poll(self) -> JobState:
+        """How far the job is. Costs next to nothing; call it a few times a second."""
+        return self._drop() or self.job.poll()
+
+    def publish(self) -> Any:
+        """The nodes of the result of a job that is DONE; None if it is dropped."""
+        if self._drop() is not None:
+            return None
+        outputs = self.job.outputs()
+        result = self.put(outputs)
+        self.report = outputs.report
+        return result
+
+    def put(self, outputs: Outputs) -> Any:
+        return self._put(outputs) if self._put is not None else None
+
+    def cancel(self) -> None:
+        """Ask the job to stop; ``poll`` says CANCELLED soon after."""
+        self.job.cancel()
+
+    def close(self) -> None:
+        """End the job, if it still works, and remove its folder. May be called again."""
+        self.job.close()
+        self._sources = self._put = None
+
+    def _drop(self) -> JobState | None:
+        """The state of a run whose result nobody can use, or None."""
+        if not self.dropped:
+            self.dropped = self._whyUnwanted()
+            if not self.dropped:
+                return None
+            self.close()
+        return JobState(JobStatus.CANCELLED, 0.0, self.dropped)
+
+    def _whyUnwanted(self) -> str:
+        if self._sources is None:
+            return f"The run on '{self._name}' is closed."
+        for node, size in zip(self._sources, self._sizes, strict=True):
+            if not self._scene.IsNodePresent(node):
+                return f"'{node.GetName()}' has left the scene, so its result was dropped."
+            if _sizeOf(node) != size:
+                return f"'{node.GetName()}' has another number of voxels now, so its result was dropped."
+        return ""
+
+
+def _sizeOf(node) -> tuple[int, int, int] | None:
+    """Voxels along i, j and k of a volume; None for another node or an empty one."""
+    image = node.GetImageData() if node.IsA("vtkMRMLVolumeNode") else None
+    return tuple(image.GetDimensions()) if image is not None else None

@@ -1,0 +1,237 @@
+"""DICOM Segmentation objects: read into segments, and written for the image series they belong to. Needs highdicom.
+
+A DICOM object numbers its segments 1, 2, 3; the label value stands in the description of each segment, so that it
+comes back. What a segment is goes into the object as the codes of its terminology, or as plain "Tissue".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import medgan
+from medgan.resampling import onto, same_grid
+from medgan.segments import Layer, Mapping, Segment, Segmentation, fitting, slabs
+from medgan.segnrrd import whole
+from medgan.terminology import Code, Terminology, parsed
+from medgan.volume import LPS_TO_RAS, Label, VolumeError
+from medgan.writing import complete
+
+SEGMENTATION_STORAGE = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+_VALUE = re.compile(r"Label value (\d+)")
+_MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName", "Manufacturer", "ManufacturerModelName", "SeriesNumber"),
+)
+"""What the standard lets an image leave empty and anonymisers drop; a segmentation copies it from its images."""
+
+_TISSUE = Code("SCT", "85756007", "Tissue")
+
+
+def needed() -> Any:
+    """The highdicom package. Raises :class:`VolumeError` when it is not installed."""
+    try:
+        import highdicom
+        import highdicom.seg
+    except ImportError as error:
+        raise VolumeError(
+            "DICOM segmentations need the Python package 'highdicom', which is not installed; install it with: "
+            'pip install "medganslicer[dicom]".'
+        ) from error
+    return highdicom
+
+
+def find(path: Path) -> Path | None:
+    """The one DICOM segmentation that a file or a folder is or holds; None if there is none.
+
+    Raises :class:`VolumeError` for a folder with several.
+    """
+    if path.is_file():
+        return path if _is_segmentation(path) else None
+    found = [file for file in sorted(path.iterdir()) if file.is_file() and _is_segmentation(file)]
+    if len(found) > 1:
+        raise VolumeError(f"Folder '{path}' holds {len(found)} DICOM segmentations; give one of the files.")
+    return found[0] if found else None
+
+
+def read(path: Path) -> Segmentation:
+    """The segments of a DICOM segmentation file on its own grid. Raises :class:`VolumeError`."""
+    highdicom = needed()
+    try:
+        held = highdicom.seg.segread(path)
+        numbers = list(held.get_segment_numbers())
+        try:
+            layers = [(held.get_volume(combine_segments=True, dtype=fitting(max(numbers))), numbers)]
+        except Exception:  # segments overlap; the object is then locked, so it is opened anew
+            held = highdicom.seg.segread(path)
+            layers = [(held.get_volume(segment_numbers=[n], combine_segments=True), [n]) for n in numbers]
+    except VolumeError:
+        raise
+    except Exception as error:
+        raise VolumeError(f"'{path.name}' is no DICOM segmentation that can be read: {error}.") from error
+    segments = []
+    for layer, (_, own) in enumerate(layers):
+        segments += [_segment(held.get_segment_description(number), layer, number) for number in own]
+    first = layers[0][0]
+    matrix = LPS_TO_RAS @ np.asarray(first.affine)[:, [2, 1, 0, 3]]
+    arrays = [Layer(np.ascontiguousarray(volume.array)) for volume, _ in layers]
+    return Segmentation(first.array.shape, matrix, arrays, segments)
+
+
+def write(segmentation: Segmentation, path: Path, reference: Path) -> list[str]:
+    """Write the segments for the image series in folder ``reference``, on the grid of that series.
+
+    Returns sentences for the person. Raises :class:`VolumeError`.
+    """
+    highdicom = needed()
+    images, shape, matrix = _series(reference)
+    said = []
+    if segmentation.shape != shape or not same_grid(segmentation.ijk_to_ras, matrix, shape):
+        said.append("The segments were brought onto the grid of the reference series, nearest neighbour.")
+    moved = onto(segmentation, shape, matrix)
+    if not any(layer.array.any() for layer in moved.layers):
+        raise VolumeError(f"No segment lies within the series in '{reference}'; give the series it was drawn on.")
+    described = [_description(highdicom, number, each) for number, each in enumerate(moved.segments, start=1)]
+    try:
+        held = highdicom.seg.Segmentation(
+            source_images=images,
+            pixel_array=_pixels(moved),
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=described,
+            series_instance_uid=highdicom.UID(),
+            series_number=100,
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="MedGANSlicer",
+            manufacturer_model_name="medgan",
+            software_versions=medgan.__version__,
+            device_serial_number="0",
+            content_description="Segmentation",
+        )
+    except Exception as error:
+        raise VolumeError(f"The series in '{reference}' can not take a segmentation: {error}.") from error
+    complete(path, lambda part: held.save_as(part))
+    return said
+
+
+def _is_segmentation(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(132)
+    if start[128:] != b"DICM":
+        return False
+    try:
+        import pydicom
+
+        uid = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).SOPClassUID
+    except ImportError:
+        needed()
+        return False
+    except Exception:
+        return False
+    return str(uid) in SEGMENTATION_STORAGE
+
+
+def _series(folder: Path) -> tuple[list[Any], tuple[int, int, int], np.ndarray]:
+    """The images of a series in the order of its slices, and its grid."""
+    import pydicom
+
+    from medgan import dicom
+
+    if not folder.is_dir():
+        raise VolumeError(f"'{folder}' is not the folder of a DICOM series; a DICOM segmentation needs its images.")
+    array, matrix, _ = dicom.read_series(folder)
+    ordered: dict[int, Any] = {}
+    back = np.linalg.inv(matrix)
+    series: dict[str, list[Any]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and not _is_segmentation(file):
+            try:
+                image = pydicom.dcmread(file)
+            except Exception:
+                continue
+            series.setdefault(str(getattr(image, "SeriesInstanceUID", "")), []).append(image)
+    for image in max(series.values(), key=len):
+        place = back @ LPS_TO_RAS @ np.append(np.asarray(image.ImagePositionPatient, float), 1.0)
+        for name in _MAY_BE_EMPTY:
+            if name not in image:
+                setattr(image, name, "")
+        ordered[round(float(place[2]))] = image
+    if sorted(ordered) != list(range(array.shape[0])):
+        raise VolumeError(f"The images in '{folder}' are not one stack of slices; give one series.")
+    return [ordered[k] for k in range(array.shape[0])], array.shape, matrix
+
+
+def _pixels(segmentation: Segmentation) -> np.ndarray:
+    """Segment numbers on the grid; where segments overlap, a mask a segment along a last axis."""
+    numbers = list(enumerate(segmentation.segments, start=1))
+    if len(segmentation.layers) > 1:
+        masks = [segmentation.mask(number - 1) for number, _ in numbers]
+        if np.sum(masks, axis=0, dtype=np.uint16).max() > 1:
+            return np.stack(masks, axis=-1).astype(np.uint8)
+        return np.sum([mask * np.uint16(number) for (number, _), mask in zip(numbers, masks, strict=True)], axis=0)
+    array = whole(segmentation.layers[0], segmentation.shape)
+    mapping = Mapping([(segment.value, number) for number, segment in numbers], np.uint16)
+    result = np.zeros(segmentation.shape, np.uint16)
+    for slab in slabs(result.shape):
+        mapping(array[slab], result[slab])
+    return result
+
+
+def _description(highdicom: Any, number: int, segment: Segment) -> Any:
+    said = parsed(segment.label.terminology)
+    red, green, blue = (round(part * 255) for part in segment.label.color)
+    described = highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=segment.label.name[:64] or f"Segment {number}",
+        segmented_property_category=_concept(highdicom, said.category or _TISSUE),
+        segmented_property_type=_concept(highdicom, said.type or _TISSUE),
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.MANUAL,
+        anatomic_regions=[_concept(highdicom, said.region)] if said.region else None,
+        display_color=highdicom.color.CIELabColor.from_rgb(red, green, blue),
+    )
+    described.SegmentDescription = f"Label value {segment.known_value}"
+    if said.modifier:
+        described.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
+            _concept(highdicom, said.modifier)
+        ]
+    if said.region and said.region_modifier:
+        described.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [_concept(highdicom, said.region_modifier)]
+    return described
+
+
+def _segment(described: Any, layer: int, number: int) -> Segment:
+    category = _code(getattr(described, "SegmentedPropertyCategoryCodeSequence", None))
+    types = getattr(described, "SegmentedPropertyTypeCodeSequence", None)
+    kind, modifier = _code(types), _code(_inner(types, "SegmentedPropertyTypeModifierCodeSequence"))
+    regions = getattr(described, "AnatomicRegionSequence", None)
+    entry = Terminology(
+        category, kind, modifier, _code(regions), _code(_inner(regions, "AnatomicRegionModifierSequence"))
+    )
+    plain = entry == Terminology(_TISSUE, _TISSUE)
+    found = _VALUE.search(str(getattr(described, "SegmentDescription", "") or ""))
+    color = (0.5, 0.5, 0.5)
+    lab = getattr(described, "RecommendedDisplayCIELabValue", None)
+    if lab is not None:
+        red, green, blue = needed().color.CIELabColor.from_dicom_value(lab).to_rgb()
+        color = (red / 255, green / 255, blue / 255)
+    label = Label(str(described.SegmentLabel), color, "" if plain else str(entry))
+    return Segment(label, layer, number, int(found[1]) if found else 0)
+
+
+def _concept(highdicom: Any, code: Code) -> Any:
+    return highdicom.sr.CodedConcept(code.value, code.scheme or "SCT", code.meaning or code.value)
+
+
+def _code(sequence: Sequence[Any] | None) -> Code:
+    if not sequence:
+        return Code()
+    item = sequence[0]
+    return Code(str(item.CodingSchemeDesignator), str(item.CodeValue), str(item.CodeMeaning))
+
+
+def _inner(sequence: Sequence[Any] | None, name: str) -> Sequence[Any] | None:
+    return getattr(sequence[0], name, None) if sequence else None

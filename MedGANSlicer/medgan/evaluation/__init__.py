@@ -1,0 +1,1 @@
+"""Figures of results: what is measured, how certain it is, and whether two methods differ."""

@@ -1,0 +1,260 @@
+"""The evaluation of cases one by one: results of several methods against their references, or volumes alone.
+
+A case that fails becomes a row with its reason and stops no other. One case is in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from medgan.evaluation import pictures
+from medgan.evaluation.conclusions import conclude
+from medgan.evaluation.geometry import on_grid_of
+from medgan.evaluation.labels import label_names, renamed, tell_names
+from medgan.evaluation.overlap import MaskPair
+from medgan.evaluation.quality import Segment, Whole
+from medgan.evaluation.similarity import SCALE_WEIGHTS, ImagePair, windowed_axes
+from medgan.evaluation.table import Evaluation
+from medgan.metrics import infos, measure
+from medgan.noise import intensity_range
+from medgan.progress import Cancelled, Progress
+from medgan.settings import EvaluateSettings, Figures
+from medgan.volume import LabelMap, Volume, VolumeError
+
+Source = Callable[[], "Volume | LabelMap"]
+"""Reads a volume when it is its turn. Raises ``ValueError`` with the reason why it can not."""
+
+BEFORE = "before"
+"""Stands as a method for the input that the results were made from."""
+
+
+@dataclass
+class Case:
+    """One case: results by method, and what they are judged by. ``problem`` is why it can not be measured at all."""
+
+    name: str
+    results: dict[str, Source] = field(default_factory=dict)
+    reference: Source | None = None
+    before: Source | None = None
+    mask: Source | None = None
+    segments: Source | None = None
+    problems: dict[str, str] = field(default_factory=dict)
+    """Reasons, by method, why a result that should be there is not."""
+
+
+@dataclass
+class _Held:
+    """What the methods of a case share, read and on the grid of the reference."""
+
+    case: Case
+    reference: Volume | LabelMap | None
+    before: Volume | None
+    mask: np.ndarray | None
+    segments: LabelMap | None
+    pictured: bool
+
+
+def evaluate_cases(kind: Figures, cases: Sequence[Case], settings: EvaluateSettings, progress: Progress) -> Evaluation:
+    """Rows, summary, comparisons and pictures of "images", "segmentations" or "volumes"."""
+    measured = {Figures.IMAGES: _image, Figures.SEGMENTATIONS: _segmentation, Figures.VOLUMES: _alone}[kind]
+    names = ("volumes", "segments") if kind is Figures.VOLUMES else (kind.value,)
+    evaluation = Evaluation(kind.value, infos(*names), settings=settings.to_dict())
+    for number, case in enumerate(cases):
+        progress(0.95 * number / len(cases), f"Measuring {case.name}" if case.name else "Measuring")
+        evaluation.rows += [
+            {"case": case.name, "method": method, "error": reason} for method, reason in case.problems.items()
+        ]
+        methods = ({BEFORE: case.before} if case.before and kind is not Figures.SEGMENTATIONS else {}) | case.results
+        try:
+            held = _held(case, kind, evaluation, settings, len({picture.case for picture in evaluation.pictures}))
+        except Cancelled:
+            raise
+        except Exception as error:
+            evaluation.rows += [_failed(case, method, error) for method in methods]
+            continue
+        first = len(evaluation.rows)
+        for place, (method, source) in enumerate(methods.items()):
+            progress(0.95 * (number + place / len(methods)) / len(cases))
+            try:
+                evaluation.rows += measured(held, method, source(), evaluation, settings)
+            except Cancelled:
+                raise
+            except Exception as error:
+                evaluation.rows.append(_failed(case, method, error))
+        if kind is Figures.SEGMENTATIONS:
+            evaluation.rows += _absent(evaluation.rows[first:])
+    progress(0.95, "Intervals and comparisons")
+    conclude(evaluation, settings)
+    progress(1.0, "Done")
+    return evaluation
+
+
+def _absent(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows for the labels of a case that one method found and another rightly did not: it gets what is due for that."""
+    measured = {(row["method"], row["label"]): row for row in rows if not row.get("error")}
+    nothing = measure("segmentations", MaskPair(np.zeros((1, 1, 1), bool), np.zeros((1, 1, 1), bool), (1.0, 1.0, 1.0)))
+    return [
+        {"case": rows[0]["case"], "method": method, "label": label, **nothing}
+        for method in dict.fromkeys(method for method, _ in measured)
+        for label in dict.fromkeys(label for _, label in measured)
+        if (method, label) not in measured
+    ]
+
+
+def _failed(case: Case, method: str, error: Exception) -> dict[str, Any]:
+    said = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        said = "The case does not fit into memory."
+    elif not isinstance(error, (ValueError, OSError)) or not said:
+        said = f"{type(error).__name__}: {said}"
+    return {"case": case.name, "method": method, "error": said}
+
+
+def _held(case: Case, kind: Figures, evaluation: Evaluation, settings: EvaluateSettings, pictured: int) -> _Held:
+    reference = case.reference() if case.reference else None
+    if reference is None and kind is not Figures.VOLUMES:
+        raise VolumeError(f"There is no reference for '{case.name}'.")
+    if kind is Figures.IMAGES and isinstance(reference, LabelMap):
+        raise VolumeError("The reference is a label map, but images are measured; choose figures: segmentations.")
+    if kind is Figures.SEGMENTATIONS and not isinstance(reference, LabelMap):
+        raise VolumeError("The reference is no label map, but segmentations are measured; choose figures: images.")
+    held = _Held(case, reference, None, None, None, pictured < settings.pictures)
+
+    if case.mask is not None and reference is not None and kind is Figures.IMAGES:
+        mask, _, message = on_grid_of(_as_labels(case.mask()), reference, "mask", "reference", settings.resample)
+        if message:
+            evaluation.tell(_of_case(case, message))
+        held.mask = mask.array > 0
+        if not held.mask.any():
+            raise VolumeError(f"The mask of '{case.name}' is empty; there is nothing to measure.")
+    if case.before is not None and reference is not None and held.pictured:
+        before = case.before()
+        if isinstance(before, Volume):  # only looked at, so its grid does not matter
+            held.before = on_grid_of(before, reference, "input", "reference", resample=True)[0]
+    if kind is Figures.VOLUMES and case.segments is not None:
+        segments = case.segments()
+        if not isinstance(segments, LabelMap):
+            raise VolumeError(f"The segments of '{case.name}' are no label map; SNR and CNR need one.")
+        held.segments = segments
+    return held
+
+
+def _as_labels(mask: Volume | LabelMap) -> LabelMap:
+    if isinstance(mask, LabelMap):
+        return mask
+    return LabelMap((np.nan_to_num(mask.array) > 0).astype(np.uint8), mask.ijk_to_ras)
+
+
+def _of_case(case: Case, message: str) -> str:
+    return f"{case.name}: {message}" if case.name else message
+
+
+def _image(
+    held: _Held, method: str, result: Volume | LabelMap, evaluation: Evaluation, settings: EvaluateSettings
+) -> list[dict[str, Any]]:
+    reference = held.reference
+    assert isinstance(reference, Volume)
+    if isinstance(result, LabelMap):
+        raise VolumeError("The result is a label map and its reference an image; compare things of one kind.")
+    result, within, message = on_grid_of(result, reference, "result", "reference", settings.resample)
+    if message:
+        evaluation.tell(_of_case(held.case, f"{method}: {message}"))
+    inside = held.mask if within is None else within if held.mask is None else within & held.mask
+    low, high = intensity_range(reference.array[np.isfinite(reference.array)])
+    pair = ImagePair(result.array, reference.array, settings.data_range or high - low, inside)
+    figures = measure("images", pair)
+    _tell_scales(evaluation, pair)
+    if figures["psnr"] == float("inf"):
+        evaluation.tell(
+            "A result that is the same as its reference has an infinite PSNR, which takes no part in means and tests."
+        )
+    if held.pictured and method != BEFORE:
+        shown = {"before": held.before, "result": result, "reference": reference}
+        there = {name: volume for name, volume in shown.items() if volume is not None}
+        evaluation.pictures.append(pictures.of_images(held.case.name, method, there, held.mask))
+    return [{"case": held.case.name, "method": method, **figures}]
+
+
+def _tell_scales(evaluation: Evaluation, pair: ImagePair) -> None:
+    axes = windowed_axes(pair.reference.shape)
+    if not axes:
+        evaluation.tell("SSIM and MS-SSIM need 11 voxels along an axis; they were left out for smaller images.")
+    elif len(axes) < 3:
+        evaluation.tell("SSIM and MS-SSIM were taken slice by slice where an axis has less than 11 voxels.")
+    if 0 < pair.scales < len(SCALE_WEIGHTS):
+        evaluation.tell(
+            f"MS-SSIM has {pair.scales} instead of {len(SCALE_WEIGHTS)} scales in small images (five need 176 voxels "
+            "along each axis, or fewer than 11); compare it only with figures of as many scales."
+        )
+
+
+def _segmentation(
+    held: _Held, method: str, result: Volume | LabelMap, evaluation: Evaluation, settings: EvaluateSettings
+) -> list[dict[str, Any]]:
+    reference = held.reference
+    assert isinstance(reference, LabelMap)
+    if not isinstance(result, LabelMap):
+        raise VolumeError("The result is no label map and its reference is one; compare things of one kind.")
+    result, _, message = on_grid_of(result, reference, "result", "reference", settings.resample)
+    if message:
+        evaluation.tell(_of_case(held.case, f"{method}: {message}"))
+    if settings.by_name:
+        result = renamed(result, reference)
+    else:
+        tell_names(evaluation, result, reference)
+    spacing = reference.spacing_mm[::-1]
+    rows = []
+    for value, name in label_names(result, reference).items():
+        pair = MaskPair(result.array == value, reference.array == value, spacing, settings.tolerance_mm)
+        named = {"case": held.case.name, "method": method, "label": name}
+        rows.append({**named, **measure("segmentations", pair)})
+    if held.pictured:
+        evaluation.pictures.append(pictures.of_labels(held.case.name, method, result, reference, held.before))
+    return rows
+
+
+def _alone(
+    held: _Held, method: str, result: Volume | LabelMap, evaluation: Evaluation, settings: EvaluateSettings
+) -> list[dict[str, Any]]:
+    if isinstance(result, LabelMap):
+        raise VolumeError("A label map has no noise or contrast; give its reference to measure its overlap.")
+    if not np.isfinite(result.array).all():
+        raise VolumeError(f"{int((~np.isfinite(result.array)).sum())} voxels are not finite numbers; mend them first.")
+    named = {"case": held.case.name, "method": method}
+    rows: list[dict[str, Any]] = [{**named, **measure("volumes", Whole(result.array))}]
+    if held.segments is not None:
+        segments, _, message = on_grid_of(held.segments, result, "label map", "volume", settings.resample)
+        if message:
+            evaluation.tell(_of_case(held.case, message))
+        rows += [named | row for row in _segment_rows(result, segments, evaluation, settings)]
+    if held.pictured:
+        evaluation.pictures.append(pictures.of_images(held.case.name, method, {"result": result}))
+    return rows
+
+
+def _segment_rows(
+    volume: Volume, segments: LabelMap, evaluation: Evaluation, settings: EvaluateSettings
+) -> list[dict[str, Any]]:
+    names = {
+        int(value): segments.labels[int(value)].name if int(value) in segments.labels else str(value)
+        for value in np.unique(segments.array)
+        if value > 0
+    }
+    if not names:
+        raise VolumeError("The label map has no segment here.")
+    wanted = settings.contrast_to.strip().lower()
+    other = next((value for value, name in names.items() if wanted in (name.strip().lower(), str(value))), None)
+    if wanted and other is None:
+        raise VolumeError(f"There is no segment '{settings.contrast_to}'; there are {', '.join(names.values())}.")
+    other = min(names) if other is None else other
+    evaluation.tell(f"CNR is the contrast to segment '{names[other]}'.")
+    theirs = volume.array[segments.array == other]
+    rows = []
+    for value, name in names.items():
+        segment = Segment(volume.array[segments.array == value], None if value == other else theirs)
+        rows.append({"label": name, **measure("segments", segment)})
+    return rows

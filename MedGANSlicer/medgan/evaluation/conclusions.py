@@ -1,0 +1,57 @@
+"""What follows from the rows of an evaluation: summary, comparisons, and how they are to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medgan.evaluation.statistics import FEWEST, FEWEST_FOR_TEST, compare, over_labels, summarise
+from medgan.evaluation.table import Evaluation
+from medgan.settings import EvaluateSettings
+
+
+def conclude(evaluation: Evaluation, settings: EvaluateSettings) -> None:
+    """Add summary, comparisons, and what is to be said about how they were made, to the rows."""
+    rows = evaluation.rows
+    evaluation.summary = summarise(rows, list(evaluation.metrics), settings.seed, settings.bootstrap)
+    evaluation.comparisons = compare(rows, evaluation.metrics, settings.test, settings.seed, settings.bootstrap)
+    measured = [row for row in rows if not row.get("error")]
+    if evaluation.kind == "images" and measured:
+        _tell_images(evaluation, measured, settings)
+    if evaluation.kind == "segmentations" and measured:
+        evaluation.tell(
+            f"NSD has a tolerance of {settings.tolerance_mm:g} mm. A label that only one side has gets Dice and NSD 0 "
+            "and the diagonal of the volume as distance; one that neither has gets Dice and NSD 1 and distance 0."
+        )
+    if over_labels(rows):
+        evaluation.tell("Figures without a label are means over the labels of each case.")
+    if any(entry["low"] is not None for entry in evaluation.summary):
+        evaluation.tell(
+            f"Intervals: 95 % of the mean over cases, BCa bootstrap with {settings.bootstrap} resamples (percentiles "
+            "where BCa is not defined)."
+        )
+    elif measured:
+        evaluation.tell(f"Intervals need at least {FEWEST} cases.")
+    if evaluation.comparisons:
+        evaluation.tell(
+            f"Comparisons: {settings.test.label()} test of the paired differences, two-sided; p_corrected is Holm's "
+            "over all metrics and pairs of methods (labels: over these too)."
+        )
+        fewest = min(entry["n"] for entry in evaluation.comparisons)
+        if fewest < FEWEST_FOR_TEST:
+            evaluation.tell(
+                f"{fewest} common case{'s' if fewest > 1 else ''} can not reach p = 0.05 in such a test; it takes "
+                f"{FEWEST_FOR_TEST} or more."
+            )
+    if evaluation.failed:
+        evaluation.tell(f"{len(evaluation.failed)} results could not be measured; their rows say why.")
+
+
+def _tell_images(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]], settings: EvaluateSettings) -> None:
+    ranges = [row["data_range"] for row in rows]
+    span = f"{min(ranges):.6g}" if min(ranges) == max(ranges) else f"{min(ranges):.6g} to {max(ranges):.6g}"
+    source = "as given" if settings.data_range else "the robust range of each reference"
+    evaluation.tell(f"Data range of PSNR, SSIM, MS-SSIM and NRMSE: {span}, {source}.")
+    evaluation.tell(
+        "Kernel of SSIM and MS-SSIM: Gaussian, 11 voxels along each axis, sigma 1.5 voxels, K1 0.01, K2 0.03."
+    )

@@ -1,0 +1,297 @@
+"""The evaluation of classifications: CSV files with one case a line, its truth, its prediction and perhaps scores."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from medgan.evaluation.classes import Predictions
+from medgan.evaluation.statistics import bootstrap_of, holm
+from medgan.evaluation.table import Evaluation, MetricInfo
+from medgan.metrics import infos, measure
+from medgan.progress import Progress, part, silent
+from medgan.settings import EvaluateSettings
+
+COLUMNS = {
+    "case": ("case", "id", "name", "file", "patient", "subject"),
+    "truth": ("truth", "label", "target", "reference", "true"),
+    "prediction": ("prediction", "predicted", "pred", "class"),
+    "method": ("method", "model"),
+    "score": ("score", "probability", "prob", "p"),
+}
+"""What the columns may be called; a score of one class of several is "score <class>" or "score_<class>"."""
+
+THRESHOLD = 0.5
+"""Score from which a case without a prediction counts as the positive class."""
+
+PERMUTATIONS = 999
+
+CORRECT = MetricInfo("Correct", "", "", "1 where the prediction is the truth.")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    case: str
+    truth: str
+    prediction: str
+    scores: Mapping[str, float]
+
+
+def evaluate_predictions(files: Sequence[Path], settings: EvaluateSettings, progress: Progress = silent) -> Evaluation:
+    """Accuracy, recall, precision, F1 and AUC of each method, of the whole and by class, with the confusion matrix.
+
+    A method is what a column "method" says, else the name of the file. Lines that can not be used are rows with their
+    reason. Raises ``ValueError`` for files without the needed columns or without any line that can be used.
+    """
+    evaluation = Evaluation("classes", infos("classes") | {"correct": CORRECT}, settings=settings.to_dict())
+    lines: dict[str, dict[str, _Line]] = {}
+    for file in files:
+        _read(file, lines, evaluation)
+    if not lines:
+        reason = f" {evaluation.rows[0]['error']}" if evaluation.rows else ""
+        raise ValueError(f"There is no line with a truth and a prediction in {_names(files)}.{reason}")
+    classes = _classes(lines)
+    positive = _positive(classes, settings, evaluation)
+    tables: dict[str, tuple[list[str], Predictions]] = {}
+    for method, held in lines.items():
+        tables[method] = list(held), _table(method, held, classes, positive, evaluation)
+        for place, case in enumerate(held):
+            found = tables[method][1]
+            names = {"truth": classes[found.truth[place]], "prediction": classes[found.found[place]]}
+            correct = float(found.truth[place] == found.found[place])
+            evaluation.rows.append({"case": case, "method": method, **names, "correct": correct})
+    evaluation.confusion = {
+        "classes": classes,
+        "matrices": {method: table.confusion().tolist() for method, (_, table) in tables.items()},
+    }
+    for number, (method, (_, table)) in enumerate(tables.items()):
+        progress(0.7 * number / len(tables), f"Figures of {method}")
+        evaluation.summary += _summary(method, table, settings, part(progress, 0.7 * number / len(tables), 0.7))
+    progress(0.7, "Comparing methods")
+    evaluation.comparisons = _comparisons(tables, settings, evaluation, part(progress, 0.7, 1.0))
+    evaluation.tell(
+        f"Intervals: percentiles of {settings.bootstrap} bootstrap samples of the cases. Comparisons: the methods' "
+        f"answers swapped at random in each case, {PERMUTATIONS} times; Holm correction over metrics and pairs of "
+        "methods."
+    )
+    progress(1.0, "Done")
+    return evaluation
+
+
+def _names(files: Sequence[Path]) -> str:
+    return ", ".join(f"'{file.name}'" for file in files)
+
+
+def _read(file: Path, lines: dict[str, dict[str, _Line]], evaluation: Evaluation) -> None:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"'{file}' can not be read as a CSV file of UTF-8 text: {error}.") from error
+    head = text.partition("\n")[0]
+    separator = max(",;\t", key=head.count)
+    reader = csv.DictReader(text.splitlines(), delimiter=separator)
+    try:
+        columns = {str(name).strip().lower(): name for name in reader.fieldnames or ()}
+        rows = list(reader)
+    except csv.Error as error:
+        raise ValueError(f"'{file}' can not be read as a CSV file: {error}.") from error
+    known = {role: next((columns[name] for name in names if name in columns), None) for role, names in COLUMNS.items()}
+    by_class = {
+        name.strip()[len(start) + 1 :].strip(): name
+        for lowered, name in columns.items()
+        for start in COLUMNS["score"]
+        if lowered.startswith((f"{start} ", f"{start}_"))
+    }
+    if known["truth"] is None or not (known["prediction"] or known["score"] or by_class):
+        raise ValueError(
+            f"'{file.name}' needs a column 'truth' and a column 'prediction' or 'score'; it has "
+            f"{', '.join(columns) or 'no columns'}."
+        )
+    for number, raw in enumerate(rows, 2):
+        cells = {name: (raw.get(column) or "").strip() for name, column in known.items() if column}
+        method = cells.get("method") or file.stem
+        case = cells.get("case") or f"line {number}"
+        try:
+            scores = {name: _number(raw.get(column)) for name, column in by_class.items()}
+            if cells.get("score"):
+                scores[""] = _number(cells["score"])
+            if not cells["truth"]:
+                raise ValueError("it has no truth")
+            if case in lines.get(method, {}):
+                raise ValueError("its case is there already")
+            if not cells.get("prediction") and not scores:
+                raise ValueError("it has neither prediction nor score")
+        except ValueError as error:
+            reason = f"Line {number} of '{file.name}' was left out: {error}."
+            evaluation.rows.append({"case": case, "method": method, "error": reason})
+            continue
+        line = _Line(case, cells["truth"], cells.get("prediction", ""), scores)
+        lines.setdefault(method, {})[case] = line
+
+
+def _number(cell: str | None) -> float:
+    text = (cell or "").strip()
+    if not text:
+        return float("nan")
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        raise ValueError(f"score '{text}' is no number") from None
+
+
+def _classes(lines: Mapping[str, Mapping[str, _Line]]) -> list[str]:
+    """Every class that is named somewhere, numbers in their order."""
+    every = [line for held in lines.values() for line in held.values()]
+    names = {line.truth for line in every} | {line.prediction for line in every if line.prediction}
+    names |= {name for line in every for name in line.scores if name}
+
+    def order(name: str) -> tuple[int, float, str]:
+        try:
+            return 0, float(name), name
+        except ValueError:
+            return 1, 0.0, name
+
+    return sorted(names, key=order)
+
+
+def _positive(classes: Sequence[str], settings: EvaluateSettings, evaluation: Evaluation) -> int:
+    if len(classes) < 2:
+        raise ValueError(f"Every case is '{classes[0]}'; a classification has at least two classes.")
+    if settings.positive and settings.positive not in classes:
+        raise ValueError(f"There is no class '{settings.positive}'; there are {', '.join(classes)}.")
+    place = classes.index(settings.positive) if settings.positive else len(classes) - 1
+    if len(classes) == 2:
+        evaluation.tell(f"The positive class is '{classes[place]}'; recall, precision, F1 and AUC are about it.")
+    return place
+
+
+def _table(
+    method: str, held: Mapping[str, _Line], classes: list[str], positive: int, evaluation: Evaluation
+) -> Predictions:
+    scores = np.full((len(held), len(classes)), np.nan)
+    found = np.zeros(len(held), dtype=np.int64)
+    for place, line in enumerate(held.values()):
+        if "" in line.scores and len(classes) > 2:
+            raise ValueError(
+                f"'{method}' has one score for {len(classes)} classes; give a column 'score <class>' for each."
+            )
+        for name, score in line.scores.items():
+            scores[place, classes.index(name) if name else positive] = score
+        if "" in line.scores:
+            scores[place, 1 - positive] = 1.0 - line.scores[""]
+        if line.prediction:
+            found[place] = classes.index(line.prediction)
+        elif "" in line.scores:
+            found[place] = positive if line.scores[""] >= THRESHOLD else 1 - positive
+            evaluation.tell(f"Cases without a prediction count as positive from a score of {THRESHOLD} on.")
+        else:
+            found[place] = int(np.nanargmax(scores[place])) if np.isfinite(scores[place]).any() else 0
+            evaluation.tell("Cases without a prediction count as the class with the highest score.")
+    truth = np.array([classes.index(line.truth) for line in held.values()])
+    return Predictions(classes, truth, found, scores if np.isfinite(scores).any() else None, positive)
+
+
+def _summary(method: str, table: Predictions, settings: EvaluateSettings, progress: Progress) -> list[dict[str, Any]]:
+    """Of the whole, and of each class under its name. The mean of an entry is the figure itself."""
+    wanted: list[tuple[str, str | None, Predictions]] = [("classes", None, table)]
+    wanted += [("one class", name, table.about(place)) for place, name in enumerate(table.classes)]
+    entries = []
+    for kind, label, cases in wanted:
+        drawn = bootstrap_of(
+            len(cases.truth),
+            lambda places: _with_progress(progress, kind, cases.of(places)),  # noqa: B023
+            settings.seed,
+            settings.bootstrap,
+        )
+        named = {"method": method} if label is None else {"method": method, "label": label}
+        count = len(cases.truth) if label is None else int((cases.truth == cases.chosen).sum())
+        for name, value in measure(kind, cases).items():
+            if value is not None:
+                low, high, spread = drawn.get(name, (None, None, None))
+                figures = {"n": count, "mean": value, "sd": spread, "median": None, "low": low, "high": high}
+                entries.append({**named, "metric": name, **figures})
+    return entries
+
+
+def _with_progress(progress: Progress, kind: str, cases: Predictions) -> dict[str, float | None]:
+    progress(0.0)  # raises when it should stop
+    return measure(kind, cases)
+
+
+def _comparisons(
+    tables: Mapping[str, tuple[list[str], Predictions]],
+    settings: EvaluateSettings,
+    evaluation: Evaluation,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    family: list[dict[str, Any]] = []
+    for first, second in itertools.combinations(tables, 2):
+        progress(0.0)
+        cases = [case for case in tables[first][0] if case in set(tables[second][0])]
+        sides = []
+        for cases_of, table in (tables[first], tables[second]):
+            place = {case: number for number, case in enumerate(cases_of)}
+            sides.append(_ranked(table.of(np.array([place[case] for case in cases], dtype=np.int64))))
+        if not cases:
+            evaluation.tell(f"'{first}' and '{second}' have no case in common and are not compared.")
+            continue
+        if (sides[0].truth != sides[1].truth).any():
+            evaluation.tell(f"'{first}' and '{second}' disagree on the truth of a case and are not compared.")
+            continue
+        family += _compared(first, second, sides[0], sides[1], settings, progress)
+    for entry, corrected in zip(family, holm([entry["p"] for entry in family]), strict=True):
+        entry["p_corrected"] = corrected
+    return family
+
+
+def _ranked(table: Predictions) -> Predictions:
+    """The same with ranks instead of scores, so that those of two methods can be swapped."""
+    if table.scores is None:
+        return table
+    return dataclasses.replace(table, scores=stats.rankdata(table.scores, axis=0, nan_policy="omit"))
+
+
+def _compared(
+    first: str, second: str, ours: Predictions, theirs: Predictions, settings: EvaluateSettings, progress: Progress
+) -> list[dict[str, Any]]:
+    """Difference, percentile interval and permutation p of every figure that both methods have."""
+    count = len(ours.truth)
+
+    def differences(one: Predictions, other: Predictions) -> dict[str, float | None]:
+        progress(0.0)
+        found = measure("classes", one), measure("classes", other)
+        pairs = {name: (found[0][name], found[1][name]) for name in found[0]}
+        return {name: None if a is None or b is None else a - b for name, (a, b) in pairs.items()}
+
+    drawn = bootstrap_of(
+        count, lambda places: differences(ours.of(places), theirs.of(places)), settings.seed, settings.bootstrap
+    )
+    rng = np.random.default_rng(settings.seed)
+    swapped = [differences(*_swap(ours, theirs, rng.random(count) < 0.5)) for _ in range(PERMUTATIONS)]
+    entries = []
+    for name, seen in differences(ours, theirs).items():
+        if seen is None:
+            continue
+        values = [each[name] for each in swapped]
+        extreme = sum(value is not None and abs(value) >= abs(seen) - 1e-12 for value in values)
+        low, high, _ = drawn.get(name, (None, None, None))
+        figures = {"n": count, "difference": seen, "low": low, "high": high, "p": (1 + extreme) / (1 + PERMUTATIONS)}
+        entries.append({"a": first, "b": second, "metric": name, **figures, "test": "Permutation of answers"})
+    return entries
+
+
+def _swap(ours: Predictions, theirs: Predictions, where: np.ndarray) -> tuple[Predictions, Predictions]:
+    swapped = []
+    for one, other in ((ours, theirs), (theirs, ours)):
+        scores = None
+        if one.scores is not None and other.scores is not None:
+            scores = np.where(where[:, None], other.scores, one.scores)
+        swapped.append(dataclasses.replace(one, found=np.where(where, other.found, one.found), scores=scores))
+    return swapped[0], swapped[1]

@@ -1,0 +1,201 @@
+"""How certain the figures of several cases are, and whether two methods differ on the same cases."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from medgan.evaluation.table import NOT_METRICS, MetricInfo
+from medgan.settings import PairedTest
+
+CONFIDENCE = 0.95
+
+FEWEST = 3
+"""Cases from which an interval is computed."""
+
+FEWEST_FOR_TEST = 6
+"""Pairs below which no signed-rank test can reach 0.05."""
+
+PERMUTATIONS = 9999
+
+_SEED_NAME = "rng" if "rng" in inspect.signature(stats.bootstrap).parameters else "random_state"
+
+Row = Mapping[str, Any]
+
+
+def interval(values: Sequence[float], seed: int = 0, resamples: int = 2000) -> tuple[float | None, float | None]:
+    """95 % bootstrap interval of the mean: bias-corrected and accelerated (BCa, Efron 1987).
+
+    Percentiles where BCa is not defined, which happens when almost all values are the same. (None, None) for fewer
+    than three values.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if len(sample) < FEWEST:
+        return None, None
+    if np.ptp(sample) == 0.0:
+        return float(sample[0]), float(sample[0])
+    for method in ("BCa", "percentile"):
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # tells of a degenerate sample, which the answer tells too
+            found = stats.bootstrap(
+                (sample,),
+                np.mean,
+                confidence_level=CONFIDENCE,
+                n_resamples=resamples,
+                method=method,
+                vectorized=True,
+                **{_SEED_NAME: np.random.default_rng(seed)},
+            ).confidence_interval
+        if np.isfinite(found).all():
+            break
+    return float(found.low), float(found.high)
+
+
+def paired_p(differences: Sequence[float], test: PairedTest = PairedTest.WILCOXON, seed: int = 0) -> float | None:
+    """Two-sided p of paired differences. Wilcoxon signed rank, or permutation of their signs (exact up to 13 pairs).
+
+    1 where all differences are 0, None for fewer than two.
+    """
+    sample = np.asarray(differences, dtype=np.float64)
+    if len(sample) < 2:
+        return None
+    if not sample.any():
+        return 1.0
+    if test is PairedTest.WILCOXON:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old versions warn of ties; the approximation is what there is
+            return float(stats.wilcoxon(sample).pvalue)
+    found = stats.permutation_test(
+        (sample,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=PERMUTATIONS,
+        **{_SEED_NAME: np.random.default_rng(seed)},
+    )
+    return float(found.pvalue)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """The p of a family of tests, corrected for their number (Holm 1979). None stays None and does not count."""
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, place) in enumerate(known):
+        largest = max(largest, min(1.0, p * (len(known) - rank)))
+        corrected[place] = largest
+    return corrected
+
+
+def over_labels(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One row a case and method: the mean over its labels. Empty unless all rows have a label and there are several."""
+    measured = [row for row in rows if not row.get("error")]
+    if len({row.get("label") for row in measured}) < 2 or not all(row.get("label") is not None for row in measured):
+        return []
+    grouped: dict[tuple[str, str], list[Row]] = {}
+    for row in measured:
+        grouped.setdefault((row["case"], row["method"]), []).append(row)
+    means: list[dict[str, Any]] = []
+    for (case, method), group in grouped.items():
+        mean: dict[str, Any] = {"case": case, "method": method}
+        for metric in dict.fromkeys(name for row in group for name in row if name not in NOT_METRICS):
+            values = [row[metric] for row in group if row.get(metric) is not None]
+            mean[metric] = float(np.mean(values)) if values else None
+        means.append(mean)
+    return means
+
+
+def summarise(rows: Sequence[Row], metrics: Sequence[str], seed: int, resamples: int) -> list[dict[str, Any]]:
+    """Mean, spread and interval of every metric by method and label; entries without a label are over all labels.
+
+    Values that are None or infinite take no part, and ``n`` does not count them.
+    """
+    found = []
+    for group in (over_labels(rows), rows):
+        for method, label, metric in _keys(group, metrics):
+            values = list(_values(group, method, label, metric).values())
+            if values:
+                low, high = interval(values, seed, resamples)
+                found.append(_entry(method, label, metric, values, low, high))
+    return found
+
+
+def _entry(
+    method: str, label: str | None, metric: str, values: Sequence[float], low: float | None, high: float | None
+) -> dict[str, Any]:
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    named = {"method": method} if label is None else {"method": method, "label": label}
+    figures = {"mean": float(np.mean(values)), "sd": spread, "median": float(np.median(values))}
+    return {**named, "metric": metric, "n": len(values), **figures, "low": low, "high": high}
+
+
+def compare(
+    rows: Sequence[Row], metrics: Mapping[str, MetricInfo], test: PairedTest, seed: int, resamples: int
+) -> list[dict[str, Any]]:
+    """Paired comparison of every two methods in every metric that judges, over the cases that both have.
+
+    ``p_corrected`` is Holm's, over all metrics and pairs of methods; the tests of single labels are a family of their
+    own, over the labels too.
+    """
+    found: list[dict[str, Any]] = []
+    for group in (over_labels(rows), rows):
+        family: list[dict[str, Any]] = []
+        methods = list(dict.fromkeys(row["method"] for row in group))
+        judged = [name for name, info in metrics.items() if info.better]
+        for first, second in itertools.combinations(methods, 2):
+            for _, label, metric in [key for key in _keys(group, judged) if key[0] == first]:
+                ours = _values(group, first, label, metric)
+                theirs = _values(group, second, label, metric)
+                both = [ours[case] - theirs[case] for case in ours if case in theirs]
+                if not both:
+                    continue
+                low, high = interval(both, seed, resamples)
+                named = {"a": first, "b": second} | ({} if label is None else {"label": label})
+                figures = {"n": len(both), "difference": float(np.mean(both)), "low": low, "high": high}
+                p = paired_p(both, test, seed)
+                family.append({**named, "metric": metric, **figures, "p": p, "test": test.label()})
+        for entry, corrected in zip(family, holm([entry["p"] for entry in family]), strict=True):
+            entry["p_corrected"] = corrected
+        found += family
+    return found
+
+
+def bootstrap_of(
+    count: int, figures: Callable[[np.ndarray], Mapping[str, float | None]], seed: int, resamples: int
+) -> dict[str, tuple[float, float, float]]:
+    """Percentile interval and standard deviation of any figures of ``count`` cases, by name.
+
+    ``figures`` gets the places of cases drawn anew. Those that are defined in less than half of the samples are left
+    out; nothing comes back for fewer than three cases.
+    """
+    rng = np.random.default_rng(seed)
+    values: dict[str, list[float]] = {}
+    for _ in range(resamples if count >= FEWEST else 0):
+        for name, value in figures(rng.integers(0, count, count)).items():
+            if value is not None:
+                values.setdefault(name, []).append(value)
+    found = {}
+    for name, drawn in values.items():
+        if len(drawn) >= resamples / 2:
+            low, high = np.percentile(drawn, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+            found[name] = float(low), float(high), float(np.std(drawn, ddof=1))
+    return found
+
+
+def _keys(rows: Sequence[Row], metrics: Sequence[str]) -> list[tuple[str, str | None, str]]:
+    """Method, label and metric of what the rows hold, in their order."""
+    pairs = dict.fromkeys((row["method"], row.get("label")) for row in rows if not row.get("error"))
+    return [(method, label, metric) for method, label in pairs for metric in metrics]
+
+
+def _values(rows: Sequence[Row], method: str, label: str | None, metric: str) -> dict[str, float]:
+    """The finite values of a metric, by case."""
+    found = {row["case"]: row.get(metric) for row in rows if row["method"] == method and row.get("label") == label}
+    return {case: float(value) for case, value in found.items() if value is not None and math.isfinite(value)}

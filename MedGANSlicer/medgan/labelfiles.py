@@ -1,0 +1,141 @@
+"""Files of labels, whatever their format, as segments; and segments as files.
+
+A label map file (NIfTI, NRRD, MetaImage, NumPy) holds numbers only. What they mean stands beside it in a table of the
+same name with the ending ``.labels.csv``, which 3D Slicer reads too; it is written and found without being asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from pathlib import Path
+
+from medgan.labels import Converted, Overlap, label_maps, renamed, said_of_values, segmentation_of
+from medgan.labeltable import LabelTable, read_table, unnamed, write_table
+from medgan.labelvalues import Values, assigned
+from medgan.segments import Segmentation
+from medgan.volume import Label, VolumeError, file_format, read_label_map, write_volume
+
+DICOM_ENDING = ".dcm"
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a result of this name holds segments with all that is known of them."""
+    return path.name.lower().endswith((".seg.nrrd", ".seg.nhdr", DICOM_ENDING))
+
+
+def table_beside(path: Path) -> Path:
+    """The table that belongs to a label map file."""
+    return path.with_name(path.name[: -len(file_format(path)) or None] + ".labels.csv")
+
+
+def read(path: Path, table: LabelTable | None = None) -> tuple[Segmentation, dict[str, list[int]], list[str]]:
+    """The segments in a file or a DICOM folder, what of its values is unknown or missing in the table, and sentences.
+
+    Names are those of ``table``; without one, those of the file, or of the table beside it. Raises
+    :class:`VolumeError` or :class:`~medgan.labeltable.TableError`.
+    """
+    if path.is_dir() or path.suffix.lower() == DICOM_ENDING:
+        from medgan import dicomseg
+
+        found = dicomseg.find(path) if path.exists() else None
+        if found is not None:
+            return _named(dicomseg.read(found), table)
+        if path.is_file():
+            raise VolumeError(f"'{path.name}' is no DICOM segmentation; give the folder of an image series, or a file.")
+    if file_format(path) in (".nrrd", ".nhdr") and path.is_file():
+        from medgan import segnrrd
+
+        if segnrrd.holds_segments(path):
+            return _named(segnrrd.read(path), table)
+    held = read_label_map(path)
+    beside = file_format(path) and not held.labels and table_beside(path).is_file()
+    if beside:
+        held.labels = read_table(table_beside(path)).labels
+    segmentation, report, said = segmentation_of([held], table, keep_empty=table is None and bool(held.labels))
+    if beside and table is None:
+        said.insert(0, f"Names are those of '{table_beside(path).name}', which lies beside it.")
+    return segmentation, report, said
+
+
+def write(
+    segmentation: Segmentation,
+    path: Path,
+    values: Values = Values.OWN,
+    table: LabelTable | None = None,
+    overlap: Overlap = Overlap.LAST,
+    reference: Path | None = None,
+    save_table: Path | None = None,
+    overwrite: bool = True,
+) -> tuple[list[Path], Converted | None, list[str]]:
+    """Write the segments in the format that the name says. Returns the files, the label maps, and sentences.
+
+    A ``.seg.nrrd`` and a DICOM file keep overlapping segments; a label map resolves overlaps by ``overlap``, or is
+    written as one file a layer. Raises :class:`VolumeError` or :class:`~medgan.labeltable.TableError`.
+    """
+    said: list[str] = []
+    if path.suffix.lower() == DICOM_ENDING:
+        from medgan import dicomseg
+
+        if reference is None:
+            raise VolumeError("A DICOM segmentation belongs to an image series; give its folder with --reference.")
+        _give_values(segmentation, values, table, said)
+        said += dicomseg.write(segmentation, path, reference)
+        return [path, *_tables(segmentation, save_table, said)], None, said
+    if is_segmentation(path):
+        from medgan import segnrrd
+
+        _give_values(segmentation, values, table, said)
+        segnrrd.write(segmentation, path)
+        return [path, *_tables(segmentation, save_table, said)], None, said
+    converted = label_maps(segmentation, values, table, overlap)
+    several = len(converted.label_maps) > 1
+    maps = {_numbered(path, n) if several else path: each for n, each in enumerate(converted.label_maps, start=1)}
+    tables: dict[Path, dict[int, Label]] = {}
+    if save_table is not None:
+        labels = zip(converted.values, segmentation.segments, strict=True)
+        tables[save_table] = {value: segment.label for value, segment in labels}
+    if save_table is None or several:
+        named = {file: each for file, each in maps.items() if file_format(file) != ".npz"}
+        empty = {value for value, count in zip(converted.values, converted.voxels, strict=True) if not count}
+        tables |= {table_beside(f): each.labels for f, each in named.items() if _says_something(each.labels, empty)}
+    for file in [*maps, *tables]:
+        if file.exists() and not overwrite:
+            raise VolumeError(f"'{file}' exists already; add --overwrite to replace it.")
+    for file, each in maps.items():
+        write_volume(each, file)
+    for file, names in tables.items():
+        said += write_table(names, file)
+    return sorted([*maps, *tables], key=lambda file: file not in maps), converted, said + converted.messages
+
+
+def _numbered(path: Path, number: int) -> Path:
+    ending = file_format(path)
+    return path.with_name(f"{path.name[: -len(ending)]}_{number}{path.name[-len(ending) :]}")
+
+
+def _named(
+    segmentation: Segmentation, table: LabelTable | None
+) -> tuple[Segmentation, dict[str, list[int]], list[str]]:
+    if table is None:
+        return segmentation, {"unknown": [], "holes": []}, []
+    report = renamed(segmentation, table)
+    return segmentation, report, said_of_values(report, table)
+
+
+def _give_values(segmentation: Segmentation, values: Values, table: LabelTable | None, said: list[str]) -> None:
+    chosen, messages = assigned(segmentation.segments, values, table)
+    for segment, value in zip(segmentation.segments, chosen, strict=True):
+        segment.own_value = value
+    said += messages
+
+
+def _tables(segmentation: Segmentation, path: Path | None, said: list[str]) -> list[Path]:
+    if path is None:
+        return []
+    said += write_table({segment.known_value: segment.label for segment in segmentation.segments}, path)
+    return [path]
+
+
+def _says_something(labels: dict[int, Label], empty: Set[int]) -> bool:
+    """Whether the labels are more than what anyone would call the values that are there; ``empty`` ones are not."""
+    return any(value in empty or label != unnamed(value) for value, label in labels.items())

@@ -1,0 +1,83 @@
+"""The label value of each segment: its own, that of a table, or a number in a row; never one value for two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+from medgan.labeltable import LARGEST_VALUE, LabelTable
+from medgan.segments import Segment
+from medgan.volume import VolumeError
+
+_NAMED = 5  # so many names are told in a sentence, then "and 7 more"
+
+
+class Values(Enum):
+    """Where the label value of a segment comes from."""
+
+    OWN = "own"
+    TABLE = "table"
+    TERMINOLOGY = "terminology"
+    CONSECUTIVE = "consecutive"
+
+    def label(self) -> str:
+        return {
+            Values.OWN: "the segment's own",
+            Values.TABLE: "by name from the table",
+            Values.TERMINOLOGY: "by terminology code from the table",
+            Values.CONSECUTIVE: "1, 2, 3 in the order of the list",
+        }[self]
+
+
+def assigned(segments: Sequence[Segment], rule: Values, table: LabelTable | None = None) -> tuple[list[int], list[str]]:
+    """A label value of its own for each segment, by the rule, and sentences about those that it does not fit.
+
+    A segment that the rule has no value for, or one that another segment has already, gets the next free value above
+    all others. Raises :class:`VolumeError` when the rule needs a table and there is none.
+    """
+    if rule is Values.CONSECUTIVE:
+        return list(range(1, len(segments) + 1)), []
+    if rule is not Values.OWN and table is None:
+        raise VolumeError("These label values come from a table; choose one, or take the segments' own values.")
+    wanted = [_wanted(segment, rule, table) for segment in segments]
+    taken: set[int] = set()
+    chosen: list[int] = []
+    for value in wanted:
+        keep = value if value is not None and 0 < value <= LARGEST_VALUE and value not in taken else 0
+        taken.add(keep)
+        chosen.append(keep)
+    free = max([0, *taken, *(table.labels if table is not None else {})]) + 1
+    doubled: list[str] = []
+    unknown: list[str] = []
+    for number, value in enumerate(chosen):
+        if value:
+            continue
+        if free > LARGEST_VALUE:
+            free = next(each for each in range(1, LARGEST_VALUE) if each not in taken)
+        chosen[number] = free
+        taken.add(free)
+        shown = f"'{segments[number].label.name}' ({free})"
+        (unknown if wanted[number] is None else doubled).append(shown)
+        free += 1
+    said = []
+    if doubled:
+        said.append(f"Another segment had the label value before; a new one was given to {listed(doubled)}.")
+    if unknown:
+        said.append(f"Not in the table; a free label value was given to {listed(unknown)}.")
+    return chosen, said
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first few names, and how many more there are."""
+    shown = list(names)
+    more = len(shown) - _NAMED
+    return ", ".join(shown[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _wanted(segment: Segment, rule: Values, table: LabelTable | None) -> int | None:
+    if rule is Values.OWN or table is None:
+        return segment.known_value
+    by_name = table.value_of_name(segment.label.name)
+    by_code = table.value_of_terminology(segment.label.terminology)
+    first, second = (by_name, by_code) if rule is Values.TABLE else (by_code, by_name)
+    return first if first is not None else second

@@ -1,0 +1,102 @@
+"""Every metric: one function and one line each. Imports without torch.
+
+``METRICS`` has, for each thing that is measured, the metrics by name, in the order in which they are shown. A function
+takes that thing (``ImagePair``, ``MaskPair``, ``SetPair``, ``Predictions``, ``Whole``, ``Segment``) and returns a
+number, or None where the metric is not defined. What it says of itself in its docstring is what people read of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from medgan.evaluation import classes, distributions, overlap, quality, similarity
+from medgan.evaluation.table import MetricInfo
+
+Figure = Callable[[Any], "float | None"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A function, and what is said about it."""
+
+    function: Figure
+    info: MetricInfo
+
+
+def _metric(function: Figure, title: str, unit: str = "", better: str = "") -> Metric:
+    return Metric(function, MetricInfo(title, unit, better, " ".join((function.__doc__ or "").split())))
+
+
+METRICS: dict[str, dict[str, Metric]] = {
+    "images": {
+        "psnr": _metric(similarity.psnr, "PSNR", "dB", "higher"),
+        "ssim": _metric(similarity.ssim, "SSIM", "", "higher"),
+        "ms_ssim": _metric(similarity.ms_ssim, "MS-SSIM", "", "higher"),
+        "nrmse": _metric(similarity.nrmse, "NRMSE", "", "lower"),
+        "mae": _metric(similarity.mae, "MAE", "intensity", "lower"),
+        "nmi": _metric(similarity.nmi, "NMI", "", "higher"),
+        "data_range": _metric(similarity.data_range, "Data range", "intensity"),
+    },
+    "segmentations": {
+        "dice": _metric(overlap.dice, "Dice", "", "higher"),
+        "hd95": _metric(overlap.hausdorff, "HD95", "mm", "lower"),
+        "assd": _metric(overlap.assd, "ASSD", "mm", "lower"),
+        "nsd": _metric(overlap.nsd, "NSD", "", "higher"),
+        "sensitivity": _metric(overlap.sensitivity, "Sensitivity", "", "higher"),
+        "specificity": _metric(overlap.specificity, "Specificity", "", "higher"),
+        "precision": _metric(overlap.precision, "Precision", "", "higher"),
+        "volume_difference": _metric(overlap.volume_difference_ml, "Volume difference", "ml"),
+        "volume_difference_percent": _metric(overlap.volume_difference_percent, "Volume difference", "%"),
+        "volume_error_percent": _metric(overlap.volume_error_percent, "Volume error", "%", "lower"),
+    },
+    "sets": {
+        "frechet": _metric(distributions.frechet, "Fréchet distance", "", "lower"),
+        "kid": _metric(distributions.kid, "KID", "", "lower"),
+        "mmd": _metric(distributions.mmd, "RBF-MMD", "", "lower"),
+        "precision": _metric(distributions.precision, "Precision", "", "higher"),
+        "recall": _metric(distributions.recall, "Recall", "", "higher"),
+        "density": _metric(distributions.density, "Density", "", "higher"),
+        "coverage": _metric(distributions.coverage, "Coverage", "", "higher"),
+    },
+    "classes": {
+        "accuracy": _metric(classes.accuracy, "Accuracy", "", "higher"),
+        "recall": _metric(classes.recall, "Recall", "", "higher"),
+        "precision": _metric(classes.precision, "Precision", "", "higher"),
+        "f1": _metric(classes.f1, "F1", "", "higher"),
+        "auc": _metric(classes.auc, "AUC", "", "higher"),
+    },
+    "one class": {
+        "recall": _metric(classes.class_recall, "Recall", "", "higher"),
+        "precision": _metric(classes.class_precision, "Precision", "", "higher"),
+        "f1": _metric(classes.class_f1, "F1", "", "higher"),
+        "auc": _metric(classes.class_auc, "AUC", "", "higher"),
+    },
+    "volumes": {
+        "noise_sigma": _metric(quality.noise_sigma, "Noise", "intensity", "lower"),
+        "noise_percent": _metric(quality.noise_percent, "Noise", "%", "lower"),
+        "blur": _metric(quality.blur, "Blur", "voxels", "lower"),
+    },
+    "segments": {
+        "mean": _metric(quality.mean, "Mean", "intensity"),
+        "sd": _metric(quality.deviation, "SD", "intensity"),
+        "snr": _metric(quality.snr, "SNR", "", "higher"),
+        "cnr": _metric(quality.cnr, "CNR", "", "higher"),
+    },
+}
+
+
+def measure(kind: str, thing: Any) -> dict[str, float | None]:
+    """Every metric of a thing, by name; None where it is not defined. An infinite PSNR stays infinite."""
+    found: dict[str, float | None] = {}
+    for name, metric in METRICS[kind].items():
+        value = metric.function(thing)
+        found[name] = None if value is None or math.isnan(value) else float(value)
+    return found
+
+
+def infos(*kinds: str) -> dict[str, MetricInfo]:
+    """What is said of the metrics of these things, by name."""
+    return {name: metric.info for kind in kinds for name, metric in METRICS[kind].items()}

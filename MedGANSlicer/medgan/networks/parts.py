@@ -1,0 +1,185 @@
+"""A network that names the structures of a head: a rough answer over the whole head, then sharp edges close by.
+
+Shapes: B batch, D H W voxels of 1 mm along S, A, R; S structures (background first).
+
+The rough part sees the head at 4 mm (2 mm voxels, gathered by eights) and answers for voxels of 2 mm; the fine part
+sees the scan at 1 mm, gathered by eights, the rough answer, and what a Gaussian mixture makes of both (see
+medgan.networks.mixture), and corrects it voxel by voxel. Both answer for
+structures without regard to the side, and once for the side: a mirrored head then teaches as much as another head,
+and a structure can not be left at one voxel and right at the next. Trained by domain randomisation (see
+medgan.generation), as SynthSeg is (Billot et al., Med Image Anal 86:102789, 2023).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medgan.networks.denoise import ResidualPair, start_at_zero
+from medgan.networks.mixture import Mixture, fitted, likely, resized
+
+STRIDE = 32
+"""Sides are padded to a multiple of this, and to two of them at least: the coarsest level needs several voxels."""
+
+SLAB = 64
+"""Voxels along the first axis that the fine part works on at a time when it does not learn."""
+
+HALO = 16
+"""Voxels beside a slab that the fine part also looks at."""
+
+
+class Answer(NamedTuple):
+    """Logits of the structures (B, S, D, H, W) and of the right side (B, 1, D, H, W)."""
+
+    structures: Tensor
+    side: Tensor
+
+
+class Pair(nn.Module):
+    """Two 3x3x3 convolutions with instance norm, beside a shortcut."""
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(inside, outside, 3, padding=1)
+        self.second = nn.Conv3d(outside, outside, 3, padding=1)
+        self.norms = nn.ModuleList([nn.InstanceNorm3d(outside, affine=True) for _ in range(2)])
+        self.short = nn.Conv3d(inside, outside, 1) if inside != outside else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.leaky_relu(self.norms[0](self.first(x)), 0.1)
+        return F.leaky_relu(self.norms[1](self.second(y)) + self.short(x), 0.1)
+
+
+class RoughNet(nn.Module):
+    """A small U-Net on voxels of 2 mm, which it gathers by eights."""
+
+    def __init__(self, channels: Sequence[int], answers: int) -> None:
+        super().__init__()
+        self.down = nn.ModuleList()
+        inside = 8
+        for count in channels:
+            self.down.append(Pair(inside, count))
+            inside = count
+        self.narrow = nn.ModuleList([nn.Conv3d(below, here, 1) for here, below in itertools.pairwise(channels)])
+        self.up = nn.ModuleList([Pair(here, here) for here in channels[:-1]])
+        self.head = nn.Conv3d(channels[0], 8 * answers, 1)
+
+    def forward(self, image_2mm: Tensor) -> Tensor:
+        """(B, 1, d, h, w) at 2 mm -> (B, S + 1, d, h, w)."""
+        x, kept = gathered(image_2mm), []
+        for level, pair in enumerate(self.down):
+            x = pair(F.max_pool3d(x, 2) if level else x)
+            kept.append(x)
+        for level in reversed(range(len(self.up))):
+            wide = F.interpolate(self.narrow[level](x), scale_factor=2, mode="trilinear", align_corners=False)
+            x = self.up[level](wide + kept[level])
+        return scattered(self.head(x))
+
+
+class FineNet(nn.Module):
+    """Corrects a rough answer (2 mm) with the scan (1 mm), and with what brightness alone makes of both.
+
+    Looks no further than 12 voxels and takes no statistics of its own, so that a part of a scan gives the same answer
+    as the whole.
+    """
+
+    def __init__(self, channels: int, answers: int, pairs: int = 2) -> None:
+        super().__init__()
+        self.corrects = channels > 0
+        if not self.corrects:
+            return
+        self.narrow = nn.Conv3d(8 * (answers - 1), channels, 1)
+        self.first = nn.Conv3d(8 + answers + channels, channels, 3, padding=1)
+        self.body = nn.Sequential(*(ResidualPair(channels) for _ in range(pairs)))
+        self.head = nn.Conv3d(channels, 8 * answers, 1)
+        start_at_zero(self.head)
+
+    def forward(self, image: Tensor, rough: Tensor, mixture: Mixture) -> Tensor:
+        """(1, 1, D, H, W) at 1 mm, (1, S + 1, D/2, H/2, W/2), and the mixture of the whole scan for these voxels
+        -> (1, S + 1, D, H, W)."""
+        wide = F.interpolate(rough, scale_factor=2, mode="trilinear", align_corners=False)
+        bright = likely(image, torch.softmax(wide[:, :-1], 1), mixture)
+        start = torch.cat([bright.clamp_min(-10.0), wide[:, -1:]], 1)
+        if not self.corrects:
+            return start
+        expected = torch.cat([torch.softmax(rough[:, :-1], 1), torch.sigmoid(rough[:, -1:])], 1)
+        seen = self.narrow(gathered(bright.exp()))
+        x = self.body(self.first(torch.cat([gathered(image), expected, seen], 1)))
+        return start + scattered(self.head(F.leaky_relu(x, 0.1)))
+
+
+class PartsNet(nn.Module):
+    """See the module. ``lateral``: for every structure whether it has a left and a right one. ``fine_channels``: 0
+    leaves the fine part at what prior and brightness say.
+
+    Called on one scan (1, 1, D, H, W) of 1 mm in 0..1 with the axes S, A, R, it returns the logarithm of the
+    probability of every label (1, L, D, H, W): background, then each structure, the left before the right one.
+    """
+
+    def __init__(
+        self, lateral: Sequence[bool], channels: Sequence[int] = (24, 48, 96, 128), fine_channels: int = 24
+    ) -> None:
+        super().__init__()
+        self.lateral = tuple(bool(each) for each in lateral)
+        answers = len(self.lateral) + 1
+        self.rough = RoughNet(channels, answers)
+        self.fine = FineNet(fine_channels, answers)
+
+    def forward(self, image: Tensor) -> Tensor:
+        sides = image.shape[2:]
+        pads = [n for side in reversed(sides) for n in (0, max(2 * STRIDE, side + -side % STRIDE) - side)]
+        padded = F.pad(image, pads)
+        half = F.avg_pool3d(padded, 2)
+        rough = self.rough(half)
+        mixture = resized(self.mixture(half, rough), padded.shape[2:])
+        depth, parts = padded.shape[2], []
+        for start in range(0, depth, SLAB):
+            first, last = max(0, start - HALO), min(depth, start + SLAB + HALO)
+            here = mixture._replace(field=mixture.field[:, :, first:last])
+            fine = self.fine(padded[:, :, first:last], rough[:, :, first // 2 : last // 2], here)
+            kept = fine[:, :, start - first : min(depth, start + SLAB) - first]
+            parts.append(self.labels(split(kept))[..., : sides[1], : sides[2]])
+        return torch.cat(parts, 2)[:, :, : sides[0]]
+
+    def mixture(self, half: Tensor, rough: Tensor) -> Mixture:
+        """How bright every structure is in a scan (1, 1, d, h, w) of 2 mm, given the rough answer."""
+        return fitted(half, torch.softmax(rough[:, :-1], 1))
+
+    def labels(self, answer: Answer) -> Tensor:
+        """Logarithm of the probability of every label, from the answers for structures and side."""
+        structures = F.log_softmax(answer.structures, 1)
+        right, left = F.logsigmoid(answer.side), F.logsigmoid(-answer.side)
+        held = []
+        for index, lateral in enumerate(self.lateral):
+            one = structures[:, index : index + 1]
+            held += [one + left, one + right] if lateral else [one]
+        return torch.cat(held, 1)
+
+
+def split(answers: Tensor) -> Answer:
+    """The channels of the rough or fine part as structures and side."""
+    return Answer(answers[:, :-1], answers[:, -1:])
+
+
+def gathered(x: Tensor) -> Tensor:
+    """(B, C, D, H, W) -> (B, 8 C, D/2, H/2, W/2): every cube of eight voxels becomes the channels of one."""
+    b, c, d, h, w = x.shape
+    x = x.reshape(b, c, d // 2, 2, h // 2, 2, w // 2, 2)
+    return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, 8 * c, d // 2, h // 2, w // 2)
+
+
+def scattered(x: Tensor) -> Tensor:
+    """The inverse of :func:`gathered`."""
+    b, c, d, h, w = x.shape
+    x = x.reshape(b, c // 8, 2, 2, 2, d, h, w)
+    return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, c // 8, 2 * d, 2 * h, 2 * w)
+
+
+def parameters_of(network: nn.Module) -> int:
+    return sum(math.prod(parameter.shape) for parameter in network.parameters())

@@ -1,0 +1,205 @@
+"""One file to segment, from reading to writing, with the network in a child process."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medgan.job import Job, JobError, JobState, JobStatus
+from medgan.models import ModelError
+from medgan.settings import SegmentSettings
+from medgan.volume import LabelMap, Volume, VolumeError, file_format, read_volume
+from medgan.writing import check_target, write
+
+POLL_S = 0.05
+
+COLUMNS = ("value", "name", "voxels", "volume_ml", "mean", "sd")
+"""What a table says of every segment, after the file it is in."""
+
+SEGMENTATION_ENDING = ".seg.nrrd"
+
+
+class FileFailed(Exception):
+    """One file could not be segmented: a sentence, and the child's traceback if there was one."""
+
+    def __init__(self, sentence: str, details: str = "") -> None:
+        super().__init__(sentence)
+        self.details = details
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file, or the files of one scan's channels, and what it becomes. ``make_folder``: the targets' is made."""
+
+    sources: tuple[Path, ...]
+    labels: Path
+    uncertainty: Path | None = None
+    make_folder: bool = False
+
+    @property
+    def source(self) -> Path:
+        return self.sources[0]
+
+    @property
+    def targets(self) -> dict[str, Path]:
+        """The file of every output that is wanted, by its name in the task."""
+        named = {"labels": self.labels, "uncertainty": self.uncertainty}
+        return {name: path for name, path in named.items() if path is not None}
+
+
+@dataclass
+class Result:
+    """What became of one item."""
+
+    item: Item
+    report: dict[str, Any] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+    error: str = ""
+    details: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; the outputs are null for a file that failed."""
+        failed, unsure = bool(self.error), self.item.uncertainty
+        return {
+            "input": str(self.item.source),
+            "channels": [str(path) for path in self.item.sources[1:]],
+            "output": None if failed else str(self.item.labels),
+            "uncertainty": None if failed or unsure is None else str(unsure),
+            "status": "failed" if failed else "done",
+            "error": self.error or None,
+            "messages": self.messages,
+            "report": self.report,
+        }
+
+
+def stem_of(path: Path) -> str:
+    """The name of a file without the ending of its format; the name of a folder."""
+    ending = SEGMENTATION_ENDING if path.name.lower().endswith(SEGMENTATION_ENDING) else file_format(path)
+    return path.name[: len(path.name) - len(ending)] if ending else path.resolve().name
+
+
+def attempt(item: Item, settings: SegmentSettings, overwrite: bool, watch: Callable[[JobState], None]) -> Result:
+    """What becomes of one file, be it a failure. An interruption goes through and leaves nothing behind."""
+    try:
+        return segment_file(item, settings, overwrite, watch)
+    except FileFailed as error:
+        return Result(item, error=str(error), details=error.details)
+    except (VolumeError, JobError, ModelError) as error:
+        return Result(item, error=str(error))
+    except MemoryError:
+        return Result(item, error=f"'{item.source.name}' does not fit into memory.")
+
+
+def segment_file(
+    item: Item,
+    settings: SegmentSettings,
+    overwrite: bool = False,
+    watch: Callable[[JobState], None] = lambda state: None,
+) -> Result:
+    """Read, segment in a child process, write all outputs or none. ``watch`` gets the job's state 20 times a second.
+
+    Raises :class:`FileFailed`, ``VolumeError``, ``JobError`` or ``ModelError``, and then nothing was written.
+    """
+    _check_targets(item, overwrite)
+    inputs: dict[str, Volume | LabelMap] = {}
+    messages: list[str] = []
+    for number, path in enumerate(item.sources, 1):
+        volume = read_volume(path)
+        messages += volume.meta.pop("messages", [])
+        inputs["volume" if number == 1 else f"volume {number}"] = volume
+    with Job("segment", inputs, settings, keep=tuple(item.targets)) as job:
+        del inputs, volume  # the child has them
+        job.start()
+        while (state := job.poll()).status is JobStatus.RUNNING:
+            watch(state)
+            time.sleep(POLL_S)
+        if state.status is not JobStatus.DONE:
+            raise FileFailed(state.error or "The task was cancelled.", state.details)
+        outputs = job.outputs()
+    watch(JobState(fraction=1.0, message="Writing"))
+    _write(item, outputs.volumes)
+    return Result(item, outputs.report, messages + list(outputs.report.get("messages", [])))
+
+
+def write_labels(labels: LabelMap, path: Path) -> None:
+    """A label map as a file: ``.seg.nrrd`` keeps names, colours and terminology, ``.npz`` too, others the values."""
+    if path.name.lower().endswith(SEGMENTATION_ENDING):
+        from medgan import segnrrd
+        from medgan.labels import segmentation_of
+
+        segnrrd.write(segmentation_of([labels])[0], path)
+    else:
+        write(labels, path)
+
+
+def table_text(results: Sequence[Result]) -> str:
+    """CSV with one line a segment and file; files that failed are not in it."""
+    unsure = any("uncertainty" in row for result in results for row in result.report.get("segments", ()))
+    columns = [*COLUMNS, "uncertainty"] if unsure else list(COLUMNS)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", *columns])
+    for result in results:
+        for row in result.report.get("segments", ()):
+            writer.writerow([str(result.item.source), *(_shown(row.get(name)) for name in columns)])
+    return text.getvalue()
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a small file that appears complete or not at all. Raises :class:`VolumeError`."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise VolumeError(f"'{path}' can not be written: {error.strerror}; choose another place.") from error
+
+
+def _shown(value: Any) -> Any:
+    return "" if value is None else float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _check_targets(item: Item, overwrite: bool) -> None:
+    """Refuse before the work what could not be written after it."""
+    if len(set(item.targets.values())) < len(item.targets):
+        raise FileFailed(f"Labels and uncertainty would become the same file '{item.labels}'; name them differently.")
+    for target in item.targets.values():
+        for source in item.sources:
+            if target.exists() and source.exists() and target.samefile(source):
+                raise FileFailed(f"'{target}' is the input itself; give the result another name.")
+        if target.exists() and not overwrite:
+            raise FileFailed(f"'{target}' exists already; add --overwrite to replace it.")
+        if target.parent.is_dir() or not item.make_folder:
+            check_target(target)
+
+
+def _write(item: Item, volumes: Mapping[str, Volume | LabelMap]) -> None:
+    with contextlib.ExitStack() as undo:
+        for name, target in item.targets.items():
+            if item.make_folder and not target.parent.is_dir():
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise FileFailed(f"Folder '{target.parent}' can not be made: {error.strerror}.") from error
+                undo.callback(_try, target.parent.rmdir)
+            volume = volumes[name]
+            if isinstance(volume, LabelMap):
+                write_labels(volume, target)
+            else:
+                write(volume, target)
+            undo.callback(_try, target.unlink)
+        undo.pop_all()
+
+
+def _try(remove: Callable[[], None]) -> None:
+    with contextlib.suppress(OSError):
+        remove()

@@ -1,0 +1,120 @@
+"""From probabilities on the working grid to labels, uncertainty and measures on the grid of the input."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medgan.progress import Progress, silent
+from medgan.segmentation.description import Part
+from medgan.segmentation.grid import Grid, resampled
+from medgan.volume import Label, Volume
+
+NEGLIGIBLE = 0.02
+"""Probability below which a label is not carried over to the input's grid: it could not win there."""
+
+
+def indices_on(probabilities: np.ndarray, working: Grid, target: Grid, progress: Progress = silent) -> np.ndarray:
+    """The most likely label (uint8 or uint16 index, 0 background) of every voxel of another grid.
+
+    ``probabilities`` (L, D, H, W) are interpolated linearly label by label, each in the box where it occurs; outside
+    of the working grid is background. Never holds more than three volumes of the target's size.
+    """
+    count = len(probabilities)
+    labels = np.zeros(target.shape, np.uint8 if count < 256 else np.uint16)
+    best = np.zeros(target.shape, np.float32)
+    background = np.ones(target.shape, np.float32)
+    for index in range(1, count):
+        progress(index / count, "Putting the labels on the grid of the volume")
+        box = box_of(probabilities[index] > NEGLIGIBLE)
+        if box is None:
+            continue
+        where = _box_on(working.box(box), target)
+        if where is None:
+            continue
+        found = resampled(probabilities[index][box], working.box(box), target.box(where))
+        background[where] -= found
+        better = found > best[where]
+        best[where][better] = found[better]
+        labels[where][better] = index
+    labels[background > best] = 0
+    return labels
+
+
+def box_of(mask: np.ndarray, margin: int = 1) -> tuple[slice, slice, slice] | None:
+    """The smallest box around what is true, with a margin where there is room; None if nothing is true."""
+    found = []
+    for axis, side in enumerate(mask.shape):
+        lines = np.flatnonzero(mask.any(axis=tuple(n for n in range(3) if n != axis)))
+        if not len(lines):
+            return None
+        found.append(slice(max(0, int(lines[0]) - margin), min(side, int(lines[-1]) + 1 + margin)))
+    return tuple(found)  # type: ignore[return-value]
+
+
+def _box_on(part: Grid, target: Grid) -> tuple[slice, slice, slice] | None:
+    """The box of the target's voxels that a grid reaches; None if it reaches none."""
+    k, j, i = part.shape
+    corners = np.array(list(itertools.product((-0.5, i - 0.5), (-0.5, j - 0.5), (-0.5, k - 0.5), (1.0,))))
+    places = (np.linalg.inv(target.ijk_to_ras) @ part.ijk_to_ras @ corners.T)[:3][::-1]
+    box = []
+    for axis, side in enumerate(target.shape):
+        low = max(0, int(np.floor(places[axis].min())))
+        high = min(side, int(np.ceil(places[axis].max())) + 1)
+        if high <= low:
+            return None
+        box.append(slice(low, high))
+    return tuple(box)  # type: ignore[return-value]
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """(D, H, W) entropy of the probabilities (L, D, H, W): 0 where one label is certain, 1 where all are alike."""
+    total = np.zeros(probabilities.shape[1:], np.float32)
+    for one in probabilities:
+        total -= one * np.log(np.maximum(one, 1e-12))
+    return np.clip(total / np.log(len(probabilities)), 0.0, 1.0)
+
+
+def values_of(indices: np.ndarray, parts: Sequence[Part]) -> np.ndarray:
+    """Label values in the smallest unsigned type, from indices into ``parts`` plus 1."""
+    values = np.array([0, *(part.value for part in parts)])
+    kind = np.uint8 if values.max() < 256 else np.uint16 if values.max() < 65536 else np.int32
+    return values.astype(kind)[indices]
+
+
+def measures(
+    labels: np.ndarray, volume: Volume, table: Mapping[int, Label], unsure: np.ndarray | None = None
+) -> list[dict[str, Any]]:
+    """One row a label, also for those that were not found: value, name, voxels, volume_ml, mean and sd of the volume.
+
+    Mean and standard deviation are in the unit of the volume, of its finite voxels, None where there are none; with
+    an uncertainty map its mean comes along.
+    """
+    voxel_ml = Grid(volume.shape, volume.ijk_to_ras).voxel_ml
+    top = max(table, default=0) + 1
+    flat = labels.ravel()
+    finite = np.isfinite(volume.array).ravel()
+    intensity = np.where(finite, volume.array.ravel(), 0.0).astype(np.float64)
+    voxels = np.bincount(flat, minlength=top)
+    valid = np.bincount(flat, weights=finite, minlength=top)
+    mean = np.bincount(flat, weights=intensity, minlength=top) / np.maximum(valid, 1)
+    square = np.bincount(flat, weights=finite * (intensity - mean[flat]) ** 2, minlength=top)
+    sd = np.sqrt(square / np.maximum(valid, 1))
+    doubt = None if unsure is None else np.bincount(flat, weights=unsure.ravel(), minlength=top)
+    rows = []
+    for value, label in table.items():
+        row: dict[str, Any] = {
+            "value": value,
+            "name": label.name,
+            "voxels": int(voxels[value]),
+            "volume_ml": float(voxels[value]) * voxel_ml,
+            "mean": float(mean[value]) if valid[value] else None,
+            "sd": float(sd[value]) if valid[value] else None,
+        }
+        if doubt is not None:
+            row["uncertainty"] = float(doubt[value] / voxels[value]) if voxels[value] else None
+        rows.append(row)
+    return rows

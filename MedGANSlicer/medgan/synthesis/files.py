@@ -1,0 +1,118 @@
+"""Made volumes as files: computed in a child process, written whole or not at all, each marked by a JSON file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medgan.job import Job, JobError, JobState, JobStatus
+from medgan.settings import Settings
+from medgan.tasks import Outputs
+from medgan.volume import LabelMap, Volume, VolumeError, file_format
+from medgan.writing import check_target, write
+
+POLL_S = 0.05
+
+SAID = ("task", "model", "model_version", "model_sha256", "package_version", "device", "source", "unit", "usual_error")
+"""What of a report stands beside every file that was made."""
+
+
+class Failed(Exception):
+    """Something could not be made: a sentence, and the child's traceback if there was one."""
+
+    def __init__(self, sentence: str, details: str = "") -> None:
+        super().__init__(sentence)
+        self.details = details
+
+
+def computed(
+    task: str,
+    inputs: Mapping[str, Volume | LabelMap],
+    settings: Settings,
+    watch: Callable[[JobState], None],
+    keep: Sequence[str] = (),
+) -> Outputs:
+    """The outputs of a task in a child process; ``watch`` gets its state 20 times a second. Raises :class:`Failed`."""
+    try:
+        with Job(task, inputs, settings, keep=tuple(keep)) as job:
+            job.start()
+            while (state := job.poll()).status is JobStatus.RUNNING:
+                watch(state)
+                time.sleep(POLL_S)
+            if state.status is not JobStatus.DONE:
+                raise Failed(state.error or "The task was cancelled.", state.details)
+            return job.outputs()
+    except JobError as error:
+        raise Failed(str(error)) from error
+
+
+def sidecar_of(path: Path) -> Path:
+    """Where the description of a volume file lies."""
+    return path.with_name(path.name[: len(path.name) - len(file_format(path))] + ".json")
+
+
+def check_targets(targets: Sequence[Path], inputs: Sequence[Path], overwrite: bool, makes_folder: bool = False) -> None:
+    """Refuse before the work what could not be written after it. Raises :class:`Failed` or ``VolumeError``."""
+    if len(set(targets)) < len(targets):
+        raise Failed("Two results would become the same file; name them differently.")
+    if len({sidecar_of(target) for target in targets}) < len(targets):
+        raise Failed(
+            f"Two results would share the description '{sidecar_of(targets[0]).name}'; name them differently, not only "
+            "by their endings."
+        )
+    for target in targets:
+        for source in inputs:
+            if target.exists() and source.exists() and target.samefile(source):
+                raise Failed(f"'{target}' is an input itself; give the result another name.")
+        for file in (target, sidecar_of(target)):
+            if file.exists() and not overwrite:
+                raise Failed(f"'{file}' exists already; add --overwrite to replace it.")
+        if target.parent.is_dir() or not makes_folder:
+            check_target(target)
+
+
+def write_marked(volumes: Mapping[Path, Volume | LabelMap], said: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Write volumes, each with its description beside it; when one fails, none stays. Raises ``VolumeError``."""
+    with contextlib.ExitStack() as undo:
+        for path, volume in volumes.items():
+            write(volume, path)
+            undo.callback(path.unlink, missing_ok=True)
+            _write_json(said[path], sidecar_of(path))
+            undo.callback(sidecar_of(path).unlink, missing_ok=True)
+        undo.pop_all()
+
+
+def description(report: Mapping[str, Any], settings: Mapping[str, Any], inputs: Sequence[Path], **more: Any) -> dict:  # type: ignore[type-arg]
+    """What stands beside a file: how to make it again, and that no scanner made it."""
+    chosen = {name: report[name] for name in SAID if name in report}
+    return {
+        "synthetic": True,
+        **chosen,
+        "settings": dict(settings),
+        "inputs": [path.name for path in inputs],
+        **more,
+        "messages": list(report.get("messages", ())),
+    }
+
+
+def make_folder(folder: Path) -> None:
+    """Raises ``VolumeError``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VolumeError(f"Folder '{folder}' can not be made: {error.strerror}.") from error
+
+
+def _write_json(held: Mapping[str, Any], path: Path) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(json.dumps(held, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise VolumeError(f"'{path}' can not be written: {error.strerror}; choose another place.") from error

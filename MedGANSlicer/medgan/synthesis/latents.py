@@ -1,0 +1,65 @@
+"""Volumes from noise: latent vectors of seeds, between seeds, and nearer to the usual."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medgan.inference import autocast
+from medgan.models import ModelError
+from medgan.networks.from_noise import NoiseNet
+from medgan.settings import SynthesizeSettings
+from medgan.synthesis.scan import Run, usual_range
+from medgan.volume import Volume
+
+
+def from_noise(settings: SynthesizeSettings, seed: int, mix: float, run: Run) -> tuple[Volume, dict[str, Any]]:
+    """The volume that a seed gives, or one that lies ``mix`` of the way to the seed ``settings.toward``.
+
+    Axes along right, anterior, superior; the centre of the volume at the origin; the spacing of the training volumes.
+    """
+    network = run.network
+    if not isinstance(network, NoiseNet):
+        raise ModelError(f"Model '{run.card.name}' has the network {run.card.network}, which takes no latent vector.")
+    latent = latent_of(seed, network.latent)
+    if settings.toward >= 0:
+        latent = between(latent, latent_of(settings.toward, network.latent), mix)
+    device = run.chosen.device
+    with torch.inference_mode(), autocast(device):
+        made = network.to(device)(settings.truncation * latent[None].to(device))
+    if made.shape[1] != 1:
+        raise ModelError(f"Model '{run.card.name}' makes {made.shape[1]} channels; choose one that makes one.")
+    result = made[0, 0].float().clamp_min(0.0).cpu().numpy()
+    scale = usual_range(run.card, "image")
+    if scale is not None:
+        result = scale.invert(result)
+    unit = "typical of the volumes that the model was trained on" if scale else "0 is the darkest, 1 the brightest"
+    spacing = [float(step) for step in run.card.details.get("spacing_mm") or (1.0, 1.0, 1.0)]
+    return Volume(result, centred(result.shape, spacing), {}, "float32"), {"intensity_unit": unit}
+
+
+def latent_of(seed: int, length: int) -> Tensor:
+    """(length,) standard normal numbers, the same on every device."""
+    return torch.randn(length, generator=torch.Generator().manual_seed(seed))
+
+
+def between(one: Tensor, other: Tensor, mix: float) -> Tensor:
+    """A latent vector on the arc from one to another, as long as they are (White 2016, arXiv 1609.04468)."""
+    if mix in (0.0, 1.0):  # to the last bit
+        return other if mix else one
+    cosine = float(torch.dot(one, other) / (one.norm() * other.norm()))
+    angle = math.acos(min(1.0, max(-1.0, cosine)))
+    if math.sin(angle) < 1e-3:
+        return torch.lerp(one, other, mix)
+    return (math.sin((1.0 - mix) * angle) * one + math.sin(mix * angle) * other) / math.sin(angle)
+
+
+def centred(shape: tuple[int, ...], spacing_mm: list[float]) -> np.ndarray:
+    """The matrix of a volume [k, j, i] along the axes of the patient whose centre is the origin."""
+    matrix = np.diag([*spacing_mm, 1.0])
+    matrix[:3, 3] = [-0.5 * step * (count - 1) for step, count in zip(spacing_mm, reversed(shape), strict=True)]
+    return matrix

@@ -1,0 +1,126 @@
+"""What looks wrong in the curves of a training, with advice. Works on the rows of ``log.jsonl``; imports no torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+Rows = Sequence[dict[str, Any]]
+
+LOOK_BACK = 2000
+"""Rows at the end of the log that are looked at."""
+
+QUIET_STEPS = 2000
+"""An alarm is not said again within so many steps."""
+
+SURE, SURE_STEPS, SURE_ROWS = 0.95, 300, 10
+"""A critic that is right so often, for so many steps and rows, teaches the generator little."""
+
+TIMES_WORSE = 10.0
+"""A loss that grew so much over what it was is not fluctuating."""
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something to look at: when, which (a short name), and what it means and what to do (one or two sentences)."""
+
+    step: int
+    alarm: str
+    advice: str
+
+    def row(self) -> dict[str, Any]:
+        return {"step": self.step, "alarm": self.alarm, "advice": self.advice}
+
+
+def check(rows: Rows) -> list[Alarm]:
+    """The alarms that are due at the last row and were not said lately."""
+    recent = rows[-LOOK_BACK:]
+    if not recent:
+        return []
+    step = recent[-1]["step"]
+    said = {row["alarm"] for row in recent if "alarm" in row and row["step"] > step - QUIET_STEPS}
+    found = {
+        "critic too strong": _critic_too_strong(recent),
+        "samples alike": _samples_alike(recent),
+        "diverging": _diverging(recent),
+        "overfitting": _overfitting(recent),
+    }
+    return [Alarm(step, name, advice) for name, advice in found.items() if advice and name not in said]
+
+
+def series(rows: Rows, name: str) -> list[tuple[int, float]]:
+    """(step, value) of the rows that have a finite value of that name."""
+    return [(row["step"], row[name]) for row in rows if isinstance(row.get(name), (int, float))]
+
+
+def scores(rows: Rows) -> list[tuple[int, float]]:
+    """(step, score) of the validations that may be compared: not those where the adversarial term lowers the score."""
+    return series([row for row in rows if row.get("val_counts", True)], "val_score")
+
+
+def _critic_too_strong(rows: Rows) -> str:
+    right = series(rows, "right")
+    sure = 0
+    while sure < len(right) and right[-1 - sure][1] > SURE:
+        sure += 1
+    if sure < SURE_ROWS or right[-1][0] - right[-sure][0] < SURE_STEPS:
+        return ""
+    return (
+        f"The critic has told real from made images in more than 95 % of cases since step {right[-sure][0]}, so the "
+        "generator learns little from it. Lower critic_rate, or set r1_weight to 10."
+    )
+
+
+def _samples_alike(rows: Rows) -> str:
+    values = series(rows, "val_diversity")
+    if len(values) < 3:
+        return ""
+    real = series(rows, "val_diversity_real")
+    usual = real[-1][1] if real else max(value for _, value in values)
+    now = max(value for _, value in values[-2:])
+    if usual <= 0 or now >= 0.5 * usual:
+        return ""
+    compared = "in the real ones" if real else "earlier"
+    return (
+        f"The samples grow alike: their diversity is {now:.3g}, {usual:.3g} {compared} (mode collapse). "
+        "Go back to an earlier checkpoint or start again with a larger batch, a lower rate, or r1_weight 10."
+    )
+
+
+def _diverging(rows: Rows) -> str:
+    # What a loss is made of changes where the adversarial term begins and rises, so only like rows are compared.
+    weight = rows[-1].get("adversarial", 1.0)
+    alike = [row for row in rows if row.get("adversarial", 1.0) == weight]
+    for name, rate in (("generator_loss", "rate"), ("critic_loss", "critic_rate")):
+        values = [abs(value) for _, value in series(alike, name)]
+        if len(values) < 15:
+            continue
+        now, before = median(values[-5:]), median(values[:-5][-100:])
+        if now > TIMES_WORSE * max(before, 0.1):
+            return (
+                f"The loss of the {name.split('_')[0]} grew from about {before:.3g} to {now:.3g}: the training "
+                f"diverges. Lower {rate}, or set r1_weight to 10."
+            )
+    return ""
+
+
+def _overfitting(rows: Rows) -> str:
+    values = scores(rows)
+    if len(values) < 8:
+        return ""
+    best_step, best = max(values, key=lambda pair: pair[1])
+    after = [value for step, value in values if step > best_step]
+    swing = median(abs(b[1] - a[1]) for a, b in itertools.pairwise(values))
+    if len(after) < 5 or fmean(after[-3:]) > best - 2.0 * swing:
+        return ""
+    loss = series(rows, "generator_loss")
+    near = [value for step, value in loss if abs(step - best_step) <= max(1, (values[1][0] - values[0][0]))]
+    if not near or fmean(value for _, value in loss[-5:]) >= fmean(near):
+        return ""
+    return (
+        f"Validation was best at step {best_step} and falls since, while the training loss still falls: the model "
+        "learns its training volumes by heart. Add volumes, or stop here: the weights of the best step are kept."
+    )

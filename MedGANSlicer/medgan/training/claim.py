@@ -1,0 +1,121 @@
+"""The folder of a training run: where it is, what belongs to it, and that only one training works in it.
+
+Imports without torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from medgan import bundle_files, exchange, processes
+from medgan.settings import TrainSettings
+from medgan.volume import file_format
+
+MAY_CHANGE = (
+    "out", "name", "steps", "minutes", "device", "precision", "save_minutes", "log_every", "validate_every",
+    "sample_every", "patience", "tensorboard",
+)  # fmt: skip
+"""Settings that may differ when a training goes on."""
+
+
+class RunError(ValueError):
+    """A run folder that can not be used; the text is one sentence for a person."""
+
+
+def completed(settings: TrainSettings, described: str = "") -> TrainSettings:
+    """The settings with a name for the model and a folder for the run, where the person gave none. Raises
+    ``ValueError`` for a name that no model can have."""
+    name = settings.name
+    if not name:
+        source = Path(settings.data).name or described or "scene"
+        source = source[: -len(file_format(source))] if file_format(source) else source.removesuffix(".csv")
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", source).strip("-._") or "data"
+        name = plain if plain.startswith(settings.kind.value) else f"{settings.kind.value}-{plain}"
+        name = name[:60]
+    bundle_files.checked_name(name)
+    out = settings.out or str(default_folder(name))
+    return dataclasses.replace(settings, name=name, out=str(Path(out).expanduser()))
+
+
+def default_folder(name: str) -> Path:
+    """Where a run of that name keeps itself unless told: beside the person's models."""
+    return bundle_files.person_folder().parent / "runs" / name
+
+
+@contextlib.contextmanager
+def opened(settings: TrainSettings) -> Iterator[str]:
+    """Hold the run folder ``settings.out`` while training; gives the name of the run, by which its model is known.
+
+    Makes it if need be and writes ``settings.json``. Raises :class:`RunError` when it can not be written, another
+    process trains in it, or it holds a training of other settings.
+    """
+    folder = Path(settings.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        run = _claimed(settings, folder)
+    except OSError as error:
+        raise RunError(
+            f"The run folder '{folder}' can not be written: {error.strerror or error}; choose another folder."
+        ) from error
+    try:
+        yield run
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / "running.json").unlink()
+
+
+def earlier(folder: Path) -> dict[str, Any]:
+    """The settings of the training in a folder, and its "run"; empty for a folder without one."""
+    try:
+        held = exchange.read_json(folder / "settings.json")
+    except (OSError, ValueError):
+        return {}
+    return held if isinstance(held, dict) else {}
+
+
+def _claimed(settings: TrainSettings, folder: Path) -> str:
+    held = earlier(folder)
+    begun = (folder / "checkpoint.pt").exists()
+    if not held and any(entry.name not in ("running.json", "settings.json") for entry in folder.iterdir()):
+        raise RunError(f"Folder '{folder}' holds other files and no training; give an empty or a new folder.")
+    if begun:
+        _check_same(settings, held, folder)
+    _check_alone(folder)
+    run = str(held.get("run") or uuid.uuid4().hex)
+    exchange.write_json({**settings.to_dict(), "run": run}, folder / "settings.json")
+    return run
+
+
+def _check_same(settings: TrainSettings, held: dict[str, Any], folder: Path) -> None:
+    plain = settings.to_dict()
+    for name, value in plain.items():
+        if name not in MAY_CHANGE and name in held and not _same(name, held[name], value):
+            raise RunError(
+                f"The run folder '{folder}' holds a training with other settings ('{name}' is {held[name]!r} there, "
+                f"not {value!r}); give the same settings to go on, or another folder for a new training."
+            )
+
+
+def _same(name: str, one: Any, other: Any) -> bool:
+    if name == "data" and one and other:
+        return Path(one).resolve() == Path(other).resolve()
+    return bool(one == other)
+
+
+def _check_alone(folder: Path) -> None:
+    path = folder / "running.json"
+    try:
+        pid = int(json.loads(path.read_text(encoding="utf-8"))["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pid = 0
+    if pid and pid != os.getpid() and processes.alive(pid):
+        raise RunError(f"Another process ({pid}) is training in '{folder}'; wait for it or choose another folder.")
+    exchange.write_json({"pid": os.getpid()}, path)

@@ -1,0 +1,66 @@
+"""Is it done? A plain answer from the curves of a training. Works on the rows of ``log.jsonl``; imports no torch."""
+
+from __future__ import annotations
+
+import itertools
+from statistics import fmean, median
+
+from medgan.training.alarms import Rows, scores, series
+
+FEWEST = 6
+"""Validations before anything can be said."""
+
+LITTLE = 0.02
+"""A gain in the last quarter of the steps below this share of the whole gain is none."""
+
+INITIALS = ("psnr", "ssim", "mmd")
+
+
+def verdict(rows: Rows) -> str:
+    """One or two sentences that begin with Yes, No, or why nothing can be said."""
+    values = scores(rows)
+    if not values and series(rows, "val_score"):
+        return (
+            "Nothing can be said: all validations so far came after the adversarial term began, which lowers the "
+            "score. Validate more often (validate_every)."
+        )
+    if not values:
+        return "Nothing can be said: there was no validation. Keep some patients for it and set validate_every."
+    name = score_name(rows)
+    first, last = values[0], values[-1]
+    best_step, best = max(values, key=lambda pair: pair[1])
+    if len(values) < FEWEST:
+        return f"Too early to say: {_count(len(values), 'validation')} so far, {name} {last[1]:.4g} at step {last[0]}."
+    swing = median(abs(b[1] - a[1]) for a, b in itertools.pairwise(values))
+    quarter = last[0] - 0.25 * (last[0] - first[0])
+    earlier = max(value for step, value in values if step <= quarter)
+    gain, whole = best - earlier, best - min(value for _, value in values)
+    after = [value for step, value in values if step > best_step]
+    if len(after) >= 3 and fmean(after[-3:]) < best - 3.0 * swing:
+        return (
+            f"Yes, since step {best_step}: {name} was {best:.4g} there and fell to {fmean(after[-3:]):.4g} since. "
+            "The weights of the best step are the ones kept."
+        )
+    if whole <= 0 or gain <= max(LITTLE * whole, 0.0):
+        return (
+            f"Yes: {name} has hardly risen in the last quarter of the steps (best {best:.4g} at step {best_step}); "
+            "more steps would bring little."
+        )
+    return (
+        f"No: {name} still rises, by {gain:.2g} in the last quarter of the steps to {best:.4g} at step {best_step}. "
+        "Start it again in the same folder with more steps or minutes and it goes on."
+    )
+
+
+def score_name(rows: Rows) -> str:
+    """What the score of a run's validations is called: the figure that it repeats."""
+    for row in reversed(rows):
+        if "val_score" in row:
+            same = [n for n, v in row.items() if n.startswith("val_") and n != "val_score" and v == row["val_score"]]
+            name = next((n.removeprefix("val_") for n in same if n != "val_counts"), "the validation score")
+            return name.upper() if name in INITIALS else name
+    return "the validation score"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,187 @@
+"""The volumes of a folder, of a CSV list or of the scene, before anything is read: where they lie and their names.
+
+Names alone are looked at here; whether two of them belong together is decided in medgan.training.data_pairs.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medgan.volume import LabelMap, Volume, file_format
+
+MOST_FILES = 100_000
+"""Files after which a folder is not searched further: somebody named the root of a disk."""
+
+PATIENT_COLUMNS = ("patient", "patient_id", "subject", "subject_id", "participant_id", "case", "id")
+
+
+class DataError(ValueError):
+    """Training data that can not be used; the text is one sentence for a person."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One volume that may take part: a file, a DICOM folder, or a volume of the scene.
+
+    ``name`` is relative to the data folder, with ``/``, and without the ending: "sub-01/anat/sub-01_T1w".
+    """
+
+    name: str
+    path: Path | None = None
+    volume: Volume | LabelMap | None = None
+
+    @property
+    def is_dicom(self) -> bool:
+        return self.path is not None and self.path.is_dir()
+
+    @property
+    def shown(self) -> str:
+        """How messages call it."""
+        ending = file_format(self.path) if self.path is not None and not self.is_dicom else ""
+        return self.name + ending
+
+
+@dataclass
+class Listed:
+    """One row of a CSV list: a volume for each column that names one, and the patient if a column does."""
+
+    line: int
+    volumes: dict[str, Found]
+    patient: str = ""
+
+
+@dataclass
+class Search:
+    """What lies in a place: volumes, or the rows of a list, and what was left aside and why."""
+
+    volumes: list[Found] = field(default_factory=list)
+    rows: list[Listed] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+    others: int = 0
+    """Files that are no volumes."""
+
+
+def search(data: str, inputs: Mapping[str, Volume | LabelMap]) -> Search:
+    """The volumes in a folder or CSV list, or those given. Raises :class:`DataError` when there is nothing."""
+    if not data:
+        if not inputs:
+            raise DataError("There is nothing to train on; name a folder of volumes, or choose volumes.")
+        return Search([Found(name, volume=volume) for name, volume in inputs.items()])
+    path = Path(data).expanduser()
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
+        return _listed(path)
+    if path.is_file():
+        raise DataError(f"'{data}' is one file; give the folder in which the volumes lie, or a .csv that lists them.")
+    if not path.is_dir():
+        raise DataError(f"There is no folder '{data}'; check the spelling.")
+    found = _in_folder(path)
+    if not found.volumes:
+        raise DataError(_nothing_there(path, found))
+    return found
+
+
+def plain_name(path: Path) -> str:
+    """The name of a file without its ending."""
+    ending = file_format(path)
+    return path.name[: -len(ending)] if ending else path.name
+
+
+def _in_folder(root: Path) -> Search:
+    found = Search()
+    pending, seen = [root], 0
+    while pending:
+        folder = pending.pop()
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            found.rejected.append((_relative(folder, root), f"The folder can not be read: {error.strerror}."))
+            continue
+        files = [entry for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+        folders = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+        seen += len(files)
+        if seen > MOST_FILES:
+            raise DataError(
+                f"'{root}' holds more than {MOST_FILES} files; give the folder that holds the volumes alone."
+            )
+        volumes = [file for file in files if file_format(file)]
+        found.volumes += [Found(_relative(file, root), file) for file in volumes]
+        if not volumes and any(_is_dicom(file) for file in files[:5]):
+            found.volumes.append(Found(_relative(folder, root), folder))
+        else:
+            found.others += len(files) - len(volumes)
+        # A model folder or the cache of another run inside the data is not data.
+        pending += [entry for entry in reversed(folders) if not entry.is_symlink() and not _is_ours(entry)]
+    found.volumes.sort(key=lambda volume: volume.name)
+    return found
+
+
+def _relative(path: Path, root: Path) -> str:
+    if path == root:
+        return root.name
+    relative = path.relative_to(root)
+    name = plain_name(path) if path.is_file() else path.name
+    return (relative.parent / name).as_posix()
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / "settings.json").is_file() and (folder / "data.json").is_file()
+
+
+def _is_dicom(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _nothing_there(path: Path, found: Search) -> str:
+    readable = "NIfTI, NRRD, MetaImage and NumPy files, and folders of DICOM files"
+    if found.others:
+        return f"Folder '{path}' holds {found.others} files, but no volumes; readable are {readable}."
+    return f"Folder '{path}' is empty; readable are {readable}."
+
+
+def _listed(path: Path) -> Search:
+    """The rows of a list whose columns name files, relative to the list, and the patient if you like."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise DataError(f"List '{path}' can not be read: {reason}.") from error
+    first = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    try:
+        columns = [name.strip() for name in next(reader, [])]
+        cells = [(reader.line_num, dict(zip(columns, map(str.strip, row), strict=False))) for row in reader if row]
+    except csv.Error as error:
+        raise DataError(f"List '{path}' can not be read: {error}.") from error
+    patient_column = next((name for name in columns if name.lower() in PATIENT_COLUMNS), "")
+    named = [
+        name for name in columns if name != patient_column and any(_is_place(row.get(name, "")) for _, row in cells)
+    ]
+    if not named:
+        raise DataError(
+            f"List '{path.name}' names no volumes; its first line must name the columns, for example 'image,label'."
+        )
+    found = Search(columns=named)
+    for line, row in cells:
+        volumes = {name: _named(row[name], path.parent) for name in named if row.get(name)}
+        if volumes:
+            found.rows.append(Listed(line, volumes, row.get(patient_column, "")))
+    return found
+
+
+def _is_place(text: str) -> bool:
+    return bool(file_format(text)) or "/" in text or "\\" in text
+
+
+def _named(text: str, folder: Path) -> Found:
+    written = Path(text.replace("\\", "/"))
+    return Found((written.parent / plain_name(written)).as_posix(), folder / written)

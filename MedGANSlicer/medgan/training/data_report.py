@@ -1,0 +1,97 @@
+"""What is said of training data: who is for validation, the report for the person, the fingerprint for the card."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medgan import exchange
+from medgan.settings import TrainKind, TrainSettings
+from medgan.training.data_cache import Entry, no_room
+from medgan.training.data_cases import CALLED
+from medgan.training.data_files import DataError
+
+
+def split(entries: list[Entry], settings: TrainSettings, messages: list[str]) -> None:
+    """Mark the entries of some patients for validation, at least one of each set. The same seed gives the same."""
+    if settings.validation_share == 0.0:
+        messages.append("No patients are kept for validation: its figures are of volumes the model was trained on.")
+        return
+    role_sets = {entry.patient: frozenset(entry.sources) for entry in entries}
+    groups: dict[frozenset[str], list[str]] = {}
+    for patient in sorted(role_sets, key=lambda patient: text_hash(f"{settings.seed} {patient}")):
+        groups.setdefault(role_sets[patient], []).append(patient)
+    chosen: set[str] = set()
+    for roles, patients in groups.items():
+        if len(patients) < 2:
+            of = f" with a {CALLED[next(iter(roles))]}" if len(groups) > 1 else ""
+            raise DataError(
+                f"There is only one patient{of} to train on ('{patients[0]}'); give two or more, one of them is for "
+                "validation, or set the validation share to 0."
+            )
+        count = min(len(patients) - 1, max(1, round(settings.validation_share * len(patients))))
+        chosen.update(patients[:count])
+    for entry in entries:
+        entry.validation = entry.patient in chosen
+
+
+def fingerprint(entries: Sequence[Entry]) -> dict[str, Any]:
+    """What the card says of the data: no names of patients or files, but enough to know the same data again."""
+    ranges = [limits for entry in entries for limits in entry.ranges.values()]
+    spacing = np.array([entry.spacing_mm for entry in entries])
+    return {
+        "sha256": text_hash("\n".join(sorted(entry.digest for entry in entries))),
+        "volumes": sum(len(entry.sources) for entry in entries),
+        "cases": {"train": sum(not e.validation for e in entries), "validation": sum(e.validation for e in entries)},
+        "patients": len({entry.patient for entry in entries}),
+        "spacing_mm": {"smallest": spacing.min(axis=0).tolist(), "largest": spacing.max(axis=0).tolist()},
+        "intensity": {"lowest": min(r[0] for r in ranges), "highest": max(r[1] for r in ranges)} if ranges else None,
+    }
+
+
+def nothing_left(rejected: Sequence[tuple[str, str]], kind: TrainKind) -> str:
+    if not rejected:
+        return f"There is nothing to train '{kind.value}' on."
+    name, why = rejected[-1]
+    if len(rejected) == 1:
+        return f"The only volume can not be used: {why}"
+    return f"None of the {len(rejected)} volumes can be used (data.json names them all); the last one, '{name}': {why}"
+
+
+def write_report(folder: Path, entries: Sequence[Entry], report: dict[str, Any]) -> None:
+    """``data.json``: for a person, what took part, what did not and why."""
+    report["read"] = [
+        {
+            "name": entry.name,
+            "patient": entry.patient,
+            "use": "validation" if entry.validation else "train",
+            "files": entry.sources,
+            "size_voxels": entry.size_voxels,
+            "spacing_mm": entry.spacing_mm,
+            "intensity": entry.ranges,
+            **({"labels": entry.labels} if entry.labels else {}),
+        }
+        for entry in entries
+    ]
+    try:
+        exchange.write_json(report, folder / "data.json")
+    except OSError as error:
+        raise no_room(folder, error) from error
+
+
+def earlier_digest(folder: Path) -> str:
+    """SHA-256 of the voxels that the run in the folder was fed with before; '' where that is not known."""
+    try:
+        held = exchange.read_json(folder / "data.json")
+    except (OSError, ValueError):
+        return ""
+    return str(held.get("sha256", "")) if isinstance(held, dict) else ""
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text, hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()

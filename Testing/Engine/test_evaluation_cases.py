@@ -1,0 +1,363 @@
+"""The evaluation of volumes from a scene: figures, messages, failures, labels, sets and pictures, end to end."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import phantoms
+from medgan.evaluation.pictures import Plane
+from medgan.evaluation.table import Evaluation
+from medgan.job import Job, JobStatus
+from medgan.progress import Cancelled
+from medgan.settings import EvaluateSettings, Figures
+from medgan.tasks.evaluate import run
+from medgan.volume import Label, LabelMap, Volume
+
+SHAPE = (13, 21, 17)
+QUICK = EvaluateSettings(bootstrap=100, pictures=1)
+
+
+def clean() -> Volume:
+    return Volume(phantoms.head(SHAPE), phantoms.awkward_geometry())
+
+
+def noisy(sigma: float, seed: int = 0) -> Volume:
+    return clean().like(phantoms.rician(clean().array, sigma, seed))
+
+
+def labels(array: np.ndarray, **named: str) -> LabelMap:
+    names = {int(value.removeprefix("v")): Label(name) for value, name in named.items()}
+    return LabelMap(array.astype(np.int16), phantoms.awkward_geometry(), names)
+
+
+def two_methods(count: int = 7) -> dict[str, Volume]:
+    inputs = {"reference": clean()}
+    for number in range(count):
+        inputs[f"result A/p{number}"] = noisy(20.0, number)
+        inputs[f"result B/p{number}"] = noisy(60.0, 50 + number)
+    return inputs
+
+
+@pytest.fixture(scope="module")
+def compared() -> Evaluation:
+    return Evaluation.from_dict(run(two_methods(), QUICK).report)
+
+
+def test_two_methods_on_several_cases_are_measured_summed_up_and_compared(compared):
+    assert compared.kind == "images"
+    assert compared.methods == ["A", "B"]
+    assert [row["case"] for row in compared.rows if row["method"] == "A"] == [f"p{n}" for n in range(7)]
+    (entry,) = [row for row in compared.summary if (row["method"], row["metric"]) == ("A", "psnr")]
+    assert entry["n"] == 7
+    assert entry["mean"] == pytest.approx(np.mean([row["psnr"] for row in compared.rows if row["method"] == "A"]))
+    assert entry["low"] < entry["mean"] < entry["high"]
+    (test,) = [row for row in compared.comparisons if row["metric"] == "psnr"]
+    assert test["difference"] > 5.0
+    assert test["p"] == pytest.approx(2 / 2**7)
+    assert test["p_corrected"] == pytest.approx(6 * 2 / 2**7)
+    assert all(row["metric"] != "data_range" for row in compared.comparisons)
+
+
+def test_data_range_kernel_and_statistics_are_said(compared):
+    said = " ".join(compared.messages)
+    for part in ("Data range of PSNR, SSIM, MS-SSIM and NRMSE: 1000", "Gaussian, 11 voxels", "BCa", "Wilcoxon", "Holm"):
+        assert part in said
+    assert "1 instead of 5 scales" in said
+
+
+def test_report_is_plain_json_with_pictures(compared):
+    report = run(two_methods(1), QUICK).report
+    text = json.dumps(report, allow_nan=False)
+    back = Evaluation.from_dict(json.loads(text))
+    assert back.rows == report["rows"]
+    assert report["task"] == "evaluate"
+    (picture, other) = back.pictures  # one case, two methods
+    assert (picture.method, other.method) == ("A", "B")
+    assert list(picture.images) == ["result", "reference", "difference"]
+    assert picture.images["reference"].max() == pytest.approx(0.7, abs=0.01)  # brain, in a range of 1000
+    assert np.abs(picture.images["difference"] - 0.5).mean() < np.abs(other.images["difference"] - 0.5).mean()
+    assert "Difference: grey is none" in picture.caption
+
+
+def test_identical_result_has_an_infinite_psnr_that_json_holds_as_none():
+    report = run({"reference": clean(), "result": clean()}, QUICK).report
+    assert report["rows"][0]["psnr"] is None
+    assert report["rows"][0]["ssim"] == pytest.approx(1.0)
+    assert any("infinite PSNR" in message for message in report["messages"])
+
+
+def test_images_are_measured_inside_the_mask():
+    result = noisy(20.0)
+    inside = np.zeros(SHAPE)
+    inside[:6] = 1
+    result.array[6:] += 5000.0
+    inputs = {"reference": clean(), "result": result}
+    assert run(inputs, QUICK).report["rows"][0]["psnr"] < 0
+    found = run({**inputs, "mask": labels(inside)}, QUICK).report["rows"][0]
+    assert found["psnr"] > 25
+    with pytest.raises(ValueError, match="mask of '' is empty"):
+        run({**inputs, "mask": labels(inside * 0)}, QUICK)
+
+
+def test_given_data_range_counts():
+    one, other = (
+        run({"reference": clean(), "result": noisy(20.0)}, EvaluateSettings(data_range=width)).report["rows"][0]
+        for width in (1000.0, 2000.0)
+    )
+    assert other["psnr"] - one["psnr"] == pytest.approx(20 * np.log10(2))
+    assert other["data_range"] == 2000.0
+
+
+def test_another_grid_is_an_error_that_says_what_differs_unless_resampling_is_asked_for():
+    turned = Volume(np.ascontiguousarray(noisy(20.0).array[:, ::-1]), _mirrored(clean()))
+    inputs = {"reference": clean(), "result": turned}
+    with pytest.raises(ValueError, match=r"lies on another grid than the reference: direction .* 180 .*; origin"):
+        run(inputs, QUICK)
+    report = run(inputs, EvaluateSettings(resample=True)).report
+    straight = run({"reference": clean(), "result": noisy(20.0)}, QUICK).report
+    assert report["rows"][0]["psnr"] == pytest.approx(straight["rows"][0]["psnr"])
+    assert any("was resampled onto the grid of the reference (linear" in message for message in report["messages"])
+
+
+def test_where_the_result_does_not_reach_and_outside_the_mask_nothing_is_measured():
+    inside = np.zeros(SHAPE)
+    inside[:9] = 1
+    wrong = noisy(20.0)
+    wrong.array[9:] += 5000.0
+    part = Volume(
+        wrong.array[3:], wrong.ijk_to_ras @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 3], [0, 0, 0, 1]])
+    )
+    settings = EvaluateSettings(resample=True, data_range=1000.0)
+    report = run({"reference": clean(), "result": part, "mask": labels(inside)}, settings).report
+    difference = wrong.array[3:9].astype(float) - clean().array[3:9]
+    assert report["rows"][0]["mae"] == pytest.approx(np.abs(difference).mean(), rel=1e-4)
+    assert any("23.1 % of that grid lies outside of it and is left out" in said for said in report["messages"])
+
+
+def _mirrored(volume: Volume) -> np.ndarray:
+    flip = np.diag([1.0, -1.0, 1.0, 1.0])
+    flip[1, 3] = volume.shape[1] - 1
+    return volume.ijk_to_ras @ flip
+
+
+def test_case_that_fails_is_a_row_with_its_reason_and_stops_no_other():
+    inputs = two_methods(2)
+    inputs["result A/p0"].array[3, 3, 3] = np.nan
+    inputs["result B/p1"] = Volume(np.zeros((4, 4, 4)), np.eye(4))
+    evaluation = Evaluation.from_dict(run(inputs, QUICK).report)
+    failed = {(row["case"], row["method"]): row["error"] for row in evaluation.failed}
+    assert set(failed) == {("p0", "A"), ("p1", "B")}
+    assert "not finite" in failed["p0", "A"]
+    assert "size 4 x 4 x 4 and 17 x 21 x 13 voxels" in failed["p1", "B"]
+    assert len(evaluation.rows) == 4
+    assert "2 results could not be measured" in " ".join(evaluation.messages)
+
+
+def test_input_is_measured_and_shown_beside_the_results():
+    coarse = Volume(phantoms.head((7, 11, 9)), phantoms.awkward_geometry() @ np.diag([2.0, 2.0, 2.0, 1.0]))
+    evaluation = Evaluation.from_dict(
+        run({"reference": clean(), "result": noisy(20.0), "before": noisy(90.0)}, QUICK).report
+    )
+    assert evaluation.methods == ["before", "result"]
+    assert evaluation.rows[0]["psnr"] < evaluation.rows[1]["psnr"]
+    assert list(evaluation.pictures[0].images) == ["before", "result", "reference", "difference"]
+    other = Evaluation.from_dict(run({"reference": clean(), "result": noisy(20.0), "before": coarse}, QUICK).report)
+    assert "another grid" in other.failed[0]["error"]
+    assert "before" in other.pictures[0].images
+
+
+def test_label_maps_are_measured_label_by_label():
+    array = np.zeros(SHAPE)
+    array[2:8, 3:12, 4:12] = 5
+    array[9:12, 5:9, 5:9] = 900
+    moved = np.roll(array, 1, axis=0)
+    report = run({"reference": labels(array, v5="liver", v900="spleen"), "result": labels(moved)}, QUICK).report
+    assert report["kind"] == "segmentations"
+    found = {row["label"]: row for row in report["rows"]}
+    assert found["liver"]["dice"] == pytest.approx(5 / 6)
+    assert found["spleen"]["dice"] == pytest.approx(2 / 3)
+    assert found["liver"]["hd95"] == pytest.approx(2.3)  # one voxel along k
+    assert "tolerance of 1 mm" in " ".join(report["messages"])
+    assert report["pictures"][0]["images"].keys() == {"result", "reference", "difference"}
+
+
+def test_label_that_one_method_invents_counts_for_the_one_that_does_not():
+    array = np.zeros(SHAPE)
+    array[2:8, 3:12, 4:12] = 1
+    invented = array.copy()
+    invented[10, 10, 10] = 2
+    inputs = {"reference": labels(array), "result good": labels(array), "result bad": labels(invented)}
+    found = {(row["method"], row["label"]): row["dice"] for row in run(inputs, QUICK).report["rows"]}
+    assert found == {("good", "1"): 1.0, ("bad", "1"): 1.0, ("bad", "2"): 0.0, ("good", "2"): 1.0}
+
+
+def test_labels_are_matched_by_name_when_asked():
+    array = np.zeros(SHAPE)
+    array[2:8, 3:12, 4:12] = 2
+    array[9:12, 5:9, 5:9] = 17
+    swapped = np.where(array == 2, 17, np.where(array == 17, 2, 0))
+    inputs = {
+        "reference": labels(array, v2="Liver", v17="spleen"),
+        "result": labels(swapped, v17="liver", v2="Spleen"),
+    }
+    by_value = run(inputs, QUICK).report
+    assert by_value["rows"][0]["dice"] == 0.0
+    assert any("Label 2 is 'Spleen' in a result and 'Liver' in its reference" in said for said in by_value["messages"])
+    by_name = run(inputs, EvaluateSettings(by_name=True)).report
+    assert {row["label"]: row["dice"] for row in by_name["rows"]} == {"Liver": 1.0, "spleen": 1.0}
+    unnamed = {**inputs, "result": labels(swapped, v17="liver")}
+    with pytest.raises(ValueError, match="Label 2 of the result has no name"):
+        run(unnamed, EvaluateSettings(by_name=True))
+
+
+def test_labels_of_one_name_are_told_apart():
+    array = np.zeros(SHAPE)
+    array[2:4], array[5:7] = 1, 2
+    report = run({"reference": labels(array, v1="lesion", v2="lesion"), "result": labels(array)}, QUICK).report
+    assert [row["label"] for row in report["rows"]] == ["lesion (1)", "lesion (2)"]
+
+
+def test_volumes_without_a_reference_have_noise_blur_signal_and_contrast():
+    array = np.full((24, 24, 24), 100.0)
+    array[12:] = 300.0
+    volume = Volume(array + np.random.default_rng(0).normal(0, 10, array.shape), phantoms.geometry())
+    parts = np.ones((24, 24, 24))
+    parts[12:] = 2
+    segments = LabelMap(parts.astype(np.uint8), phantoms.geometry(), {1: Label("fat"), 2: Label("muscle")})
+    report = run({"result": volume, "segments": segments}, QUICK).report
+    assert report["kind"] == "volumes"
+    whole, fat, muscle = report["rows"]
+    assert whole["noise_sigma"] == pytest.approx(10.0, rel=0.1)
+    assert fat["snr"] == pytest.approx(10.0, rel=0.05)
+    assert muscle["snr"] == pytest.approx(30.0, rel=0.05)
+    assert muscle["cnr"] == pytest.approx(20.0, rel=0.05)
+    assert fat["cnr"] is None
+    assert "CNR is the contrast to segment 'fat'." in report["messages"]
+    other = run({"result": volume, "segments": segments}, EvaluateSettings(contrast_to="Muscle")).report["rows"]
+    assert other[1]["cnr"] == pytest.approx(muscle["cnr"])
+    with pytest.raises(ValueError, match="There is no segment 'bone'; there are fat, muscle"):
+        run({"result": volume, "segments": segments}, EvaluateSettings(contrast_to="bone"))
+    blurred = volume.like(ndimage.gaussian_filter(array, 1.5))
+    assert run({"result": blurred}, QUICK).report["rows"][0]["blur"] > whole["blur"]
+
+
+def moments(volumes, progress) -> np.ndarray:
+    """Features that need no network: a few quantiles and the mean slope."""
+    array = volumes[0].array
+    slope = np.abs(np.diff(array, axis=2)).mean()
+    return np.array([[*np.quantile(array, [0.2, 0.4, 0.6, 0.8, 0.95]), slope]]) / 100.0
+
+
+def test_sets_have_figures_a_floor_and_a_warning(monkeypatch):
+    monkeypatch.setattr("medgan.evaluation.sets.SIDE", 24)  # two scales of MS-SSIM, quick
+    rng = np.random.default_rng(0)
+    inputs = {}
+    for number in range(8):
+        inputs[f"reference/r{number}"] = clean().like(clean().array * rng.normal(1.0, 0.05))
+    for number in range(5):
+        inputs[f"result good/g{number}"] = clean().like(clean().array * rng.normal(1.0, 0.05))
+        inputs[f"result bad/b{number}"] = noisy(200.0, number)
+    inputs["result bad/b1"].array[:] = np.nan
+
+    def features(volumes, progress):
+        if not np.isfinite(volumes[0].array).any():
+            raise ValueError("It is mostly not finite.")
+        return moments(volumes, progress)
+
+    settings = EvaluateSettings(figures=Figures.SETS)
+    evaluation = Evaluation.from_dict(run(inputs, settings, features=features).report)
+    rows = {row["method"]: row for row in evaluation.rows if not row.get("error")}
+    assert rows["good"]["case"] == "5 volumes against 8"
+    assert rows["bad"]["case"] == "4 volumes against 8"
+    assert rows["bad"]["frechet"] > 3 * rows["good"]["frechet"]
+    assert rows["bad"]["kid"] > rows["good"]["kid"]
+    assert rows["good"]["coverage"] > rows["bad"]["coverage"]
+    assert [row["error"] for row in evaluation.failed] == ["It is mostly not finite."]
+    summary = {(entry["method"], entry["metric"]): entry for entry in evaluation.summary}
+    floor = summary["reference against itself", "frechet"]
+    assert floor["n"] == summary["good", "frechet"]["n"] == 4
+    assert summary["bad", "frechet"]["mean"] > floor["high"]
+    assert summary["good", "frechet"]["low"] < floor["high"]
+    assert summary["reference against itself", "diversity"]["mean"] > summary["bad", "diversity"]["mean"]
+    said = " ".join(evaluation.messages)
+    assert "which is few" in said
+    assert "3 were taken instead of 5" in said
+    again = Evaluation.from_dict(run(inputs, settings, features=features).report)
+    assert (again.rows, again.summary) == (evaluation.rows, evaluation.summary)
+
+
+def test_progress_rises_to_one_and_cancel_stops():
+    seen = []
+    run(two_methods(2), QUICK, lambda fraction, message="": seen.append(fraction))
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+    def stop(fraction, message=""):
+        if fraction > 0.3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(two_methods(2), QUICK, stop)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "figures", "reason"),
+    [
+        ({"volume": clean()}, Figures.AUTO, "'volume' has no known role"),
+        ({"reference A": clean()}, Figures.AUTO, "'reference A' has no known role"),
+        ({"reference": clean()}, Figures.AUTO, "no result to evaluate"),
+        ({"result": clean()}, Figures.IMAGES, "need a reference"),
+        ({"result": clean()}, Figures.SETS, "need a reference"),
+        ({"result": labels(np.ones(SHAPE)), "reference": clean()}, Figures.AUTO, "compare things of one kind"),
+        ({"result": clean(), "reference": labels(np.ones(SHAPE))}, Figures.AUTO, "compare things of one kind"),
+        ({"result": labels(np.ones(SHAPE))}, Figures.AUTO, "give its reference"),
+    ],
+)
+def test_what_is_no_evaluation_says_why(inputs, figures, reason):
+    with pytest.raises(ValueError, match=reason):
+        run(inputs, EvaluateSettings(figures=figures))
+
+
+def test_evaluation_runs_as_a_job_in_a_child_process(tmp_path):
+    inputs = {"reference": clean(), "result Größe": noisy(20.0), "mask": labels(np.ones(SHAPE))}
+    with Job("evaluate", inputs, QUICK, parent_folder=tmp_path) as job:
+        job.start()
+        state = job.wait(120)
+        assert state.status is JobStatus.DONE, state
+        report = job.report()
+    assert report["rows"] == run(inputs, QUICK).report["rows"]
+    assert report["rows"][0]["method"] == "Größe"
+
+
+@pytest.mark.parametrize("left_handed", [False, True])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_pictures_lie_as_radiologists_look_at_them(order, left_handed):
+    """A bright voxel at the right front of the patient is at the upper left of an axial picture."""
+    array = np.zeros((9, 11, 13))
+    array[4, 10, 12] = 1.0  # last along A and R in RAS order
+    matrix = phantoms.geometry((1.0, 1.0, 1.0), left_handed=False)
+    moved = array.transpose(order)
+    axes = matrix.copy()
+    # Columns of the matrix belong to i, j, k, the last axes of the array first.
+    axes[:, :3] = matrix[:, [2 - axis for axis in order][::-1]]
+    if left_handed:
+        moved = moved[::-1]
+        axes[:3, 3] = axes[:3, :3] @ [0, 0, moved.shape[0] - 1]
+        axes[:3, 2] *= -1
+    image = Plane(Volume(moved, axes)).slice(moved)
+    assert image.shape == (11, 13)
+    assert image[0, 0] == 1.0
+
+
+def test_pictures_have_square_pixels_across_the_coarsest_axis():
+    volume = Volume(np.zeros((6, 20, 10)), phantoms.geometry((2.0, 1.0, 5.0)))
+    plane = Plane(volume)
+    assert plane.name == "Axial slice 4 of 6"
+    assert plane.slice(volume.array).shape == (20, 20)
+    sagittal = Plane(Volume(np.zeros((6, 20, 10)), phantoms.geometry((5.0, 1.0, 1.0))))
+    assert sagittal.name == "Sagittal slice 6 of 10"
+    assert sagittal.slice(volume.array).shape == (6, 20)

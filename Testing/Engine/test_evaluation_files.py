@@ -1,0 +1,191 @@
+"""Results in files find their references by name; what does not fit is a row with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import phantoms
+from medgan.evaluation.many import evaluate_files, is_label_map, match
+from medgan.progress import Cancelled
+from medgan.settings import EvaluateSettings, Figures
+from medgan.volume import Label, LabelMap, Volume, write_volume
+
+SHAPE = (12, 16, 14)
+QUICK = EvaluateSettings(bootstrap=100, pictures=1)
+
+
+def clean(scale: float = 1.0) -> Volume:
+    return Volume(phantoms.head(SHAPE) * scale, phantoms.awkward_geometry(), voxel_type="int16")
+
+
+def noisy(sigma: float, seed: int, scale: float = 1.0) -> Volume:
+    return clean().like(phantoms.rician(phantoms.head(SHAPE) * scale, sigma, seed), "float32")
+
+
+def boxes(shift: int = 0) -> LabelMap:
+    array = np.zeros(SHAPE, np.uint8)
+    array[2:9, 3 + shift : 11 + shift, 2:12] = 4
+    return LabelMap(array, phantoms.awkward_geometry(), {4: Label("liver")})
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    """References p1, p2, p10 and two methods, of which one lacks p10 and has a volume that nobody asked for."""
+    for folder in ("truth", "ours", "theirs"):
+        (tmp_path / folder).mkdir()
+    for number, name in enumerate(("p1", "p2", "p10")):
+        write_volume(clean(1 + number), tmp_path / "truth" / f"{name}.nii.gz")
+        write_volume(noisy(20, number, 1 + number), tmp_path / "ours" / f"{name}_enhanced.nrrd")
+        if name != "p10":
+            write_volume(noisy(60, number, 1 + number), tmp_path / "theirs" / f"{name}.nii.gz")
+    write_volume(noisy(20, 0), tmp_path / "ours" / "p1_enhanced_difference.nrrd")
+    write_volume(noisy(20, 0), tmp_path / "theirs" / "q7.nii.gz")
+    return tmp_path
+
+
+def test_folders_are_methods_and_files_belong_together_by_name(study):
+    evaluation = evaluate_files([study / "ours", study / "theirs"], study / "truth", QUICK)
+    assert evaluation.kind == "images"
+    rows = {(row["case"], row["method"]): row for row in evaluation.rows}
+    assert {case for case, _ in rows} == {"p1", "p2", "p10", "q7"}
+    assert rows["p10", "ours"]["data_range"] == pytest.approx(3000.0, rel=0.01)
+    assert rows["p2", "ours"]["psnr"] > rows["p2", "theirs"]["psnr"] + 5
+    failed = {(row["case"], row["method"]): row["error"] for row in evaluation.failed}
+    assert failed == {
+        ("p10", "theirs"): "There is no result for 'p10'.",
+        ("q7", "theirs"): "There is no reference called 'q7' for 'q7.nii.gz'.",
+    }
+    (test,) = [entry for entry in evaluation.comparisons if entry["metric"] == "psnr"]
+    assert test["n"] == 2
+
+
+def test_damaged_file_is_a_row_and_stops_no_other(study):
+    (study / "theirs" / "p1.nii.gz").write_bytes(b"no volume")
+    (study / "truth" / "p2.nii.gz").write_bytes(b"")
+    evaluation = evaluate_files([study / "ours", study / "theirs"], study / "truth", QUICK)
+    failed = {(row["case"], row["method"]): row["error"] for row in evaluation.failed}
+    assert "not in NIfTI format" in failed["p1", "theirs"]
+    assert "p2.nii.gz' is empty" in failed["p2", "ours"]
+    assert failed["p2", "ours"] == failed["p2", "theirs"]
+    measured = [(row["case"], row["method"]) for row in evaluation.rows if not row.get("error")]
+    assert measured == [("p1", "ours"), ("p10", "ours")]
+
+
+def test_several_files_against_one_are_methods(study):
+    one, other = study / "ours" / "p1_enhanced.nrrd", study / "theirs" / "p1.nii.gz"
+    evaluation = evaluate_files([one, other], study / "truth" / "p1.nii.gz", QUICK)
+    assert [(row["case"], row["method"]) for row in evaluation.rows] == [("p1", "p1_enhanced"), ("p1", "p1")]
+    assert not evaluation.failed
+
+
+def test_masks_and_inputs_are_found_by_name(study):
+    (study / "masks").mkdir()
+    for name in ("p1", "p2"):
+        inside = np.zeros(SHAPE, np.uint8)
+        inside[3:6] = 1
+        write_volume(LabelMap(inside, phantoms.awkward_geometry()), study / "masks" / f"{name}_mask.nii.gz")
+    whole = evaluate_files([study / "ours"], study / "truth", QUICK)
+    evaluation = evaluate_files([study / "ours"], study / "truth", QUICK, mask=study / "masks", before=study / "theirs")
+    rows = {(row["case"], row["method"]): row for row in evaluation.rows}
+    assert rows["p1", "before"]["psnr"] < rows["p1", "ours"]["psnr"]
+    assert rows["p1", "ours"]["psnr"] != whole.rows[0]["psnr"]
+    assert "There is no file for 'p10'" in rows["p10", "ours"]["error"]
+    assert "before" in evaluation.pictures[0].images
+
+
+def test_label_maps_are_told_from_images(study, tmp_path):
+    assert is_label_map(Volume(boxes().array, np.eye(4)))
+    assert not is_label_map(noisy(20, 0))
+    assert not is_label_map(Volume(np.rint(phantoms.rician(phantoms.head(), 20)), np.eye(4)))
+    for folder, shift in (("labels", 0), ("net", 1)):
+        (tmp_path / folder).mkdir()
+        write_volume(boxes(shift), tmp_path / folder / "p1.npz")
+    evaluation = evaluate_files([tmp_path / "net"], tmp_path / "labels", QUICK)
+    assert evaluation.kind == "segmentations"
+    assert evaluation.rows[0]["label"] == "liver"
+    assert evaluation.rows[0]["dice"] == pytest.approx(7 / 8)
+    assert any("'p1.npz' and 'p1.npz' look like label maps" in message for message in evaluation.messages)
+    write_volume(noisy(20, 0), tmp_path / "net" / "p1.npz")  # a drawn reference of an image
+    assert evaluate_files([tmp_path / "net"], tmp_path / "labels", QUICK).kind == "images"
+    forced = evaluate_files([tmp_path / "net"], tmp_path / "labels", EvaluateSettings(figures=Figures.IMAGES))
+    assert forced.kind == "images"
+
+
+def test_files_without_a_reference_are_measured_alone(study):
+    evaluation = evaluate_files([study / "ours", study / "theirs" / "p1.nii.gz"], None, QUICK)
+    assert evaluation.kind == "volumes"
+    assert not evaluation.failed
+    assert {row["case"] for row in evaluation.rows} == {
+        "p1_enhanced", "p2_enhanced", "p10_enhanced", "p1_enhanced_difference", "p1",
+    }  # fmt: skip
+
+
+def test_sets_of_files_need_no_common_names(study):
+    (study / "other").mkdir()
+    for number in range(3):
+        write_volume(noisy(20, number), study / "other" / f"fake{number}.nii.gz")
+    with pytest.raises(ValueError, match="compare them as sets"):
+        evaluate_files([study / "other"], study / "truth", QUICK)
+
+    def features(volumes, progress):
+        return np.array([[volumes[0].array.mean(), volumes[0].array.std()]])
+
+    evaluation = evaluate_files(
+        [study / "other"], study / "truth", EvaluateSettings(figures=Figures.SETS), features=features
+    )
+    assert evaluation.rows[0]["case"] == "3 volumes against 3"
+    assert evaluation.rows[0]["frechet"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "expected"),
+    [
+        ("p1", ("p1", "p10"), "p1"),
+        ("p10_enhanced", ("p1", "p10"), "p10"),
+        ("p1-result", ("p1", "p10"), "p1"),
+        ("p100", ("p1", "p10"), None),
+        ("p1", ("p1_mask", "p2_mask"), "p1_mask"),
+        ("p1", ("p1_a", "p1_b"), None),
+        ("p1_flair_enhanced", ("p1", "p1_flair"), "p1_flair"),
+    ],
+)
+def test_names_match_up_to_an_ending(name, others, expected):
+    assert match(name, dict.fromkeys(others)) == expected
+
+
+def test_evaluation_of_files_can_be_cancelled(study):
+    seen = []
+
+    def stop(fraction, message=""):
+        seen.append(message)
+        if fraction > 0.2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        evaluate_files([study / "ours"], study / "truth", QUICK, progress=stop)
+    assert "Measuring p1" in seen
+
+
+def test_what_can_not_be_evaluated_says_why(study):
+    with pytest.raises(ValueError, match="There is no file or folder"):
+        evaluate_files([study / "nowhere"], None, QUICK)
+    with pytest.raises(ValueError, match="given twice"):
+        evaluate_files([study / "ours", study / "ours", study / "ours"], study / "truth", QUICK)
+    with pytest.raises(ValueError, match="need a reference"):
+        evaluate_files([study / "ours"], None, EvaluateSettings(figures=Figures.IMAGES))
+    write_volume(clean(), study / "truth" / "p1.nrrd")
+    with pytest.raises(ValueError, match="keep one of them"):
+        evaluate_files([study / "ours"], study / "truth", QUICK)
+
+
+def test_two_folders_of_one_file_each_belong_together_only_by_name(tmp_path):
+    for folder, name in (("made", "p1"), ("truth", "p2")):
+        (tmp_path / folder).mkdir()
+        write_volume(clean(), tmp_path / folder / f"{name}.nii.gz")
+    with pytest.raises(ValueError, match="No result is named like a reference"):
+        evaluate_files([tmp_path / "made"], tmp_path / "truth", EvaluateSettings())
+    files = [tmp_path / "made" / "p1.nii.gz"], tmp_path / "truth" / "p2.nii.gz"
+    assert evaluate_files(*files, EvaluateSettings()).rows[0]["mae"] == 0.0

@@ -1,0 +1,119 @@
+"""Intervals, tests and corrections have the values that theory or scipy gives, and the same seed the same ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from medgan.evaluation.statistics import compare, holm, interval, over_labels, paired_p, summarise
+from medgan.evaluation.table import MetricInfo
+from medgan.settings import PairedTest
+
+INFOS = {"psnr": MetricInfo("PSNR", "dB", "higher"), "data_range": MetricInfo("Data range")}
+
+
+def rows_of(values: dict[str, list[float | None]], metric="psnr", **more) -> list[dict]:
+    return [
+        {"case": f"p{number}", "method": method, metric: value, **more}
+        for method, held in values.items()
+        for number, value in enumerate(held)
+    ]
+
+
+def test_interval_is_the_bca_bootstrap_of_the_mean():
+    values = np.random.default_rng(0).exponential(size=25)
+    expected = stats.bootstrap((values,), np.mean, method="BCa", n_resamples=20000).confidence_interval
+    assert interval(values, resamples=20000) == pytest.approx((expected.low, expected.high), abs=0.04)
+    low, high = interval(values, seed=3)
+    assert interval(values, seed=3) == (low, high)
+    assert interval(values, seed=4) != (low, high)
+    # Skewed to the right: the interval reaches farther to that side, which that of Student would not.
+    assert high - values.mean() > values.mean() - low
+
+
+def test_interval_holds_the_mean_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        low, high = interval(rng.normal(5.0, 2.0, 20), resamples=300)
+        hits += low <= 5.0 <= high
+    assert 0.88 <= hits / 200 <= 0.98
+
+
+def test_interval_of_samples_in_which_nothing_varies():
+    assert interval([1.0, 2.0]) == (None, None)
+    assert interval([0.7] * 5) == (0.7, 0.7)
+    low, high = interval([0.0, 0.0, 0.0, 0.0, 1.0])
+    assert 0.0 <= low < high <= 1.0
+
+
+@pytest.mark.parametrize("test", list(PairedTest))
+def test_p_of_six_differences_of_one_sign_is_two_of_64(test):
+    assert paired_p([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], test) == pytest.approx(2 / 64)
+    assert paired_p([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0], test) == pytest.approx(2 / 64)
+    assert paired_p([0.0, 0.0, 0.0], test) == 1.0
+    assert paired_p([2.0], test) is None
+    assert paired_p([1.0, -1.0, 2.0, -2.0, 3.0, -3.0], test) > 0.9
+
+
+def test_permutation_of_many_differences_is_seeded_and_near_the_t_test():
+    differences = np.random.default_rng(1).normal(0.4, 1.0, 30)
+    found = paired_p(differences, PairedTest.PERMUTATION, seed=5)
+    assert found == paired_p(differences, PairedTest.PERMUTATION, seed=5)
+    assert found == pytest.approx(stats.ttest_1samp(differences, 0.0).pvalue, abs=0.01)
+
+
+def test_holm_correction_is_that_worked_out_by_hand():
+    assert holm([0.01, 0.04, 0.03, None]) == [0.03, 0.06, 0.06, None]
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_summary_leaves_out_what_is_not_defined_or_infinite():
+    rows = rows_of({"A": [30.0, None, 32.0, float("inf"), 34.0]})
+    rows.append({"case": "p9", "method": "A", "error": "It was cut off."})
+    (entry,) = summarise(rows, ["psnr"], seed=0, resamples=200)
+    assert (entry["n"], entry["mean"], entry["median"]) == (3, 32.0, 32.0)
+    assert entry["sd"] == pytest.approx(2.0)
+    assert 30.0 <= entry["low"] < 32.0 < entry["high"] <= 34.0
+
+
+def test_figures_of_labels_are_also_summed_up_over_the_labels_of_each_case():
+    rows = rows_of({"A": [0.8, 0.9]}, "dice", label="liver") + rows_of({"A": [0.6, None]}, "dice", label="spleen")
+    assert over_labels(rows) == [
+        {"case": "p0", "method": "A", "dice": pytest.approx(0.7)},
+        {"case": "p1", "method": "A", "dice": pytest.approx(0.9)},
+    ]
+    found = {entry.get("label"): entry for entry in summarise(rows, ["dice"], 0, 200)}
+    assert found[None]["mean"] == pytest.approx(0.8)
+    assert found["liver"]["mean"] == pytest.approx(0.85)
+    assert found["spleen"]["n"] == 1
+    assert over_labels(rows_of({"A": [1.0]}, "dice", label="liver")) == []
+
+
+def test_comparison_takes_the_cases_that_both_methods_have():
+    better = [30.0 + n for n in range(8)]
+    rows = rows_of({"A": [*better, 99.0], "B": [value - 1.0 - 0.1 * n for n, value in enumerate(better)]})
+    rows[2]["psnr"] = None
+    for row in rows:
+        row["data_range"] = 1000.0
+    (entry,) = compare(rows, INFOS, PairedTest.WILCOXON, seed=0, resamples=200)
+    assert (entry["a"], entry["b"], entry["metric"], entry["n"]) == ("A", "B", "psnr", 7)
+    assert entry["difference"] == pytest.approx(np.mean([1.0, 1.1, 1.3, 1.4, 1.5, 1.6, 1.7]))
+    assert entry["low"] > 1.0
+    assert entry["p"] == entry["p_corrected"] == pytest.approx(2 / 2**7)
+
+
+def test_correction_is_over_metrics_and_pairs_of_methods():
+    rng = np.random.default_rng(0)
+    rows = []
+    for method, level in (("A", 0.0), ("B", 0.5), ("C", 1.0)):
+        for number in range(12):
+            values = {"psnr": level + rng.normal(0, 0.2), "ssim": level + rng.normal(0, 0.2)}
+            rows.append({"case": str(number), "method": method, **values})
+    infos = {"psnr": MetricInfo("PSNR", "", "higher"), "ssim": MetricInfo("SSIM", "", "higher")}
+    found = compare(rows, infos, PairedTest.WILCOXON, 0, 200)
+    assert [(entry["a"], entry["b"]) for entry in found[::2]] == [("A", "B"), ("A", "C"), ("B", "C")]
+    assert [entry["p_corrected"] for entry in found] == holm([entry["p"] for entry in found])
+    assert min(entry["p_corrected"] for entry in found) == pytest.approx(6 * min(entry["p"] for entry in found))

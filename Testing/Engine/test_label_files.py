@@ -1,0 +1,319 @@
+"""Segmentations and label maps in files, as ``medgan labelmap`` reads and writes them."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import phantoms
+from command_line import one_sentence
+from medgan import cli, freesurfer, labelfiles, labelmap_command, segnrrd
+from medgan.labels import Overlap, segmentation_of
+from medgan.labeltable import LabelTable, read_table, unnamed, write_table
+from medgan.resampling import onto
+from medgan.segments import Segmentation
+from medgan.volume import Label, LabelMap, Volume, VolumeError, read_label_map, write_volume
+
+MATRIX = phantoms.awkward_geometry()
+FREESURFER = freesurfer.table().labels
+ODD_NAME = Label('Ümläut, "x" | y', (0.2, 0.4, 0.6))
+
+
+def run_here(*arguments: object) -> SimpleNamespace:
+    """The command within this process; no child is involved."""
+    done = CliRunner(env={"NO_COLOR": "1"}).invoke(cli.app, [str(each) for each in arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return SimpleNamespace(returncode=done.exit_code, stdout=done.stdout, stderr=done.stderr)
+
+
+def two_layers(matrix=MATRIX) -> Segmentation:
+    """Structures of a brain, one of them without a voxel, and one with a large value that overlaps them."""
+    draw = np.random.default_rng(0)
+    brain = draw.choice([0, 2, 41, 530], (7, 9, 11)).astype(np.int16)
+    lesion = draw.choice([0, 0, 0, 40000], (7, 9, 11)).astype(np.int32)
+    labels = {value: FREESURFER[value] for value in (2, 17, 41, 530)}
+    maps = [LabelMap(brain, matrix, labels), LabelMap(lesion, matrix, {40000: ODD_NAME})]
+    return segmentation_of(maps, keep_empty=True)[0]
+
+
+def assert_same(one: Segmentation, other: Segmentation) -> None:
+    assert [segment.known_value for segment in one.segments] == [segment.known_value for segment in other.segments]
+    assert [segment.label for segment in one.segments] == [segment.label for segment in other.segments]
+    assert one.shape == other.shape
+    np.testing.assert_allclose(one.ijk_to_ras, other.ijk_to_ras, atol=1e-9)
+    for number in range(len(one.segments)):
+        np.testing.assert_array_equal(one.mask(number), other.mask(number))
+
+
+def test_segmentation_file_keeps_everything(tmp_path):
+    segmentation = two_layers()
+    assert labelfiles.write(segmentation, tmp_path / "brain.seg.nrrd")[0] == [tmp_path / "brain.seg.nrrd"]
+    assert_same(labelfiles.read(tmp_path / "brain.seg.nrrd")[0], segmentation)
+
+
+def test_plain_volume_files_hold_no_segments(tmp_path):
+    write_volume(LabelMap(np.ones((3, 4, 5), np.int16), MATRIX), tmp_path / "plain.nrrd")
+    assert not segnrrd.holds_segments(tmp_path / "plain.nrrd")
+    assert not segnrrd.holds_segments(tmp_path / "missing.nrrd")
+
+
+@pytest.mark.parametrize("name", ["brain.nii.gz", "brain.nrrd", "brain.mha", "brain.npz"])
+def test_label_map_file_and_its_table_give_the_segments_back(tmp_path, name):
+    part = two_layers()
+    part.segments, part.layers = part.segments[:4], part.layers[:1]
+    files, _, _ = labelfiles.write(part, tmp_path / name)
+    assert [file.name for file in files] == [name, *([] if name.endswith("npz") else ["brain.labels.csv"])]
+    again = labelfiles.read(tmp_path / name)[0]
+    again.ijk_to_ras = np.round(again.ijk_to_ras, 4)
+    part.ijk_to_ras = np.round(part.ijk_to_ras, 4)
+    assert_same(again, part)
+
+
+def test_segment_without_a_voxel_and_without_a_name_comes_back(tmp_path):
+    part = segmentation_of(
+        [LabelMap(np.ones((3, 4, 5), np.int16), MATRIX, {1: unnamed(1), 7: unnamed(7)})], None, True
+    )[0]
+    assert len(labelfiles.write(part, tmp_path / "some.mha")[0]) == 2
+    assert [segment.known_value for segment in labelfiles.read(tmp_path / "some.mha")[0].segments] == [1, 7]
+    part.segments = part.segments[:1]
+    assert labelfiles.write(part, tmp_path / "one.mha")[0] == [tmp_path / "one.mha"]
+
+
+def test_one_file_a_layer_loses_nothing(tmp_path):
+    segmentation = two_layers()
+    files, _, said = labelfiles.write(segmentation, tmp_path / "brain.mha", overlap=Overlap.LAYERS)
+    names = ["brain_1.mha", "brain_2.mha", "brain_1.labels.csv", "brain_2.labels.csv"]
+    assert [file.name for file in files] == names
+    assert said[0] == "Segments overlap, so there are 2 label maps."
+    maps = [labelfiles.read(tmp_path / name)[0] for name in names[:2]]
+    assert [segment.known_value for part in maps for segment in part.segments] == [2, 17, 41, 530, 40000]
+    np.testing.assert_array_equal(maps[1].mask(0), segmentation.mask(4))
+
+
+@pytest.fixture
+def a_series(tmp_path):
+    pytest.importorskip("highdicom")
+    folder = tmp_path / "series"
+    folder.mkdir()
+    turned = tuple(np.round(phantoms.rotation((15.0, -25.0, 35.0))[:, :2].T.ravel(), 8))
+    phantoms.write_dicom_series(folder, phantoms.head((7, 9, 11)).astype(np.int16), orientation=turned)
+    return folder
+
+
+def test_dicom_segmentation_keeps_values_names_codes_and_overlaps(tmp_path, a_series):
+    from medgan.volume import read_volume
+
+    segmentation = two_layers(read_volume(a_series).ijk_to_ras)
+    _, _, said = labelfiles.write(segmentation, tmp_path / "brain.dcm", reference=a_series)
+    assert said == []
+    again = labelfiles.read(tmp_path / "brain.dcm")[0]
+    for one, other in zip(again.segments, segmentation.segments, strict=True):
+        assert one.known_value == other.known_value
+        assert one.label.name == other.label.name
+        assert one.label.terminology == other.label.terminology
+        np.testing.assert_allclose(one.label.color, other.label.color, atol=2 / 255)
+    back = onto(again, segmentation.shape, segmentation.ijk_to_ras)
+    for number in range(len(segmentation.segments)):
+        np.testing.assert_array_equal(back.mask(number), segmentation.mask(number))
+
+
+def test_dicom_segmentation_of_one_layer_comes_onto_the_grid_of_its_series(tmp_path, a_series):
+    from medgan.volume import read_volume
+
+    scan = read_volume(a_series)
+    part = two_layers(scan.ijk_to_ras)
+    part.segments, part.layers = part.segments[:4], part.layers[:1]
+    larger = onto(part, (9, 12, 14), scan.ijk_to_ras)
+    _, _, said = labelfiles.write(larger, tmp_path / "brain.dcm", reference=a_series)
+    assert said == ["The segments were brought onto the grid of the reference series, nearest neighbour."]
+    back = onto(labelfiles.read(tmp_path / "brain.dcm")[0], part.shape, part.ijk_to_ras)
+    for number in range(4):
+        np.testing.assert_array_equal(back.mask(number), part.mask(number))
+
+
+def test_dicom_without_its_package_is_one_sentence(tmp_path, a_series, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(VolumeError, match=r"need the Python package 'highdicom'.*medganslicer\[dicom\]"):
+        labelfiles.write(two_layers(), tmp_path / "brain.dcm", reference=a_series)
+    assert not (tmp_path / "brain.dcm").exists()
+
+
+# The command
+
+
+@pytest.fixture
+def a_label_map(tmp_path):
+    array = np.random.default_rng(1).choice([0, 2, 41, 999], (6, 7, 8)).astype(np.int16)
+    write_volume(LabelMap(array, MATRIX), tmp_path / "seg one.nii.gz")
+    return tmp_path / "seg one.nii.gz"
+
+
+def test_command_names_the_values_and_tells_what_it_does_not_know(tmp_path, a_label_map):
+    write_table({2: FREESURFER[2], 41: FREESURFER[41], 60: FREESURFER[60]}, tmp_path / "own.csv")
+    result = tmp_path / "named.seg.nrrd"
+    done = run_here("labelmap", a_label_map, result, "--table", tmp_path / "own.csv", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["unknown"] == [999]
+    assert said["holes"] == [60]
+    assert said["files"] == [str(result)]
+    array = read_label_map(a_label_map).array
+    assert {row["value"]: row["voxels"] for row in said["segments"]} == {
+        v: int((array == v).sum()) for v in (2, 41, 999)
+    }
+    again = segnrrd.read(result)
+    assert [segment.label.name for segment in again.segments] == [FREESURFER[2].name, FREESURFER[41].name, "label 999"]
+
+
+def test_command_there_and_back_is_the_same_label_map(tmp_path, a_label_map):
+    assert run_here("labelmap", a_label_map, tmp_path / "a.seg.nrrd", "--table", "freesurfer").returncode == 0
+    done = run_here("labelmap", tmp_path / "a.seg.nrrd", tmp_path / "back.nii.gz")
+    assert done.returncode == 0, done.stderr
+    assert "a.seg.nrrd -> " in done.stdout
+    np.testing.assert_array_equal(read_label_map(tmp_path / "back.nii.gz").array, read_label_map(a_label_map).array)
+    assert read_table(tmp_path / "back.labels.csv").labels[41] == FREESURFER[41]
+
+
+def test_command_never_replaces_a_table_that_lies_there_unasked(tmp_path, a_label_map):
+    (tmp_path / "new.labels.csv").write_text("mine")
+    one_sentence(run_here("labelmap", a_label_map, tmp_path / "new.nrrd", "--table", "freesurfer"), "--overwrite")
+    assert (tmp_path / "new.labels.csv").read_text() == "mine"
+    assert not (tmp_path / "new.nrrd").exists()
+    done = run_here("labelmap", a_label_map, tmp_path / "new.nrrd", "--table", "freesurfer", "--overwrite")
+    assert done.returncode == 0, done.stderr
+    again = run_here(
+        "labelmap", tmp_path / "new.nrrd", tmp_path / "named.seg.nrrd", "--save-table", tmp_path / "t.json"
+    )
+    assert "'new.labels.csv', which lies beside it" in again.stderr
+    assert read_table(tmp_path / "t.json").labels[41] == FREESURFER[41]
+
+
+def test_command_gives_the_values_of_a_table_by_name(tmp_path, a_label_map):
+    run_here("labelmap", a_label_map, tmp_path / "a.seg.nrrd", "--table", "freesurfer")
+    write_table({7: Label("left cerebral white matter"), 8: Label("other")}, tmp_path / "t.json")
+    done = run_here(
+        "labelmap", tmp_path / "a.seg.nrrd", tmp_path / "b.mha", "--values", "table", "--table", tmp_path / "t.json"
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = read_label_map(a_label_map).array, read_label_map(tmp_path / "b.mha").array
+    np.testing.assert_array_equal(after == 7, before == 2)
+    assert set(np.unique(after)) == {0, 7, 9, 10}
+    assert "Not in the table" in done.stderr
+
+
+def test_command_merges_files_and_resolves_their_overlaps(tmp_path, a_label_map):
+    other = np.zeros((6, 7, 8), np.int16)
+    other[2:4] = 5
+    write_volume(LabelMap(other, MATRIX), tmp_path / "other.nrrd")
+    done = run_here("labelmap", a_label_map, tmp_path / "other.nrrd", tmp_path / "both.nrrd", "--overlap", "first")
+    assert done.returncode == 0, done.stderr
+    first = read_label_map(a_label_map).array
+    np.testing.assert_array_equal(read_label_map(tmp_path / "both.nrrd").array, np.where(first == 0, other, first))
+    assert "the first in the list wins" in done.stderr
+
+
+def test_command_takes_another_grid_or_spacing(tmp_path, a_label_map):
+    coarse = MATRIX @ np.diag([2.0, 2.0, 2.0, 1.0])
+    write_volume(Volume(np.zeros((3, 4, 4)), coarse), tmp_path / "grid.nrrd")
+    assert run_here("labelmap", a_label_map, tmp_path / "a.nrrd", "--grid", tmp_path / "grid.nrrd").returncode == 0
+    np.testing.assert_array_equal(
+        read_label_map(tmp_path / "a.nrrd").array, read_label_map(a_label_map).array[::2, ::2, ::2]
+    )
+    assert run_here("labelmap", a_label_map, tmp_path / "b.nrrd", "--grid", "1x1x0.5").returncode == 0
+    np.testing.assert_allclose(read_label_map(tmp_path / "b.nrrd").spacing_mm, (1, 1, 0.5))
+
+
+def test_command_turns_probability_maps_into_labels(tmp_path):
+    liver = np.zeros((3, 4, 5), np.float32)
+    liver[1], spleen = 0.6, np.zeros((3, 4, 5), np.float32)
+    spleen[2] = 0.9
+    write_volume(Volume(liver, MATRIX), tmp_path / "liver.nii.gz")
+    write_volume(Volume(spleen, MATRIX), tmp_path / "spleen.nii.gz")
+    done = run_here(
+        "labelmap", tmp_path / "liver.nii.gz", tmp_path / "spleen.nii.gz", tmp_path / "o.nrrd", "--probabilities"
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(read_label_map(tmp_path / "o.nrrd").array[:, 0, 0], [0, 1, 2])
+    assert read_table(tmp_path / "o.labels.csv").labels[2].name == "spleen"
+
+
+def test_command_converts_tables(tmp_path):
+    write_table({2: FREESURFER[2]}, tmp_path / "a.json")
+    done = run_here("labelmap", tmp_path / "a.json", tmp_path / "b.label")
+    assert done.returncode == 0, done.stderr
+    assert read_table(tmp_path / "b.label").labels == {2: Label(FREESURFER[2].name, FREESURFER[2].color)}
+    assert "holds no terminology" in done.stderr
+
+
+def test_command_writes_surfaces_through_what_it_is_given(tmp_path, a_label_map, monkeypatch):
+    seen = []
+
+    def writer(segmentation, folder):
+        seen.append((len(segmentation.segments), folder))
+        return [folder / "label 2.stl"]
+
+    monkeypatch.setattr(labelmap_command, "surfaces_writer", writer)
+    done = run_here("labelmap", a_label_map, tmp_path / "a.seg.nrrd", "--surfaces", tmp_path / "surfaces", "--json")
+    assert seen == [(3, tmp_path / "surfaces")]
+    assert json.loads(done.stdout)["files"][-1] == str(tmp_path / "surfaces" / "label 2.stl")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (["IN"], "Give what to convert and the name of the result", 2),
+        (["IN", "out.doc"], "does not say its format", 2),
+        (["IN", "out.dcm"], "give its folder with --reference", 2),
+        (["IN", "out.nrrd", "--values", "terminology"], "give one with --table", 2),
+        (["IN", "nowhere/out.nrrd"], "There is no folder", 2),
+        (["IN", "out.csv", "--surfaces", "s"], "A table has no surfaces", 2),
+        (["IN", "IN"], "is an input itself", 1),
+        (["IN", "IN", "--overwrite"], "is an input itself", 1),
+        (["IN", "half.nrrd"], "exists already; add --overwrite", 1),
+        (["IN", "out.nrrd", "--save-table", "out.xyz"], "is not a label table by its ending", 2),
+        (["IN", "out.nrrd", "--save-table", "nowhere/t.csv"], "There is no folder 'nowhere'", 2),
+        (["IN", "out.csv", "--save-table", "out.csv"], "the same file 'out.csv'", 2),
+        (["IN", "out.nrrd", "--surfaces", "half.nrrd"], "'half.nrrd' is a file; --surfaces takes a folder", 2),
+        (["IN", "out.nrrd", "--surfaces", "stl"], "Folder 'stl' holds surfaces already", 1),
+        (["IN", "out.nrrd", "--grid", "1.2.3"], "There is no file '1.2.3'", 1),
+        (["IN", "out.nrrd", "--grid", "0.00001"], "does not fit into memory", 1),
+        (["IN", "o" * 300 + ".nrrd"], "can not be read or written: File name too long", 1),
+        (["large.nrrd", "out.nrrd"], "'large.nrrd' has values up to 3e+09", 1),
+        (["missing.nii.gz", "out.nrrd"], "There is no file 'missing.nii.gz'", 1),
+        (["IN", "out.nrrd", "--table", "missing.csv"], "There is no file 'missing.csv'", 1),
+        (["IN", "out.nrrd", "--grid", "0"], "every spacing must be above zero", 1),
+        (["IN", "out.nrrd", "--grid", "missing.nrrd"], "There is no file 'missing.nrrd'", 1),
+        (["half.nrrd", "out.nrrd"], "values that are not whole numbers", 1),
+        (["empty.nrrd", "out.nrrd"], "every voxel is 0", 1),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_writes_nothing(tmp_path, a_label_map, monkeypatch, arguments, said, code):
+    monkeypatch.chdir(tmp_path)
+    write_volume(Volume(np.full((2, 2, 2), 0.5), MATRIX), tmp_path / "half.nrrd")
+    write_volume(LabelMap(np.zeros((2, 2, 2), np.int16), MATRIX), tmp_path / "empty.nrrd")
+    write_volume(Volume(np.full((2, 2, 2), 3e9), MATRIX), tmp_path / "large.nrrd")
+    (tmp_path / "stl").mkdir()
+    (tmp_path / "stl" / "liver.stl").write_text("mine")
+    before = sorted(tmp_path.iterdir())
+    one_sentence(run_here("labelmap", *[a_label_map if each == "IN" else each for each in arguments]), said, code)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_interruption_is_one_sentence_with_its_own_exit_code(tmp_path, a_label_map, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(labelmap_command, "_read", interrupted)
+    one_sentence(run_here("labelmap", a_label_map, tmp_path / "out.nrrd"), "Interrupted; nothing was written", 130)
+
+
+def test_table_and_label_map_agree_about_dataclasses():
+    """A label written by hand and one of a table are the same thing."""
+    assert LabelTable({2: FREESURFER[2]}).label(2) == FREESURFER[2]
+    assert LabelTable({}).label(3).name == "label 3"

@@ -1,0 +1,174 @@
+"""The figures of classifications are those of MONAI and torchmetrics, for two classes and for more."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import compute_roc_auc
+
+from medgan.evaluation import classes
+from medgan.evaluation.classes import Predictions
+from medgan.evaluation.predictions import evaluate_predictions
+from medgan.metrics import measure
+from medgan.progress import Cancelled
+from medgan.settings import EvaluateSettings
+
+AGREE = 1e-4
+
+
+def random_cases(names: str, count=60, right=0.6) -> Predictions:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, len(names), count)
+    found = np.where(rng.random(count) < right, truth, rng.integers(0, len(names), count))
+    scores = np.round(rng.random((count, len(names))), 1)  # rounded: ties
+    scores[np.arange(count), truth] += 0.4
+    return Predictions(list(names), truth, found, scores / scores.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("names", ["ab", "abc", "abcde"])
+def test_figures_agree_with_torchmetrics(names):
+    peer = pytest.importorskip("torchmetrics.functional.classification")
+    cases = random_cases(names)
+    truth, found = torch.from_numpy(cases.truth), torch.from_numpy(cases.found)
+    scores = torch.from_numpy(cases.scores)
+    ours = measure("classes", cases)
+    if len(names) == 2:
+        expected = {
+            "accuracy": peer.binary_accuracy(found, truth),
+            "recall": peer.binary_recall(found, truth),
+            "precision": peer.binary_precision(found, truth),
+            "f1": peer.binary_f1_score(found, truth),
+            "auc": peer.binary_auroc(scores[:, 1], truth),
+        }
+        matrix = peer.binary_confusion_matrix(found, truth)
+    else:
+        count = len(names)
+        expected = {
+            "accuracy": peer.multiclass_accuracy(found, truth, count, average="micro"),
+            "recall": peer.multiclass_recall(found, truth, count),
+            "precision": peer.multiclass_precision(found, truth, count),
+            "f1": peer.multiclass_f1_score(found, truth, count),
+            "auc": peer.multiclass_auroc(scores, truth, count),
+        }
+        matrix = peer.multiclass_confusion_matrix(found, truth, count)
+        per_class = peer.multiclass_auroc(scores, truth, count, average="none")
+        for place in range(count):
+            assert classes.class_auc(cases.about(place)) == pytest.approx(float(per_class[place]), abs=AGREE)
+    assert ours == pytest.approx({name: float(value) for name, value in expected.items()}, abs=AGREE)
+    assert (cases.confusion() == matrix.numpy()).all()
+
+
+def test_auc_agrees_with_monai_on_its_cases():
+    """Its published cases with their values: scores as they are, after a softmax, and with one class alone."""
+
+    def auc(scores, truth) -> float | None:
+        array = np.asarray(scores, dtype=float)
+        array = np.stack([-array, array], axis=1) if array.ndim == 1 else array
+        return classes.class_auc(Predictions("01", np.asarray(truth), np.asarray(truth), array, chosen=1))
+
+    assert auc([0.5, 0.5, 0.2, 8.3], [0, 1, 0, 1]) == pytest.approx(0.875)
+    raw = torch.tensor([[0.1, 0.9], [0.3, 1.4], [0.2, 0.1], [0.1, 0.5]])
+    assert auc(raw.softmax(dim=1).numpy(), [0, 1, 0, 1]) == pytest.approx(0.75)
+    assert auc(raw.numpy(), [0, 0, 0, 0]) is None
+    assert auc(raw.numpy(), [1, 1, 1, 1]) is None
+    cases = random_cases("ab")
+    expected = compute_roc_auc(torch.from_numpy(cases.scores[:, 1]), torch.from_numpy(cases.truth))
+    assert classes.auc(cases) == pytest.approx(expected, abs=AGREE)
+
+
+def test_class_that_does_not_occur_takes_no_part():
+    cases = Predictions(list("abc"), np.array([0, 0, 1]), np.array([0, 1, 1]))
+    assert classes.class_f1(cases.about(2)) is None
+    assert classes.recall(cases) == pytest.approx(0.75)
+    assert classes.auc(cases) is None
+    invented = Predictions(list("abc"), np.array([0, 0, 1]), np.array([0, 2, 1]))
+    assert classes.recall(invented) == pytest.approx((0.5 + 1.0 + 0.0) / 3)
+
+
+@pytest.fixture
+def quick() -> EvaluateSettings:
+    return EvaluateSettings(bootstrap=100)
+
+
+def write(path, text) -> object:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_csv_of_two_methods_gives_figures_confusion_and_a_paired_test(tmp_path, quick):
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 40)
+    files = []
+    for name, noise in (("good", 0.3), ("poor", 1.5)):
+        score = truth + rng.normal(0, noise, 40)
+        lines = [
+            f"p{n},{'sick' if t else 'healthy'},{s:.3f}" for n, (t, s) in enumerate(zip(truth, score, strict=True))
+        ]
+        files.append(write(tmp_path / f"{name}.csv", "case,truth,score\n" + "\n".join(lines)))
+    evaluation = evaluate_predictions(files, quick)
+    assert evaluation.kind == "classes"
+    assert evaluation.confusion["classes"] == ["healthy", "sick"]
+    matrix = np.array(evaluation.confusion["matrices"]["good"])
+    rows = [row for row in evaluation.rows if row["method"] == "good"]
+    assert matrix.sum() == 40
+    assert matrix[1, 1] == sum(row["truth"] == row["prediction"] == "sick" for row in rows)
+    whole = {(entry["method"], entry["metric"]): entry for entry in evaluation.summary if "label" not in entry}
+    assert whole["good", "accuracy"]["mean"] == pytest.approx(np.trace(matrix) / 40)
+    assert whole["good", "auc"]["mean"] > whole["poor", "auc"]["mean"]
+    entry = whole["poor", "auc"]
+    assert entry["low"] < entry["mean"] < entry["high"]
+    tests = {entry["metric"]: entry for entry in evaluation.comparisons}
+    assert tests["auc"]["p"] < 0.05
+    assert tests["auc"]["p_corrected"] >= tests["auc"]["p"]
+    assert tests["auc"]["low"] > 0
+    assert any("'sick'" in message for message in evaluation.messages)
+    of_class = {
+        (entry["label"], entry["metric"]): entry["mean"]
+        for entry in evaluation.summary
+        if entry.get("label") and entry["method"] == "poor"
+    }
+    # The score of one class is what the other lacks: both are told apart equally well.
+    assert of_class["healthy", "auc"] == pytest.approx(of_class["sick", "auc"]) == whole["poor", "auc"]["mean"]
+    assert of_class["sick", "recall"] == whole["poor", "recall"]["mean"]
+
+
+def test_columns_may_be_called_otherwise_and_lines_that_fail_are_rows(tmp_path, quick):
+    text = (
+        "Patient;Target;Predicted;Model;score_1;score_2;score_10\n"
+        "a;1;1;m;0,9;0,1;0\nb;2;2;m;0.2;0.7;0.1\nc;10;2;m;0;0.6;0.4\nd;;1;m;1;0;0\nb;2;2;m;1;0;0\ne;1;1;m;much;0;0\n"
+    )
+    evaluation = evaluate_predictions([write(tmp_path / "any.csv", text)], quick)
+    assert evaluation.confusion == {"classes": ["1", "2", "10"], "matrices": {"m": [[1, 0, 0], [0, 1, 0], [0, 1, 0]]}}
+    failed = {row["case"]: row["error"] for row in evaluation.failed}
+    assert "Line 5 of 'any.csv' was left out: it has no truth." in failed["d"]
+    assert "is there already" in failed["b"]
+    assert "score 'much' is no number" in failed["e"]
+    whole = {entry["metric"]: entry["mean"] for entry in evaluation.summary if "label" not in entry}
+    assert whole["accuracy"] == pytest.approx(2 / 3)
+    assert whole["auc"] == pytest.approx((1.0 + 1.0 + 1.0) / 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("case,guess\na,1\n", "needs a column 'truth'"),
+        ("case,truth,prediction\na,,1\n", "no line with a truth"),
+        ("case,truth,prediction\na,1,1\nb,1,1\n", "at least two classes"),
+        ("case,truth,score\na,1,0.5\nb,2,0.5\nc,3,0.1\n", "one score for 3 classes"),
+        ("", "it has no columns"),
+        ("case,truth,prediction\na,1," + "x" * 200_000, "can not be read as a CSV file"),
+    ],
+)
+def test_files_that_can_not_be_used_say_why(tmp_path, quick, text, reason):
+    with pytest.raises(ValueError, match=reason):
+        evaluate_predictions([write(tmp_path / "x.csv", text)], quick)
+
+
+def test_evaluation_of_predictions_can_be_cancelled(tmp_path, quick):
+    def stop(fraction, message=""):
+        raise Cancelled
+
+    file = write(tmp_path / "x.csv", "case,truth,prediction\na,1,1\nb,2,2\n")
+    with pytest.raises(Cancelled):
+        evaluate_predictions([file], quick, stop)

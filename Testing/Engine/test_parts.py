@@ -1,0 +1,188 @@
+"""The network that names the parts of a head: its shapes and sides, and its recipe on a small head."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from medgan.networks.mixture import fitted, likely
+from medgan.networks.parts import FineNet, PartsNet, gathered, scattered
+from medgan.parts import STRUCTURES, classes_of_codes, values
+from medgan.recipes import parts
+from medgan.volume import LabelMap, write_volume
+
+
+@pytest.fixture
+def a_small_network() -> PartsNet:
+    torch.manual_seed(0)
+    network = PartsNet([structure.lateral for structure in STRUCTURES], channels=(4, 6, 8, 8), fine_channels=4).eval()
+    torch.nn.init.normal_(network.fine.head.weight, std=0.5)  # as if it had learned something
+    return network
+
+
+@pytest.fixture
+def a_head_of_two_tissues() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A noisy scan (1, 1, 32, 32, 32), which of three structures is where, and a prior whose borders lie elsewhere."""
+    place = torch.linspace(-1, 1, 32)
+    k, j, i = torch.meshgrid(place, place, place, indexing="ij")
+
+    def shells(shift: float) -> torch.Tensor:
+        radius = torch.sqrt(k**2 + j**2 + (i - shift) ** 2)
+        return (radius < 0.9).long() + (radius < 0.5).long()
+
+    truth = shells(0.0)[None]
+    brightness = torch.tensor([0.05, 0.4, 0.8])[truth][None]
+    image = brightness + 0.03 * torch.randn(brightness.shape, generator=torch.Generator().manual_seed(0))
+    guess = F.one_hot(shells(0.12), 3).permute(3, 0, 1, 2)[None].float()
+    prior = F.avg_pool3d(F.pad(guess, [3] * 6, mode="replicate"), 7, 1)
+    return image, truth, (prior + 0.01) / 1.03
+
+
+def small_head(shape=(40, 44, 48)) -> np.ndarray:
+    """FreeSurfer codes, axes S, A, R: two hemispheres with cortex, white matter and ventricles in a skull."""
+    k, j, i = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    radius = np.sqrt(k**2 + j**2 + i**2)
+    codes = np.zeros(shape, np.int16)
+    codes[radius < 0.95] = 515
+    right = i > 0
+    for limit, left_code, right_code in ((0.85, 3, 42), (0.65, 2, 41), (0.3, 4, 43)):
+        codes[(radius < limit) & ~right] = left_code
+        codes[(radius < limit) & right] = right_code
+    return codes
+
+
+@pytest.fixture
+def a_data_folder(tmp_path):
+    """Two small heads, the second upside down in memory, with their manifest."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    matrix = np.diag([1.0, 1.0, 1.0, 1.0])
+    write_volume(LabelMap(small_head(), matrix), folder / "one.nii.gz")
+    turned = np.diag([1.0, 1.0, -1.0, 1.0])
+    write_volume(LabelMap(small_head()[::-1].copy(), turned), folder / "two.nii.gz")
+    rows = ["file,modality", *(f"{name}.nii.gz,label map (FreeSurfer codes)" for name in ("one", "two"))]
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_every_label_has_one_value_and_every_value_one_structure():
+    assert len(values()) == len(set(values())) == 35
+    known = classes_of_codes()
+    assert [STRUCTURES[known[value][0]].name for value in (2, 41, 16, 515)] == [
+        "cerebral white matter", "cerebral white matter", "brain stem", "skull",
+    ]  # fmt: skip
+    assert [known[value][1] for value in (2, 41, 16)] == [0, 1, -1]
+
+
+def test_gathering_by_eights_loses_nothing():
+    volume = torch.rand(2, 3, 4, 6, 8)
+    assert torch.equal(scattered(gathered(volume)), volume)
+    assert gathered(volume)[0, :8, 0, 0, 0].sort().values.equal(volume[0, 0, :2, :2, :2].flatten().sort().values)
+
+
+def test_probabilities_of_all_labels_sum_to_one_on_a_volume_of_any_size(a_small_network):
+    with torch.no_grad():
+        logs = a_small_network(torch.rand(1, 1, 13, 40, 67))
+    assert logs.shape == (1, 35, 13, 40, 67)
+    assert logs.exp().sum(1).sub(1).abs().max() < 1e-4
+
+
+def test_slabs_give_the_answer_of_the_whole(a_small_network, monkeypatch):
+    image = torch.rand(1, 1, 96, 32, 32)
+    with torch.no_grad():
+        in_slabs = a_small_network(image)
+        monkeypatch.setattr("medgan.networks.parts.SLAB", 96)
+        whole = a_small_network(image)
+    assert (in_slabs - whole).abs().max() < 1e-3
+
+
+def test_the_fine_part_starts_as_prior_and_brightness(a_head_of_two_tissues):
+    image, _truth, prior = a_head_of_two_tissues
+    rough = torch.cat([torch.log(F.avg_pool3d(prior, 2)), torch.zeros(1, 1, 16, 16, 16)], 1)
+    mixture = fitted(image, prior)
+    said = FineNet(4, 4)(image, rough, mixture)
+    assert torch.equal(FineNet(0, 4)(image, rough, mixture), said)
+    wide = F.interpolate(rough, scale_factor=2, mode="trilinear", align_corners=False)
+    assert torch.allclose(said[:, -1:], wide[:, -1:])
+    assert torch.allclose(said[:, :-1], likely(image, wide[:, :-1].softmax(1), mixture).clamp_min(-10.0), atol=1e-5)
+
+
+def test_brightness_finds_the_true_border_and_the_field_of_the_coil(a_head_of_two_tissues):
+    image, truth, prior = a_head_of_two_tissues
+    ramp = torch.linspace(-0.2, 0.2, 32).view(1, 1, 1, 1, 32)
+    before = (prior.argmax(1) == truth).float().mean()
+    for scan in (image, 1.0 - image, image + ramp):  # another contrast and an uneven coil make no difference
+        after = (likely(scan, prior, fitted(scan, prior)).argmax(1) == truth).float().mean()
+        assert after > 0.97 > before
+    field = fitted(image + ramp, prior).field
+    slope = float((field[..., -6] - field[..., 6]).mean())
+    assert 0.5 < slope / float(ramp[..., -6] - ramp[..., 6]) < 1.2
+
+
+def test_heads_are_turned_to_one_orientation_whatever_the_file(a_data_folder):
+    one, two = parts.load_heads(a_data_folder / "manifest.csv")
+    assert torch.equal(one.codes, two.codes)
+    assert one.middle == two.middle
+    assert (one.codes == 2).float().mean((0, 1)).argmax() < (one.codes == 41).float().mean((0, 1)).argmax()
+
+
+def test_in_ras_order_turns_by_right_angles_only():
+    array = np.arange(24).reshape(2, 3, 4)
+    matrix = np.zeros((4, 4))
+    matrix[0, 2], matrix[1, 0], matrix[2, 1], matrix[3, 3] = -1.0, 1.0, 1.0, 1.0  # k to L, i to A, j to S
+    turned = parts.in_ras_order(array, matrix)
+    assert turned.shape == (3, 4, 2)
+    assert turned[0, 0].tolist() == [array[1, 0, 0], array[0, 0, 0]]
+
+
+def test_the_recipe_learns_and_goes_on_where_it_stopped(a_data_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "ROUGH_VIEW", (32, 32, 32))
+    monkeypatch.setattr(parts, "FINE_VIEW", (64, 64, 64))
+    monkeypatch.setattr(parts, "FINE_PATCH", 32)
+    monkeypatch.setattr(parts, "FINE_PATCHES", 1)
+    small = lambda lateral: PartsNet(lateral, channels=(8, 8, 8, 8), fine_channels=8)  # noqa: E731
+    monkeypatch.setattr(parts, "PartsNet", small)
+
+    def train(out, *more):
+        arguments = (
+            f"--data {a_data_folder} --out {out} --leave-out two --rough-minutes 0 --fine-minutes 0 --log-every 5"
+        )
+        parts.main([*arguments.split(), "--device", "cpu", *more])
+        return torch.load(out / "checkpoint.pt", weights_only=True)
+
+    whole = train(tmp_path / "whole", "--rough-steps", "40", "--fine-steps", "5", "--critic-share", "0.2")
+    losses = [line for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines() if '"rough"' in line]
+    first, last = (float(line.split('"loss": ')[1].split(",")[0].rstrip("}")) for line in (losses[0], losses[-1]))
+    assert last < 0.9 * first
+    assert '"critic"' in losses[-1]
+    assert '"critic"' not in losses[0]
+    assert whole["steps"] == {"rough": 40, "fine": 5}
+    held = torch.load(tmp_path / "whole" / "model.pt", weights_only=True)
+    assert all(tensor.dtype == torch.float16 for tensor in held.values())
+
+    class Stopped(Exception):
+        pass
+
+    step = parts.Trainer.rough_step
+
+    def stop_at_the_eighth(self, share):
+        if self.step == 8:
+            self.save()
+            raise Stopped
+        return step(self, share)
+
+    more = ("--rough-steps", "40", "--fine-steps", "5", "--critic-share", "0.2")
+    monkeypatch.setattr(parts.Trainer, "rough_step", stop_at_the_eighth)
+    with pytest.raises(Stopped):
+        train(tmp_path / "halves", *more)
+    monkeypatch.setattr(parts.Trainer, "rough_step", step)
+    halves = train(tmp_path / "halves", *more)
+    for name, tensor in whole["average"].items():
+        assert torch.equal(tensor, halves["average"][name]), name
+
+
+def test_a_folder_without_heads_is_refused_with_one_sentence(tmp_path, a_data_folder):
+    with pytest.raises(SystemExit, match="names no whole-head label map"):
+        parts.main(["--data", str(a_data_folder), "--out", str(tmp_path / "out"), "--leave-out", "one,two"])
