@@ -160,10 +160,16 @@ def rendered(labels: Tensor, step_mm: float, generator: torch.Generator, ranges:
 
 def normalised(image: Tensor) -> Tensor:
     """0.5 and 99.5 % of the voxels at 0 and 1, clamped."""
+    low, high = robust_range(image)
+    return ((image - low) / (high - low)).clamp(0.0, 1.0)
+
+
+def robust_range(image: Tensor) -> tuple[float, float]:
+    """0.5 and 99.5 % of the voxels (of a regular sample of a large image); never equal."""
     flat = image.flatten()
     flat = flat[:: max(1, flat.numel() // 200_000)]
-    low, high = torch.quantile(flat, torch.tensor([0.005, 0.995], device=image.device))
-    return ((image - low) / (high - low).clamp_min(1e-6)).clamp(0.0, 1.0)
+    low, high = torch.quantile(flat, torch.tensor([0.005, 0.995], device=image.device)).tolist()
+    return low, max(high, low + 1e-6)
 
 
 def _bias(shape: Sequence[int], strength: float, generator: torch.Generator) -> Tensor:

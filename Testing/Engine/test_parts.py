@@ -98,6 +98,30 @@ def test_slabs_give_the_answer_of_the_whole(a_small_network, monkeypatch):
     assert (in_slabs - whole).abs().max() < 1e-3
 
 
+def test_the_view_is_centred_on_the_brain_wherever_it_lies_in_the_scan(a_small_network):
+    network = a_small_network
+    rough = torch.zeros(1, len(STRUCTURES) + 1, 144, 112, 96)
+    rough[:, 0] = 5.0
+    rough[:, 1, 90:130, 40:80, 30:70] = 20.0  # white matter
+    view = network._brain(rough, [slice(0, side) for side in rough.shape[2:]], rough.shape[2:])
+    assert view == [slice(64, 144), slice(12, 108), slice(10, 90)]  # at the end of the first axis, about the middle
+    inside = rough[:, :, 64:144, 12:108, 10:90]
+    assert network._brain(inside, view, rough.shape[2:]) == view
+    nothing = torch.zeros_like(rough)
+    whole = [slice(0, side) for side in rough.shape[2:]]
+    assert network._brain(nothing, whole, rough.shape[2:]) == [slice(32, 112), slice(8, 104), slice(8, 88)]
+
+
+def test_away_from_the_brain_there_are_no_structures_of_it(a_small_network):
+    image = torch.rand(1, 1, 256, 64, 64)
+    with torch.no_grad():
+        found = a_small_network(image).argmax(1)[0]
+    in_view = [set(found[start : start + 32].unique().tolist()) for start in range(0, 256, 32)]
+    away = [labels <= {0, 33, 34} for labels in in_view]
+    assert sum(away) >= 2  # the view is 160 voxels long, and the labels beside it are cut at 32
+    assert not all(away)
+
+
 def test_the_fine_part_starts_as_prior_and_brightness(a_head_of_two_tissues):
     image, _truth, prior = a_head_of_two_tissues
     rough = torch.cat([torch.log(F.avg_pool3d(prior, 2)), torch.zeros(1, 1, 16, 16, 16)], 1)
@@ -138,7 +162,7 @@ def test_in_ras_order_turns_by_right_angles_only():
 
 
 def test_the_recipe_learns_and_goes_on_where_it_stopped(a_data_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "ROUGH_VIEW", (32, 32, 32))
+    monkeypatch.setattr(parts, "VIEW", (32, 32, 32))
     monkeypatch.setattr(parts, "FINE_VIEW", (64, 64, 64))
     monkeypatch.setattr(parts, "FINE_PATCH", 32)
     monkeypatch.setattr(parts, "FINE_PATCHES", 1)

@@ -2,6 +2,7 @@
 
 Shapes: B batch, D H W voxels of 1 mm along S, A, R; S structures (background first).
 
+The scan is looked at as a whole first, then the view that the network was trained on is centred on the brain found.
 The rough part sees the head at 4 mm (2 mm voxels, gathered by eights) and answers for voxels of 2 mm; the fine part
 sees the scan at 1 mm, gathered by eights, the rough answer, and what a Gaussian mixture makes of both (see
 medgan.networks.mixture), and corrects it voxel by voxel. Both answer for
@@ -21,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medgan.generation import robust_range
 from medgan.networks.denoise import ResidualPair, start_at_zero
 from medgan.networks.mixture import Mixture, fitted, likely, resized
 
@@ -32,6 +34,13 @@ SLAB = 64
 
 HALO = 16
 """Voxels beside a slab that the fine part also looks at."""
+
+
+VIEW = (80, 96, 80)
+"""Voxels of 2 mm that the rough part learns on, with the brain in the middle; it knows no larger scan."""
+
+LOOKS = 2
+"""How often the view is centred on the brain that was found."""
 
 
 class Answer(NamedTuple):
@@ -115,8 +124,8 @@ class FineNet(nn.Module):
 
 
 class PartsNet(nn.Module):
-    """See the module. ``lateral``: for every structure whether it has a left and a right one. ``fine_channels``: 0
-    leaves the fine part at what prior and brightness say.
+    """See the module. ``lateral``: for every structure whether it has a left and a right one; background is the first,
+    the last two lie outside the brain. ``fine_channels``: 0 leaves the fine part at what prior and brightness say.
 
     Called on one scan (1, 1, D, H, W) of 1 mm in 0..1 with the axes S, A, R, it returns the logarithm of the
     probability of every label (1, L, D, H, W): background, then each structure, the left before the right one.
@@ -137,15 +146,47 @@ class PartsNet(nn.Module):
         padded = F.pad(image, pads)
         half = F.avg_pool3d(padded, 2)
         rough = self.rough(half)
-        mixture = resized(self.mixture(half, rough), padded.shape[2:])
-        depth, parts = padded.shape[2], []
+        answer = self.labels(split(self._far_away(rough)))
+        box = [slice(0, side) for side in half.shape[2:]]
+        for _ in range(LOOKS):
+            box = self._brain(rough, box, half.shape[2:])
+            low, high = robust_range(part_of(half, box))
+            near = ((part_of(half, box) - low) / (high - low)).clamp(0.0, 1.0)
+            rough = self.rough(near)
+        box = [slice(2 * each.start, 2 * each.stop) for each in box]
+        seen = ((part_of(padded, box) - low) / (high - low)).clamp(0.0, 1.0)
+        mixture = resized(self.mixture(near, rough), seen.shape[2:])
+        depth = seen.shape[2]
         for start in range(0, depth, SLAB):
-            first, last = max(0, start - HALO), min(depth, start + SLAB + HALO)
+            first, last, stop = max(0, start - HALO), min(depth, start + SLAB + HALO), min(depth, start + SLAB)
             here = mixture._replace(field=mixture.field[:, :, first:last])
-            fine = self.fine(padded[:, :, first:last], rough[:, :, first // 2 : last // 2], here)
-            kept = fine[:, :, start - first : min(depth, start + SLAB) - first]
-            parts.append(self.labels(split(kept))[..., : sides[1], : sides[2]])
-        return torch.cat(parts, 2)[:, :, : sides[0]]
+            fine = self.fine(seen[:, :, first:last], rough[:, :, first // 2 : last // 2], here)
+            slab = slice(box[0].start + start, box[0].start + stop)
+            part_of(answer, [slab, *box[1:]])[...] = self.labels(split(fine[:, :, start - first : stop - first]))
+        return answer[:, :, : sides[0], : sides[1], : sides[2]]
+
+    def _far_away(self, rough: Tensor) -> Tensor:
+        """The rough answer at 1 mm for what lies away from the brain: background or one of the last two structures,
+        which are those outside the brain."""
+        wide = F.interpolate(rough, scale_factor=2, mode="trilinear", align_corners=False)
+        wide[:, 1:-3] -= 20.0
+        return wide
+
+    def _brain(self, rough: Tensor, box: Sequence[slice], shape: Sequence[int]) -> list[slice]:
+        """What the network was trained to look at, in voxels of 2 mm: VIEW around the middle of the structures that
+        have two sides, or as much of it as there is. ``rough`` is the answer for ``box`` of a scan of that shape."""
+        probabilities = torch.softmax(rough[0, :-1], 0)
+        brain = (probabilities[[index for index, lateral in enumerate(self.lateral) if lateral]].sum(0) > 0.5).float()
+        found = []
+        for axis in range(3):
+            along = brain.sum([other for other in range(3) if other != axis])
+            place = torch.arange(len(along), device=along.device, dtype=along.dtype)
+            middle = float((along * place).sum() / along.sum()) if float(along.sum()) else (len(along) - 1) / 2
+            length = min(VIEW[axis], shape[axis])
+            start = round(box[axis].start + middle - (length - 1) / 2)
+            start = min(max(0, start), shape[axis] - length)
+            found.append(slice(start, start + length))
+        return found
 
     def mixture(self, half: Tensor, rough: Tensor) -> Mixture:
         """How bright every structure is in a scan (1, 1, d, h, w) of 2 mm, given the rough answer."""
@@ -165,6 +206,11 @@ class PartsNet(nn.Module):
 def split(answers: Tensor) -> Answer:
     """The channels of the rough or fine part as structures and side."""
     return Answer(answers[:, :-1], answers[:, -1:])
+
+
+def part_of(x: Tensor, box: Sequence[slice]) -> Tensor:
+    """A view of a box of (B, C, D, H, W)."""
+    return x[:, :, box[0], box[1], box[2]]
 
 
 def gathered(x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from medgan.degradation import uniform
 from medgan.generation import Ranges, at_places, mirrored_codes, random_places, rendered
 from medgan.networks.mixture import resized
-from medgan.networks.parts import PartsNet, split
+from medgan.networks.parts import VIEW, PartsNet, split
 from medgan.parts import STRUCTURES, classes_of_codes
 from medgan.recipes.data import read_manifest
 from medgan.volume import read_volume
@@ -38,9 +38,6 @@ from medgan.volume import read_volume
 LEFT_OUT = "synthseg_17,synthseg_18,synthseg_19,synthseg_20"
 
 STAGES = ("rough", "fine")
-
-ROUGH_VIEW = (80, 96, 80)
-"""Voxels of 2 mm that the rough part learns on."""
 
 FINE_VIEW = (128, 160, 128)
 """Voxels of 1 mm that are rendered for the fine part."""
@@ -229,7 +226,7 @@ class Trainer:
 
     def rough_step(self, share: float) -> dict[str, float]:
         self._rate("rough", share)
-        held = lesson(self.head(), ROUGH_VIEW, 2.0, self.codes, self.generator, self.ranges)
+        held = lesson(self.head(), VIEW, 2.0, self.codes, self.generator, self.ranges)
         answer = self.network.rough(held.image)
         return self._learn("rough", answer, held, share)
 
@@ -300,7 +297,7 @@ class Trainer:
         for number, head in enumerate(self.checks):
             generator = torch.Generator(self.device).manual_seed(1000 + number)
             if stage == "rough":
-                held = lesson(head, ROUGH_VIEW, 2.0, self.codes, generator, self.ranges)
+                held = lesson(head, VIEW, 2.0, self.codes, generator, self.ranges)
                 answer = self.average.rough(held.image)
             else:
                 held = lesson(head, FINE_VIEW, 1.0, self.codes, generator, self.ranges)
