@@ -61,3 +61,16 @@ def a_model(tmp_path_factory, monkeypatch) -> str:
     model_folders.write_bundle(root / "tiny")
     monkeypatch.setenv("MEDGAN_MODELS", str(root))
     return "tiny"
+
+
+@pytest.fixture
+def one_thread(monkeypatch):
+    """Sums come out alike in this process and its children only with the same number of threads; earlier tests may have
+    changed that of this one."""
+    import torch
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

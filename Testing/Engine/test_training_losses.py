@@ -159,5 +159,5 @@ def test_every_loss_pulls_a_generator_to_the_data(form):
         for_generator.zero_grad()
         adversary.generator(critic(fake)).backward()
         for_generator.step()
-        places.append(float(place))
+        places.append(float(place.detach()))
     assert sum(places[-50:]) / 50 == pytest.approx(2.0, abs=0.5)

@@ -22,6 +22,8 @@ from medgan.training.loop import train
 from medgan.training.result import TrainingStopped
 from tiny_training import HalfKind, RandomPairs, losses, settings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PATH = os.pathsep.join([str(Path(medgan.__file__).parents[1]), str(Path(tiny_training.__file__).parent)])
 
 
