@@ -66,7 +66,7 @@ def anomaly(
             for name, path in wanted.items()
         }
         files.write_marked({path: outputs.volumes[name] for name, path in wanted.items()}, said)
-    except files.Failed as error:
+    except files.FileFailed as error:
         if context.obj and error.details:
             console.note(error.details)
         raise console.failed(_with_options(str(error)), console.FAILED) from error

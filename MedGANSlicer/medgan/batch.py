@@ -15,17 +15,15 @@ from typing import Any
 from medgan import records
 from medgan.frame_reports import merged
 from medgan.frames import Frames, has_frames, read_frames
-from medgan.job import Job, JobError, JobState, JobStatus
+from medgan.job import Job, JobError, JobState
 from medgan.models import ModelError
 from medgan.settings import EnhanceSettings
 from medgan.volume import Volume, VolumeError, read_volume
 from medgan.writing import check_frames_target, check_target, write
 
-POLL_S = 0.05
-
 
 class FileFailed(Exception):
-    """One file could not be enhanced: a sentence, and the child's traceback if there was one."""
+    """One file could not be made: a sentence, and the child's traceback if there was one."""
 
     def __init__(self, sentence: str, details: str = "") -> None:
         super().__init__(sentence)
@@ -159,7 +157,9 @@ def enhance_file(
         if before := _done_before(item, key, dataclasses.replace(manner, resume=False)):
             return before  # by another worker, that was only believed to be dead
         _write(item, volumes, key, manner, report)
-    except (VolumeError, JobError, ModelError) as error:
+    except JobError as error:
+        raise FileFailed(str(error), error.details) from error
+    except (VolumeError, ModelError) as error:
         raise FileFailed(str(error)) from error
     return Result(item, report, messages + list(report.get("messages", [])))
 
@@ -184,12 +184,7 @@ def _enhanced(
     with Job("enhance", inputs, settings, environment=environment, each=each, keep=tuple(item.targets)) as job:
         if template is None:
             del source, inputs  # the child has it
-        job.start()
-        while (state := job.poll()).status is JobStatus.RUNNING:
-            watch(state)
-            time.sleep(POLL_S)
-        if state.status is not JobStatus.DONE:
-            raise FileFailed(state.error or "The task was cancelled.", state.details)
+        job.complete(watch)
         volumes: dict[str, Any] = _assembled(job, template) if template is not None else dict(job.each_output())
         report = merged(job.report()["runs"]) if template is not None else job.report()
     missing = [name for name in item.targets if name not in volumes]

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -31,6 +31,9 @@ from medgan.volume import LabelMap, Volume
 GRACE_S = 1.0
 """Time from cancel to ending the process tree. The child stops itself earlier, unless it hangs."""
 
+WATCH_S = 0.05
+"""How often :meth:`Job.complete` looks."""
+
 FOLDER_START = "medgan-job-"
 """How the names of our temporary folders begin."""
 
@@ -39,7 +42,12 @@ LOG_TAIL = 4000
 
 
 class JobError(RuntimeError):
-    """A job that can not be started or has no outputs; the text is one sentence for a person."""
+    """A job that can not be started, failed, or has no outputs: one sentence for a person, and the child's traceback or
+    log if there is one."""
+
+    def __init__(self, sentence: str, details: str = "") -> None:
+        super().__init__(sentence)
+        self.details = details
 
 
 class JobStatus(Enum):
@@ -184,6 +192,18 @@ class Job:
                 self._remains.process.wait(timeout=0.03)
             state = self.poll()
         return state
+
+    def complete(self, watch: Callable[[JobState], None]) -> None:
+        """Start and wait for the end, for a command: ``watch`` gets the state 20 times a second and may raise.
+
+        Raises :class:`JobError` when the task failed or was cancelled.
+        """
+        self.start()
+        while (state := self.poll()).status is JobStatus.RUNNING:
+            watch(state)
+            time.sleep(WATCH_S)
+        if state.status is not JobStatus.DONE:
+            raise JobError(state.error or "The task was cancelled.", state.details)
 
     def outputs(self) -> Outputs:
         """What the task returned. Raises :class:`JobError` unless the job is done and not closed."""

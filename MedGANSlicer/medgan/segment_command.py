@@ -45,7 +45,6 @@ def segment(
     spacing: Annotated[float, typer.Option(help="Voxels in mm that the network sees; 0: what the model says.")] = 0.0,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
     memory: Annotated[float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same labels.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     json: console.Json = False,
 ) -> None:
@@ -59,7 +58,7 @@ def segment(
 
     try:
         settings = SegmentSettings(
-            plan.resolved_model(model), flips, clean_up, coarse, uncertainty is not None, spacing, device, memory, seed
+            plan.resolved_model(model), flips, clean_up, coarse, uncertainty is not None, spacing, device, memory
         )
         items = planned(paths, channel or [], out, uncertainty, ending)
         if table is not None and table.suffix.lower() != ".csv":
@@ -192,7 +191,7 @@ def _complain(results: Sequence[Any], debug: bool) -> int:
 def _with_options(sentence: str) -> str:
     """The same sentence with the options of the command line in place of the names of settings."""
     names = {"memory_limit_gb": "--memory", "spacing_mm": "--spacing", "clean_up": "--clean-up"}
-    names |= {name: f"--{name}" for name in ("model", "flips", "coarse", "device", "seed")}
+    names |= {name: f"--{name}" for name in ("model", "flips", "coarse", "device")}
     for setting, option in names.items():
         sentence = sentence.replace(f"Setting '{setting}'", option)
     return sentence

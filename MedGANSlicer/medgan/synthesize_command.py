@@ -89,7 +89,7 @@ def synthesize(
                 done += _written(outputs, lot, targets[first : first + lot.count], read)
                 if not json:
                     _say(done[-lot.count :], outputs.report, first == 0)
-    except files.Failed as error:
+    except files.FileFailed as error:
         if context.obj and error.details:
             console.note(error.details)
         raise console.failed(_with_options(str(error)), console.FAILED) from error

@@ -110,5 +110,5 @@ def test_command_says_what_is_missing(tmp_path, call):
 
 
 def test_results_that_would_share_their_description_are_refused(tmp_path):
-    with pytest.raises(files.Failed, match=r"share the description 'map\.json'"):
+    with pytest.raises(files.FileFailed, match=r"share the description 'map\.json'"):
         files.check_targets([tmp_path / "map.nrrd", tmp_path / "map.nii.gz"], [], False)

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ from torch import Tensor, nn
 
 from medgan.degradation import NoiseKind, gaussian_blur, image_from_labels, uniform
 from medgan.networks.features import FEATURES, FeatureNet
+from medgan.recipes import files
 from medgan.recipes.data import (
     SYNTHETIC_SIDE,
     Source,
@@ -235,15 +234,12 @@ class Trainer:
         write_weights(self.network.features, self.crops, self.options)
 
     def log(self, entry: dict[str, Any]) -> None:
-        line = json.dumps({name: round(v, 4) if isinstance(v, float) else v for name, v in entry.items()})
-        print(line, flush=True)
-        with open(self.options.out / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        files.log(entry, self.options.out)
 
     def save(self) -> None:
         state = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step}
         state |= {"elapsed": self.elapsed, "random": self.generator.get_state()}
-        _replace(state, self.options.out / "checkpoint.pt")
+        files.save(state, self.options.out / "checkpoint.pt")
 
     def resume(self) -> None:
         """Go on from the checkpoint in the output folder, if there is one."""
@@ -269,14 +265,7 @@ def write_weights(network: FeatureNet, crops: Crops, options: argparse.Namespace
     found = torch.cat([network(batch) for batch in batches])
     network.shift.copy_(found.mean(dim=0))
     network.scale.copy_(found.std(dim=0).clamp_min(1e-3))
-    state = network.state_dict()
-    _replace({name: t.half() if t.is_floating_point() else t for name, t in state.items()}, options.out / "model.pt")
-
-
-def _replace(content: Any, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save(content, temporary)
-    os.replace(temporary, path)
+    files.save(files.halved(network.state_dict()), options.out / "model.pt")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
-import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +30,7 @@ from medgan.generation import Ranges, at_places, mirrored_codes, random_places, 
 from medgan.networks.mixture import resized
 from medgan.networks.parts import VIEW, PartsNet, split
 from medgan.parts import STRUCTURES, classes_of_codes
+from medgan.recipes import files
 from medgan.recipes.data import read_manifest
 from medgan.volume import read_volume
 
@@ -313,10 +312,7 @@ class Trainer:
         return float(np.mean(found)) if found else math.nan
 
     def log(self, entry: dict[str, Any]) -> None:
-        line = json.dumps({name: round(v, 4) if isinstance(v, float) else v for name, v in entry.items()})
-        print(line, flush=True)
-        with open(self.options.out / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        files.log(entry, self.options.out)
 
     def save(self) -> None:
         """Checkpoint under a temporary name, then the name it keeps; beside it the averaged weights in float16."""
@@ -326,8 +322,8 @@ class Trainer:
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
             "elapsed": self.elapsed, "steps": self.steps,
         }  # fmt: skip
-        _save(state, self.options.out / "checkpoint.pt")
-        _save({name: t.half() for name, t in self.average.state_dict().items()}, self.options.out / "model.pt")
+        files.save(state, self.options.out / "checkpoint.pt")
+        files.save(files.halved(self.average.state_dict()), self.options.out / "model.pt")
 
     def resume(self) -> None:
         path = self.options.out / "checkpoint.pt"
@@ -342,12 +338,6 @@ class Trainer:
         self.generator.set_state(state["random"].cpu())
         self.step, self.elapsed, self.steps = state["step"], state["elapsed"], state["steps"]
         print(f"going on from step {self.step}", flush=True)
-
-
-def _save(held: Any, path: Path) -> None:
-    part = path.with_name(path.name + ".part")
-    torch.save(held, part)
-    os.replace(part, path)
 
 
 def main(arguments: list[str] | None = None) -> None:

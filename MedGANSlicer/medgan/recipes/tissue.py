@@ -8,8 +8,6 @@ of noise-free CT, while it sees them noisy, blurred and changed (medgan.recipes.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import torch.nn.functional as F
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
+from medgan.recipes import files
 from medgan.recipes.tissue_data import TissuePatches, load_ct, load_heads
 from medgan.recipes.tissue_targets import IGNORE
 from medgan.recipes.training import left_out
@@ -78,19 +77,11 @@ def train(network: nn.Module, patches: TissuePatches, options: argparse.Namespac
         for name, value in network.state_dict().items():
             average[name] = torch.lerp(average[name], value, 0.02) if value.is_floating_point() else value.clone()
         if step % options.log_every == 0:
-            entry = {"step": step, "minutes": round((time.monotonic() - begun) / 60, 2), "loss": np.mean(recent)}
-            print(json.dumps(entry), flush=True)
-            with open(options.out / "log.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            entry = {"step": step, "minutes": round((time.monotonic() - begun) / 60, 2), "loss": float(np.mean(recent))}
+            files.log(entry, options.out)
             recent = []
-            save(average, options.out / "model.pt")
-    save(average, options.out / "model.pt")
-
-
-def save(state: dict[str, Tensor], path: Path) -> None:
-    half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    torch.save(half, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
+            files.save(files.halved(average), options.out / "model.pt")
+    files.save(files.halved(average), options.out / "model.pt")
 
 
 def main(arguments: list[str] | None = None) -> None:

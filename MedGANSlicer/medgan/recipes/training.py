@@ -15,7 +15,6 @@ import argparse
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ from monai.losses import PatchAdversarialLoss
 from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 
+from medgan.recipes import files
 from medgan.recipes.data import Source, load_label_maps, load_sources
 
 ADVERSARIAL_WEIGHT = 0.01
@@ -221,10 +221,7 @@ class Trainer:
             kept.lerp_(new, 1.0 - decay)
 
     def log(self, entry: dict[str, Any]) -> None:
-        line = json.dumps({name: round(v, 5) if isinstance(v, float) else v for name, v in entry.items()})
-        print(line, flush=True)
-        with open(self.options.out / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        files.log(entry, self.options.out)
 
     def save(self) -> None:
         """Checkpoint under a temporary name, then the name it keeps; beside it the weights in float16."""
@@ -234,13 +231,13 @@ class Trainer:
             "discriminator_optimiser": self.discriminator_optimiser.state_dict(), "balance": self.balance.mean,
             "random": self.generator.get_state().cpu(), "step": self.step, "elapsed": self.elapsed,
         }  # fmt: skip
-        _save(state, self.options.out / "checkpoint.pt")
-        half = {name: tensor.half() for name, tensor in self.average.state_dict().items()}
+        files.save(state, self.options.out / "checkpoint.pt")
+        half = files.halved(self.average.state_dict())
         if self.faithful is None:
-            _save(half, self.options.out / "model.pt")
+            files.save(half, self.options.out / "model.pt")
         else:
-            _save({name: t.half() for name, t in self.faithful.items()}, self.options.out / "model.pt")
-            _save(half, self.options.out / "model_natural.pt")
+            files.save(files.halved(self.faithful), self.options.out / "model.pt")
+            files.save(half, self.options.out / "model_natural.pt")
 
     def resume(self) -> None:
         """Go on from the checkpoint in the output folder, if there is one."""
@@ -257,12 +254,6 @@ class Trainer:
         self.balance.mean = state["balance"]
         self.step, self.elapsed, self.faithful = state["step"], state["elapsed"], state["faithful"]
         print(f"going on from step {self.step}", flush=True)
-
-
-def _save(content: Any, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save(content, temporary)
-    os.replace(temporary, path)
 
 
 def parser(description: str, patch: int, patch_help: str, rate: float = 1e-3) -> argparse.ArgumentParser:

@@ -6,32 +6,22 @@ import contextlib
 import csv
 import io
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medgan.job import Job, JobError, JobState, JobStatus
+from medgan.batch import FileFailed
+from medgan.job import Job, JobError, JobState
 from medgan.models import ModelError
 from medgan.settings import SegmentSettings
 from medgan.volume import LabelMap, Volume, VolumeError, file_format, read_volume
 from medgan.writing import check_target, write
 
-POLL_S = 0.05
-
 COLUMNS = ("value", "name", "voxels", "volume_ml", "mean", "sd")
 """What a table says of every segment, after the file it is in."""
 
 SEGMENTATION_ENDING = ".seg.nrrd"
-
-
-class FileFailed(Exception):
-    """One file could not be segmented: a sentence, and the child's traceback if there was one."""
-
-    def __init__(self, sentence: str, details: str = "") -> None:
-        super().__init__(sentence)
-        self.details = details
 
 
 @dataclass(frozen=True)
@@ -89,9 +79,9 @@ def attempt(item: Item, settings: SegmentSettings, overwrite: bool, watch: Calla
     """What becomes of one file, be it a failure. An interruption goes through and leaves nothing behind."""
     try:
         return segment_file(item, settings, overwrite, watch)
-    except FileFailed as error:
+    except (FileFailed, JobError) as error:
         return Result(item, error=str(error), details=error.details)
-    except (VolumeError, JobError, ModelError) as error:
+    except (VolumeError, ModelError) as error:
         return Result(item, error=str(error))
     except MemoryError:
         return Result(item, error=f"'{item.source.name}' does not fit into memory.")
@@ -116,12 +106,7 @@ def segment_file(
         inputs["volume" if number == 1 else f"volume {number}"] = volume
     with Job("segment", inputs, settings, keep=tuple(item.targets)) as job:
         del inputs, volume  # the child has them
-        job.start()
-        while (state := job.poll()).status is JobStatus.RUNNING:
-            watch(state)
-            time.sleep(POLL_S)
-        if state.status is not JobStatus.DONE:
-            raise FileFailed(state.error or "The task was cancelled.", state.details)
+        job.complete(watch)
         outputs = job.outputs()
     watch(JobState(fraction=1.0, message="Writing"))
     _write(item, outputs.volumes)

@@ -5,29 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medgan.job import Job, JobError, JobState, JobStatus
+from medgan.batch import FileFailed
+from medgan.job import Job, JobError, JobState
 from medgan.settings import Settings
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume, VolumeError, file_format
 from medgan.writing import check_target, write
 
-POLL_S = 0.05
-
 SAID = ("task", "model", "model_version", "model_sha256", "package_version", "device", "source", "unit", "usual_error")
 """What of a report stands beside every file that was made."""
-
-
-class Failed(Exception):
-    """Something could not be made: a sentence, and the child's traceback if there was one."""
-
-    def __init__(self, sentence: str, details: str = "") -> None:
-        super().__init__(sentence)
-        self.details = details
 
 
 def computed(
@@ -37,18 +27,13 @@ def computed(
     watch: Callable[[JobState], None],
     keep: Sequence[str] = (),
 ) -> Outputs:
-    """The outputs of a task in a child process; ``watch`` gets its state 20 times a second. Raises :class:`Failed`."""
+    """The outputs of a task in a child process; ``watch`` gets its state as it goes. Raises :class:`FileFailed`."""
     try:
         with Job(task, inputs, settings, keep=tuple(keep)) as job:
-            job.start()
-            while (state := job.poll()).status is JobStatus.RUNNING:
-                watch(state)
-                time.sleep(POLL_S)
-            if state.status is not JobStatus.DONE:
-                raise Failed(state.error or "The task was cancelled.", state.details)
+            job.complete(watch)
             return job.outputs()
     except JobError as error:
-        raise Failed(str(error)) from error
+        raise FileFailed(str(error), error.details) from error
 
 
 def sidecar_of(path: Path) -> Path:
@@ -57,21 +42,21 @@ def sidecar_of(path: Path) -> Path:
 
 
 def check_targets(targets: Sequence[Path], inputs: Sequence[Path], overwrite: bool, makes_folder: bool = False) -> None:
-    """Refuse before the work what could not be written after it. Raises :class:`Failed` or ``VolumeError``."""
+    """Refuse before the work what could not be written after it. Raises :class:`FileFailed` or ``VolumeError``."""
     if len(set(targets)) < len(targets):
-        raise Failed("Two results would become the same file; name them differently.")
+        raise FileFailed("Two results would become the same file; name them differently.")
     if len({sidecar_of(target) for target in targets}) < len(targets):
-        raise Failed(
+        raise FileFailed(
             f"Two results would share the description '{sidecar_of(targets[0]).name}'; name them differently, not only "
             "by their endings."
         )
     for target in targets:
         for source in inputs:
             if target.exists() and source.exists() and target.samefile(source):
-                raise Failed(f"'{target}' is an input itself; give the result another name.")
+                raise FileFailed(f"'{target}' is an input itself; give the result another name.")
         for file in (target, sidecar_of(target)):
             if file.exists() and not overwrite:
-                raise Failed(f"'{file}' exists already; add --overwrite to replace it.")
+                raise FileFailed(f"'{file}' exists already; add --overwrite to replace it.")
         if target.parent.is_dir() or not makes_folder:
             check_target(target)
 
