@@ -26,8 +26,10 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from medgan.job import JobStatus
-from medgan.settings import EnhanceSettings, EvaluateSettings, SegmentSettings, TrainSettings
+from medgan.settings import EnhanceSettings, EvaluateSettings, SegmentSettings, SynthesizeSettings, TrainSettings
+from medgan.settings.anomaly import AnomalySettings
 from medgan.settings.convert import ConvertSettings
+from medgan.settings.recognise import RecogniseSettings
 from MedGANSlicerLib import Preview, Samples, TaskLogic
 from MedGANSlicerLib.Dependencies import Dependencies
 from MedGANSlicerLib.Host import Host
@@ -35,18 +37,33 @@ from MedGANSlicerLib.Panels import CompareView, CurvesView
 from MedGANSlicerLib.Panels.ConvertPanel import ConvertPanel
 from MedGANSlicerLib.Panels.EnhancePanel import EnhancePanel
 from MedGANSlicerLib.Panels.EvaluatePanel import EvaluatePanel
+from MedGANSlicerLib.Panels.RecognisePanel import RecognisePanel
 from MedGANSlicerLib.Panels.SegmentPanel import SegmentPanel
+from MedGANSlicerLib.Panels.SynthesizePanel import SynthesizePanel
 from MedGANSlicerLib.Panels.TaskPanel import TaskPanel
 from MedGANSlicerLib.Panels.TrainPanel import TrainPanel
+from MedGANSlicerLib.RecogniseQuestion import RecogniseQuestion
 from MedGANSlicerLib.SettingsPacks import packOf
+from MedGANSlicerLib.SynthesizeSource import SynthesizeSource
 from MedGANSlicerLib.TrainSource import TrainSource
 
-TASK_PANELS = (EnhancePanel, SegmentPanel, ConvertPanel, TrainPanel, EvaluatePanel)
+TASK_PANELS = (
+    EnhancePanel,
+    SegmentPanel,
+    ConvertPanel,
+    SynthesizePanel,
+    RecognisePanel,
+    TrainPanel,
+    EvaluatePanel,
+)
 """One small class and one .ui file a task; the first is shown at the start."""
 
 EnhancePack = packOf(EnhanceSettings)
 SegmentPack = packOf(SegmentSettings)
 ConvertPack = packOf(ConvertSettings)
+SynthesizePack = packOf(SynthesizeSettings)
+RecognisePack = packOf(RecogniseSettings)
+AnomalyPack = packOf(AnomalySettings)
 TrainPack = packOf(TrainSettings)
 EvaluatePack = packOf(EvaluateSettings)
 
@@ -69,7 +86,9 @@ class MedGANSlicer(ScriptedLoadableModule):
         parent.helpText = _(
             "Enhances MR, CT and PET volumes with generative models, on this computer and without network: takes noise "
             "and blur away and makes thick slices thin. Choose a volume, press Apply and compare; maps show every "
-            "change, what the input does not support, and how sure the model is. "
+            "change, what the input does not support, and how sure the model is. Also segments, makes synthetic "
+            "volumes with their labels, says what a volume is and where it looks unusual, and trains models of your "
+            "own. "
             "Results are voxels produced by a network: for research only, not for diagnosis."
         )
         parent.acknowledgementText = _(
@@ -108,6 +127,15 @@ class MedGANSlicerParameterNode:
     convertVolume3: Union[vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, None]  # noqa: UP007
     convertVolume4: Union[vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, None]  # noqa: UP007
     convert: ConvertPack
+    synthesizeSource: SynthesizeSource = SynthesizeSource.LABELS
+    synthesizeLabels: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
+    synthesizeReference: vtkMRMLScalarVolumeNode
+    synthesizeVolume: vtkMRMLScalarVolumeNode
+    synthesize: SynthesizePack
+    recogniseVolume: vtkMRMLScalarVolumeNode
+    recogniseQuestion: RecogniseQuestion = RecogniseQuestion.WHAT
+    recognise: RecognisePack
+    anomaly: AnomalyPack
     trainSource: TrainSource = TrainSource.SCENE
     train: TrainPack
     evaluateRegion: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007

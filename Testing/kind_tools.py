@@ -16,6 +16,7 @@ from medgan.networks.critics import FeatureCritic, VolumeCritic, patch_critic
 from medgan.settings import TrainKind, TrainSettings
 from medgan.training.kinds.autoencoder import Autoencoder
 from medgan.training.kinds.base import Exported, Facts, Kind
+from medgan.training.kinds.classify import Classify
 from medgan.training.kinds.common import Built
 from medgan.training.kinds.enhance import Enhance
 from medgan.training.kinds.from_noise import FromNoise
@@ -27,7 +28,7 @@ from medgan.training.losses import spectrally_normalised
 
 SIDE = 16
 LABELS = ({"index": 1, "value": 7, "name": "Shell"}, {"index": 2, "value": 40, "name": "Core"})
-FACTS = Facts(labels=LABELS, patch=SIDE)
+FACTS = Facts(labels=LABELS, classes=("dark", "bright"), patch=SIDE)
 
 
 def settings_for(kind: TrainKind, **more: Any) -> TrainSettings:
@@ -57,6 +58,8 @@ def small(kind: TrainKind, paired: bool = True, facts: Facts = FACTS, **more: An
         return Segment(
             Built("monai.networks.nets.UNet", shape), spectrally_normalised(FeatureCritic(2, [4, 8])), settings, facts
         )
+    if kind is TrainKind.CLASSIFY:
+        return Classify(Built("medgan.ClassNet", {"classes": 2, "widths": [8, 16]}), settings, facts)
     built = Built("medgan.AutoencoderNet", {"widths": [8, 16], "code": 8})
     return Autoencoder(built, _critic(1), settings, facts)
 

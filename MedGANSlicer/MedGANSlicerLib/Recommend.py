@@ -14,6 +14,9 @@ from MedGANSlicerLib.Chains import JOINT
 from MedGANSlicerLib.SceneBridge import arrayOf
 from MedGANSlicerLib.SceneEdits import subjectHierarchy
 
+KIND = "MedGAN.Kind"
+"""Attribute of a volume: the kind of scan that it was recognised as, such as "MR FLAIR"."""
+
 THICK = 1.5
 """Largest over smallest spacing from which super-resolution is worth its while."""
 
@@ -92,7 +95,7 @@ def lookAt(volumeNode) -> Seen | None:
 
 
 def modalityOf(node) -> str:
-    """The DICOM modality that the subject hierarchy knows of a node ("MR", "CT", "PT"), or ""."""
+    """The DICOM modality that the subject hierarchy knows of a node ("MR", "CT", "PT"), else what was recognised."""
     hierarchy = subjectHierarchy(node.GetScene())
     item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
     while item and item != hierarchy.GetSceneItemID():
@@ -100,7 +103,7 @@ def modalityOf(node) -> str:
         if modality:
             return modality
         item = hierarchy.GetItemParent(item)
-    return ""
+    return (node.GetAttribute(KIND) or "").partition(" ")[0]
 
 
 def advise(seen: Seen, cards: Iterable[Any]) -> Advice:

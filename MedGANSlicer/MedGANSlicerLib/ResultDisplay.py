@@ -9,6 +9,9 @@ import numpy as np
 from MedGANSlicerLib.ColorTables import differenceColors, uncertaintyColors
 from MedGANSlicerLib.SceneEdits import oneModification
 
+LEAST_SHARE = 0.2
+"""Below it a heat map from 0 to 1 says next to nothing."""
+
 MapDisplay = Callable[[object, object, Sequence[np.ndarray]], None]
 """``show(scene, display, arrays)`` gives a display node colours and a window that fits all of the arrays."""
 
@@ -40,6 +43,20 @@ def showAsDifference(scene, display, arrays: Sequence[np.ndarray]) -> None:
 def showAsUncertainty(scene, display, arrays: Sequence[np.ndarray]) -> None:
     """Black where the model agrees with itself, over red to yellow where it does not."""
     _show(display, uncertaintyColors(scene), 0.0, max(map(reachOf, arrays)))
+
+
+def showAsShare(scene, display, arrays: Sequence[np.ndarray]) -> None:
+    """A heat map from 0 to 1, black over red to yellow; what is next to nothing is left out."""
+    _show(display, uncertaintyColors(scene), 0.0, 1.0)
+    showFrom(display, LEAST_SHARE)
+
+
+def showFrom(display, lowest: float) -> None:
+    """Leave out the values below ``lowest``, so that what lies under them is seen."""
+    with oneModification(display):
+        display.AutoThresholdOff()
+        display.SetThreshold(lowest, np.finfo(np.float32).max)
+        display.SetApplyThreshold(True)
 
 
 def reachOf(array: np.ndarray) -> float:

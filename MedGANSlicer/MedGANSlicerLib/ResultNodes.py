@@ -68,7 +68,7 @@ def resultWord(report: Mapping[str, Any], taskName: str) -> str:
     return STEP_WORD.get(restored[0], CHAIN_WORD) if restored else RESULT_WORD[taskName]
 
 
-def provenance(report: Mapping[str, Any], inputNode) -> dict[str, str]:
+def provenance(report: Mapping[str, Any], inputNode=None) -> dict[str, str]:
     """What a result node says about its origin, as node attributes: short text or compact JSON without TABs.
 
     A model of one's own is recorded by its name, not by the folder on this computer.
@@ -82,7 +82,7 @@ def provenance(report: Mapping[str, Any], inputNode) -> dict[str, str]:
         "Seed": report["seed"],
         "PackageVersion": report["package_version"],
         "Synthetic": SYNTHETIC,
-        "SourceName": inputNode.GetName(),
+        "SourceName": inputNode.GetName() if inputNode is not None else "",
     }
     told = {"Steps": "steps", "Consistency": "consistency", "Suspicions": "suspicions"}
     facts.update({name: report[key] for name, key in told.items() if report.get(key)})

@@ -114,6 +114,21 @@ def publishLabelMap(scene, labelMap: LabelMap, sourceNode, name: str, attributes
         return _finish(scene, node, sourceNode)
 
 
+def publishMade(scene, volume: Volume, sourceNode, name: str, attributes: Mapping[str, str]):
+    """A new float32 volume node with voxels that nobody measured, grey, in a window that Slicer finds itself.
+
+    It lies in the frame of ``sourceNode``, any node that may stand under a transform; None: in the world. Returns the
+    node; after any failure the scene is as it was.
+    """
+    node = _nodeToFill("vtkMRMLScalarVolumeNode", name, sourceNode, None)
+    with removeOnFailure(scene):
+        _fill(scene, node, volume.array, volume.ijk_to_ras, None, attributes)
+        if sourceNode is not None:
+            node.SetAndObserveTransformNodeID(sourceNode.GetTransformNodeID())
+            node.SetNodeReferenceID(SOURCE_ROLE, sourceNode.GetID())
+        return _finish(scene, node, sourceNode)
+
+
 def matrixOf(node) -> np.ndarray:
     """IJKToRAS of a volume node, 4 x 4, without its parent transform."""
     matrix = vtk.vtkMatrix4x4()
@@ -122,7 +137,7 @@ def matrixOf(node) -> np.ndarray:
 
 
 def fillVoxels(node, array: np.ndarray, ijkToRas: np.ndarray, sourceNode, attributes: Mapping[str, str]) -> None:
-    """Give a volume node a copy of ``array``, its place, the unit of its source, and attributes.
+    """Give a volume node a copy of ``array``, its place, the unit of its source if it has one, and attributes.
 
     DICOM identifiers and provenance that it had are removed.
     """
@@ -132,7 +147,8 @@ def fillVoxels(node, array: np.ndarray, ijkToRas: np.ndarray, sourceNode, attrib
     with oneModification(node):
         node.SetAndObserveImageData(image)
         node.SetIJKToRASMatrix(matrix)
-        _copyUnits(node, sourceNode)
+        if sourceNode is not None:
+            _copyUnits(node, sourceNode)
         for key in list(node.GetAttributeNames()):
             if key.startswith(("DICOM.", "MedGAN.")):
                 node.RemoveAttribute(key)
@@ -200,8 +216,9 @@ def _fill(scene, node, array: np.ndarray, ijkToRas: np.ndarray, sourceNode, attr
             display.SetDefaultColorMap()
             node.SetAndObserveDisplayNodeID(display.GetID())
         fillVoxels(node, array, ijkToRas, sourceNode, attributes)
-        node.SetAndObserveTransformNodeID(sourceNode.GetTransformNodeID())
-        node.SetNodeReferenceID(SOURCE_ROLE, sourceNode.GetID())
+        if sourceNode is not None:
+            node.SetAndObserveTransformNodeID(sourceNode.GetTransformNodeID())
+            node.SetNodeReferenceID(SOURCE_ROLE, sourceNode.GetID())
     return display
 
 
@@ -209,7 +226,8 @@ def _finish(scene, node, sourceNode):
     """Show a new node, complete by now, to the scene and its observers. Returns the node."""
     if node.GetScene() is None:
         scene.AddNode(node)
-        placeBeside(scene, node, sourceNode)
+        if sourceNode is not None:
+            placeBeside(scene, node, sourceNode)
     return node
 
 

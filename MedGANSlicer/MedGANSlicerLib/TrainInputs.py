@@ -60,10 +60,34 @@ def guessPartner(volume, kind: TrainKind, taken: Iterable = ()):
     return found[0] if len(found) == 1 else None
 
 
+def classOf(volume) -> str:
+    """What a volume is an example of: the name of the subject hierarchy folder that it lies in; "" in none."""
+    hierarchy = subjectHierarchy(volume.GetScene())
+    item = hierarchy.GetItemByDataNode(volume) if hierarchy is not None else 0
+    while item:
+        item = hierarchy.GetItemParent(item)
+        if item and hierarchy.GetItemLevel(item) == "Folder":
+            return hierarchy.GetItemName(item)
+        if item == hierarchy.GetSceneItemID():
+            return ""
+    return ""
+
+
+def _obstacleOfClasses(pairs: Sequence[Pair]) -> str:
+    how = "in the Data module, put the volumes of each class into a folder with its name."
+    without = [pair.node.GetName() for pair in pairs if not classOf(pair.node)]
+    if without:
+        return f"'{without[0]}' lies in no folder; {how}"
+    classes = {classOf(pair.node) for pair in pairs}
+    return "" if len(classes) > 1 else f"All volumes are of the class '{classes.pop()}'; {how}"
+
+
 def obstacle(pairs: Sequence[Pair], kind: TrainKind) -> str:
     """One sentence on what is missing, or ""."""
     if not pairs:
         return "Choose the volumes to learn from."
+    if kind is TrainKind.CLASSIFY:
+        return _obstacleOfClasses(pairs)
     partners = PARTNERS.get(kind)
     if partners is None:
         return ""
@@ -85,6 +109,9 @@ def engineInputs(pairs: Sequence[Pair], kind: TrainKind) -> dict[str, Volume | L
     partners = PARTNERS.get(kind)
     for number, pair in enumerate(pairs, 1):
         name, volume = _nameOf(pair.node, number), volumeFromNode(pair.node)
+        if kind is TrainKind.CLASSIFY:
+            inputs[f"{classOf(pair.node).replace('/', ' ')}/{name}"] = volume
+            continue
         if pair.partner is None or partners is None:
             inputs[f"images/{name}"] = volume
             continue

@@ -1,7 +1,8 @@
-"""``medgan anomaly``: from the options of the command line to a map of what a model can not say again."""
+"""``medgan anomaly``: from the options of the command line to maps of anomalies and tables of their regions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,84 +11,131 @@ import typer
 import medgan
 from medgan import console
 from medgan.settings import AnomalySettings, Device
-from medgan.volume import LabelMap, Volume, file_format, read_volume
+
+SHOWN = 8
+"""Regions that are listed on the screen; the table has all."""
 
 
 def anomaly(
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(metavar="IN... OUT", help="A scan (its channels) and its map.")],
-    model: Annotated[str, typer.Option(help="Name of an autoencoder ('medgan models') or a bundle folder.")] = "",
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="IN... [OUT]", help="A scan (its channels) and its map, or scans.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the maps of several scans.")] = None,
+    model: Annotated[str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")] = "anomaly",
+    threshold: Annotated[
+        float, typer.Option(help="Value of the map from which on a voxel belongs to a region; 0: the model's.")
+    ] = 0.0,
+    smallest: Annotated[float, typer.Option(help="Regions smaller than this, in ml, are left out.")] = 0.05,
+    regions: Annotated[
+        Path | None, typer.Option(help="Also write one line a region (score, volume, place): a .csv file.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write one line a scan: a .csv file.")] = None,
     reconstruction: Annotated[
-        Path | None, typer.Option(help="Also write what the model says again of the scan: a file.")
+        Path | None, typer.Option(help="Also write the scan without its anomalies: a file, with --out a folder.")
     ] = None,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
     memory: Annotated[float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")] = 0.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     json: console.Json = False,
 ) -> None:
-    """Map where a scan is unlike those an autoencoder was trained on, in units of the model's usual error.
+    """Map where a scan is unlike those a model was trained on: one scan (IN OUT), or several (IN... --out FOLDER).
 
     A high value may be a lesion, an artefact, rare anatomy or another scanner. For research, not for diagnosis.
     """
+    from medgan import anomaly_files as files
     from medgan import models, plan
-    from medgan.synthesis import files
+    from medgan.segmentation.files import write_text
 
     try:
-        settings = AnomalySettings(plan.resolved_model(model), device, memory)
-        if len(paths) < 2:
-            raise plan.UsageError("Say where to write: 'medgan anomaly --model NAME IN OUT'.")
-        for path in (paths[-1], *([reconstruction] if reconstruction else [])):
-            if not file_format(path):
-                raise plan.UsageError(f"'{path}' is not the name of a volume file; end it with .nii.gz or .nrrd.")
+        settings = AnomalySettings(plan.resolved_model(model), threshold, smallest, device, memory)
+        items = files.planned(paths, out, reconstruction)
+        for table in (regions, csv):
+            if table is not None and table.suffix.lower() != ".csv":
+                raise plan.UsageError(f"'{table}' is not the name of a table; end it with .csv.")
     except ValueError as error:
         raise console.failed(_with_options(str(error)), console.USAGE) from error
-    sources, target = paths[:-1], paths[-1]
-    wanted = {"anomaly": target} | ({"reconstruction": reconstruction} if reconstruction else {})
     try:
         if not settings.model:
-            raise ValueError("Say which model: --model NAME; 'medgan train autoencoder DATA' makes one.")
-        card = models.find(settings.model)
-        models.verify(card)
-        files.check_targets(list(wanted.values()), sources, overwrite)
-        inputs: dict[str, Volume | LabelMap] = {
-            f"volume {n}" if n > 1 else "volume": read_volume(path) for n, path in enumerate(sources, 1)
-        }
-        with console.interruptible(), console.bar() as bar:
-            line = bar.add_task("Starting", total=1.0, name=sources[0].name)
-
-            def watch(state: Any) -> None:
-                bar.update(line, completed=state.fraction, description=state.message)
-
-            outputs = files.computed("anomaly", inputs, settings, watch, list(wanted))
-        report = outputs.report
-        shown = {name: report[name] for name in ("mean", "largest", "share_above_3", "usual_error_source")}
-        said = {
-            path: files.description(report, settings.to_dict(), sources, content=name, **shown)
-            for name, path in wanted.items()
-        }
-        files.write_marked({path: outputs.volumes[name] for name, path in wanted.items()}, said)
-    except files.FileFailed as error:
-        if context.obj and error.details:
-            console.note(error.details)
-        raise console.failed(_with_options(str(error)), console.FAILED) from error
+            raise ValueError("Say which model: --model NAME; 'medgan models' lists them.")
+        models.verify(models.find(settings.model))
+        _check_tables([table for table in (regions, csv) if table is not None], items, out, overwrite)
     except ValueError as error:
         raise console.failed(_with_options(str(error)), console.FAILED) from error
+    results: list[files.Result] = []
+    with console.interruptible("Interrupted; nothing was written for the scan at hand."), console.bar() as bar:
+        for number, item in enumerate(items, 1):
+            name = f"[{number}/{len(items)}] {item.sources[0].name}" if len(items) > 1 else item.sources[0].name
+            line = bar.add_task("Starting", total=1.0, name=name)
+            watch = lambda state, line=line: bar.update(line, completed=state.fraction, description=state.message)  # noqa: E731
+            results.append(files.attempt(item, settings, overwrite, watch))
+            bar.remove_task(line)
+            if not json and not results[-1].error:
+                _say(results[-1], len(items) == 1)
+    failed = _complain(results, context.obj)
+    try:
+        if regions is not None and failed < len(results):
+            write_text(files.regions_text(results), regions)
+        if csv is not None and (failed < len(results) or len(results) > 1):
+            write_text(files.scans_text(results), csv)
+    except ValueError as error:
+        console.complain(str(error))
+        failed += 1
     if json:
-        written = {name: str(path) for name, path in wanted.items()}
-        console.print_json({"version": medgan.__version__, "files": written, "report": report})
-        return
+        scans = [result.to_dict() for result in results]
+        console.print_json({"version": medgan.__version__, "failed": failed, "files": scans})
+    if failed:
+        raise typer.Exit(console.FAILED)
+
+
+def _check_tables(tables: Sequence[Path], items: Sequence[Any], out: Path | None, overwrite: bool) -> None:
+    """Raise ``ValueError`` for a table that could not be written after the work, or would replace another file."""
+    taken = {path.absolute() for item in items for path in (*item.sources, *item.targets.values())}
+    for path in tables:
+        if not path.parent.is_dir() and path.parent != out:
+            raise ValueError(f"There is no folder '{path.parent}' to write '{path.name}' into; make it first.")
+        if path.absolute() in taken:
+            raise ValueError(f"'{path}' is the name of another file of this run; name the table differently.")
+        if path.exists() and not overwrite:
+            raise ValueError(f"'{path}' exists already; add --overwrite to replace it.")
+        taken.add(path.absolute())
+
+
+def _say(result: Any, alone: bool) -> None:
+    """The notes on one scan, the line of its result, and, when it is the only one, its first regions."""
+    report, name = result.report, result.item.sources[0].name
     for message in report["messages"]:
-        console.note(message)
-    names = " and ".join(console.shown_path(path) for path in wanted.values())
+        console.note(f"{name}: {message}")
+    shown = " and ".join(console.shown_path(path) for path in result.item.targets.values())
+    count = len(report["regions"])
     console.say(
-        f"{sources[0].name} -> {names}  (1 is the {report['unit']}: mean {report['mean']:.2f}, "
-        f"largest {report['largest']:.1f}, {100 * report['share_above_3']:.1f} % above 3; "
-        f"{report['seconds']:.1f} s, {report['device']})"
+        f"{name} -> {shown}  ({count} region{'' if count == 1 else 's'} from {report['threshold']:.3g} on, largest "
+        f"{report['largest']:.3g}; 1 is: {report['unit']}; {report['seconds']:.1f} s, {report['device']})"
     )
+    if alone:
+        for region in report["regions"][:SHOWN]:
+            console.say(f"  {region['sentence']}")
+        if count > SHOWN:
+            console.note(f"and {count - SHOWN} more; --regions writes them all.")
+        console.note(report["research"])
+
+
+def _complain(results: Sequence[Any], debug: bool) -> int:
+    failed = [result for result in results if result.error]
+    if len(results) > 1 and failed:
+        console.complain(f"{len(failed)} of {len(results)} scans failed:")
+    for result in failed:
+        sentence = _with_options(result.error)
+        console.complain(f"  {result.item.sources[0]}: {sentence}" if len(results) > 1 else sentence)
+        if debug and result.details:
+            console.note(result.details)
+    return len(failed)
 
 
 def _with_options(sentence: str) -> str:
     """The same sentence with the options of the command line in place of the names of settings."""
-    for setting, option in {"memory_limit_gb": "--memory", "model": "--model", "device": "--device"}.items():
+    names = {"memory_limit_gb": "--memory", "smallest_ml": "--smallest"}
+    names |= {name: f"--{name}" for name in ("model", "device", "threshold")}
+    for setting, option in names.items():
         sentence = sentence.replace(f"Setting '{setting}'", option)
     return sentence

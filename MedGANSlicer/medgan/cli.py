@@ -20,6 +20,7 @@ from medgan import (
     evaluate_command,
     labelmap_command,
     models_command,
+    recognise_command,
     segment_command,
     synthesize_command,
     train_command,
@@ -56,6 +57,7 @@ app.add_typer(models_command.app, name="models")
 app.command()(segment_command.segment)
 app.command()(synthesize_command.synthesize)
 app.command()(anomaly_command.anomaly)
+app.command()(recognise_command.recognise)
 app.command()(evaluate_command.evaluate)
 app.command()(labelmap_command.labelmap)
 

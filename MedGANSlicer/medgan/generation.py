@@ -38,6 +38,8 @@ _TISSUE = {
     "air": (0,),
 }
 
+_TISSUE_OF = {code: tissue for tissue, codes in _TISSUE.items() for code in codes}
+
 CONTRASTS = {
     "T1": {"white": 0.78, "deep": 0.66, "grey": 0.54, "fluid": 0.14, "vessel": 0.35, "eye": 0.15, "soft": 0.5,
            "muscle": 0.4, "skin": 0.75, "cortical": 0.08, "cancellous": 0.6, "air": 0.0},
@@ -60,6 +62,7 @@ class Ranges:
     shear: float = 0.02
     shift_mm: float = 15.0
     bend_mm: float = 3.5
+    presets: tuple[str, ...] = tuple(CONTRASTS)
     preset_share: float = 0.5
     stripped_share: float = 0.25
     thick_share: float = 0.5
@@ -121,6 +124,11 @@ def mirrored_codes(labels: Tensor) -> Tensor:
     return swap[labels]
 
 
+def tissue_of(code: int) -> str:
+    """The tissue that a FreeSurfer code stands for, a key of each of ``CONTRASTS``; '' for other codes."""
+    return _TISSUE_OF.get(RIGHT_TO_LEFT.get(code, code), "")
+
+
 def random_means(codes: Tensor, generator: torch.Generator, ranges: Ranges) -> tuple[Tensor, Tensor]:
     """Mean and texture (standard deviation) of every code (N,), 0 to 1: like one of CONTRASTS, or anything at all."""
     device, count = codes.device, len(codes)
@@ -129,13 +137,12 @@ def random_means(codes: Tensor, generator: torch.Generator, ranges: Ranges) -> t
     mean = torch.rand(count, generator=generator, device=device)
     spread = torch.rand(count, generator=generator, device=device) * uniform(0.02, 0.1, generator)
     like_preset = uniform(0.0, 1.0, generator) < ranges.preset_share
-    name = list(CONTRASTS)[int(torch.randint(len(CONTRASTS), (), generator=generator, device=device))]
+    name = ranges.presets[int(torch.randint(len(ranges.presets), (), generator=generator, device=device))]
     wobble = torch.randn(count, generator=generator, device=device) * uniform(0.0, 0.08, generator)
-    tissue_of = {code: tissue for tissue, members in _TISSUE.items() for code in members}
     if like_preset:
         for index, code in enumerate(tied.tolist()):
-            if code in tissue_of:
-                mean[index] = CONTRASTS[name][tissue_of[code]] + wobble[index]
+            if tissue_of(code):
+                mean[index] = CONTRASTS[name][tissue_of(code)] + wobble[index]
     if like_preset or uniform(0.0, 1.0, generator) < 0.8:  # air is dark in nearly every scan
         mean[codes == 0] = 0.0
         spread[codes == 0] = 0.01

@@ -83,16 +83,18 @@ def suspicions(
     places: list[dict[str, Any]] = []
     mean = ndimage.uniform_filter(residual, 3)
     limit = max(CONTRADICTS_SIGMAS * sigma, 0.01 * scale)
-    places += _places("contradicts", np.where(anatomy, mean, 0.0), limit, state.ijk_to_ras)
+    places += named_places("contradicts", np.where(anatomy, mean, 0.0), limit, state.ijk_to_ras)
     if any(step.card.restores != "noise" for step in steps):
         width = max((float(step.details.get("blur_sigma", 0.0)) for step in steps), default=0.0)
         reach = [_reach(state.ijk_to_ras, grid, axis, width) for axis in range(3)]
         above = result - ndimage.maximum_filter(start, reach)
         below = ndimage.minimum_filter(start, reach) - result
         limit = (ADDED_SHARE_SHARPER if width else ADDED_SHARE) * scale + 3.0 * sigma
-        places += _places("added", np.maximum(above, 0.0) - np.maximum(below, 0.0), limit, grid)
+        places += named_places("added", np.maximum(above, 0.0) - np.maximum(below, 0.0), limit, grid)
     if unsure is not None:
-        places += _places("unsure", ndimage.uniform_filter(unsure, 3), max(UNSURE_SHARE * scale, 2.0 * sigma), grid)
+        places += named_places(
+            "unsure", ndimage.uniform_filter(unsure, 3), max(UNSURE_SHARE * scale, 2.0 * sigma), grid
+        )
     places.sort(key=lambda place: -place.pop("severity"))
     return places[:MOST_PLACES]
 
@@ -104,7 +106,7 @@ def _reach(before: np.ndarray, after: np.ndarray, axis: int, blur: float) -> int
     return 2 * math.ceil(max(1.5, 2.5 * blur) * ratio) + 1
 
 
-def _places(kind: str, values: np.ndarray, limit: float, ijk_to_ras: np.ndarray) -> list[dict[str, Any]]:
+def named_places(kind: str, values: np.ndarray, limit: float, ijk_to_ras: np.ndarray) -> list[dict[str, Any]]:
     """Connected regions in which ``values`` is beyond ``limit`` in either direction."""
     labels, count = ndimage.label(np.abs(values) > limit)
     if count == 0:

@@ -28,6 +28,9 @@ OVERLAP = 16
 SHORTEST_TILE = 40
 """Side below which a tile would be more overlap than content."""
 
+LARGEST_TILE = 148**3
+"""Voxels of a tile on a CPU: larger ones gain most networks no speed, and progress is told at each."""
+
 VOLUME_COPIES = 6
 """Float32 copies of the whole volume alive at once: input, normalised, result, blending weights and their quotient."""
 
@@ -152,22 +155,26 @@ class TilePlan:
 
 
 def plan_tiles(
-    shape: Sequence[int], bytes_per_voxel: int, free: int, on_cpu: bool, most_voxels: int = 0, channels: int = 1
+    shape: Sequence[int],
+    bytes_per_voxel: int,
+    free: int,
+    on_cpu: bool,
+    most_voxels: int = 0,
+    channels: int = 1,
+    largest: int = LARGEST_TILE,
 ) -> TilePlan:
     """The equal tiles that cover a volume with the least work in the memory that is free.
 
     ``bytes_per_voxel``: what the network needs for a voxel of a tile. ``most_voxels``: a further limit on the
-    tile (0: none). ``channels``: of the whole volume. Raises :class:`MemoryRefused` when not even the smallest tile
-    fits.
+    tile (0: none). ``channels``: of the whole volume. ``largest``: voxels times channels of a tile on a CPU. Raises
+    :class:`MemoryRefused` when not even the smallest tile fits.
     """
     volume_bytes = math.prod(shape) * channels * 4 * VOLUME_COPIES
     room = 0.8 * free - (volume_bytes if on_cpu else 0)
     smallest = math.prod(min(SHORTEST_TILE, side) for side in shape)
     limit = int(room / bytes_per_voxel)
     if on_cpu:
-        limit = min(
-            limit, max(148**3 // channels, smallest)
-        )  # larger tiles gain no speed on a CPU, and progress is told at each
+        limit = min(limit, max(largest // channels, smallest))
     limit = min(limit, most_voxels or limit)
     if limit < smallest:
         needed = (volume_bytes if on_cpu else 0) + smallest * bytes_per_voxel
@@ -265,6 +272,7 @@ def run_with_fallback(
     progress: Progress,
     label: str = "",
     channels: int = 1,
+    largest: int = LARGEST_TILE,
 ) -> tuple[np.ndarray, ChosenDevice, list[str]]:
     """:func:`run_tiled` that meets a lack of memory with a smaller tile, then with the CPU, then with a refusal.
 
@@ -277,7 +285,7 @@ def run_with_fallback(
         on_cpu = chosen.device.type == "cpu"
         free = memory_limit_bytes or free_bytes(chosen)
         try:
-            plan = plan_tiles(array.shape[-3:], bytes_per_voxel, free, on_cpu, most_voxels, channels)
+            plan = plan_tiles(array.shape[-3:], bytes_per_voxel, free, on_cpu, most_voxels, channels, largest)
         except MemoryRefused as refused:
             if on_cpu and memory_limit_bytes:
                 said = str(refused).split(" and ")[0]

@@ -1,4 +1,4 @@
-"""Several files at a time on this computer: each in a child process, spread over its GPUs or its cores."""
+"""Several pieces of work at a time on this computer: each in a child process, spread over its GPUs or its cores."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from medgan.batch import Item, Manner, Result, Stopped, attempt
 from medgan.job import JobState
 from medgan.memory import free_memory_bytes
-from medgan.settings import Device, EnhanceSettings
+from medgan.settings import Device, EnhanceSettings, SynthesizeSettings
+
+Made = TypeVar("Made")
+Chosen = TypeVar("Chosen", EnhanceSettings, SynthesizeSettings)
 
 
 def run(
@@ -27,15 +31,32 @@ def run(
 
     Closing the iterator, or an interruption while it waits, ends all children; what they were at is not written.
     """
-    jobs = max(1, min(jobs, len(items)))
-    settings, environments = shares(jobs, settings)
+    shared, environments = shares(max(1, min(jobs, len(items))), settings)
+
+    def work(number: int, environment: dict[str, str], watched: Callable[[JobState], None]) -> Result:
+        return attempt(items[number], shared, manner, watched, environment)
+
+    return spread(len(items), environments, work, watch)
+
+
+def spread(
+    count: int,
+    environments: Sequence[dict[str, str]],
+    work: Callable[[int, dict[str, str], Callable[[JobState], None]], Made],
+    watch: Callable[[int, JobState], None],
+) -> Iterator[tuple[int, Made]]:
+    """The numbers below ``count`` and what ``work`` makes of each, as they get ready; one at a time an environment.
+
+    ``work`` gets a number, its environment and a function to call with the state of its job, through which what it is
+    at is ended; it must raise nothing of its own. Closing the iterator ends what is being worked on.
+    """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    ready: queue.SimpleQueue[tuple[int, Result]] = queue.SimpleQueue()
+    ready: queue.SimpleQueue[tuple[int, Made]] = queue.SimpleQueue()
     stopping = threading.Event()
-    for number in range(len(items)):
+    for number in range(count):
         waiting.put(number)
 
-    def work(environment: dict[str, str]) -> None:
+    def serve(environment: dict[str, str]) -> None:
         while not stopping.is_set():
             try:
                 number = waiting.get_nowait()
@@ -48,15 +69,15 @@ def run(
                 watch(number, state)
 
             try:
-                ready.put((number, attempt(items[number], settings, manner, watched, environment)))
+                ready.put((number, work(number, environment, watched)))
             except Stopped:
                 return
 
-    threads = [threading.Thread(target=work, args=(environment,), daemon=True) for environment in environments]
+    threads = [threading.Thread(target=serve, args=(environment,), daemon=True) for environment in environments]
     try:
         for thread in threads:
             thread.start()
-        for _ in items:
+        for _ in range(count):
             yield _next(ready)
     finally:
         stopping.set()
@@ -65,7 +86,7 @@ def run(
                 thread.join()
 
 
-def shares(jobs: int, settings: EnhanceSettings) -> tuple[EnhanceSettings, list[dict[str, str]]]:
+def shares(jobs: int, settings: Chosen) -> tuple[Chosen, list[dict[str, str]]]:
     """What each of ``jobs`` children at a time may use: settings with a memory limit, and environment variables."""
     if jobs == 1:
         return settings, [{}]
@@ -104,7 +125,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _next(ready: queue.SimpleQueue[tuple[int, Result]]) -> tuple[int, Result]:
+def _next(ready: queue.SimpleQueue[tuple[int, Made]]) -> tuple[int, Made]:
     while True:
         try:
             return ready.get(timeout=0.2)  # so that Windows, too, lets Ctrl-C through

@@ -40,7 +40,7 @@ def segment(
         str, typer.Option(help="With --out: format of the label maps, as in .seg.nrrd; the input's unless told.")
     ] = "",
     coarse: Annotated[bool, typer.Option("--coarse", help="Few tissues instead of many structures.")] = False,
-    flips: Annotated[bool, typer.Option(help="Mean with the mirrored volume: better, twice the time.")] = True,
+    flips: Annotated[bool, typer.Option("--flips", help="Mean with the mirrored volume: twice the time.")] = False,
     clean_up: Annotated[bool, typer.Option(help="Remove stray pieces of structures.")] = True,
     spacing: Annotated[float, typer.Option(help="Voxels in mm that the network sees; 0: what the model says.")] = 0.0,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,

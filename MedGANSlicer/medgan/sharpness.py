@@ -6,6 +6,8 @@ width, the ratio of both slopes tells s (Zhuo and Sim, Pattern Recognition 44:18
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
@@ -28,14 +30,14 @@ QUANTILE = 0.1
 """Of the ratios of the edges; far below the median, because thin structures weaken faster than the edges meant here."""
 
 
-def estimate_blur(array: np.ndarray) -> float:
+def estimate_blur(array: np.ndarray, along: Sequence[int] = (0, 1, 2)) -> float:
     """Standard deviation in voxels of the blur of a [k, j, i] volume, 0 to 3; about 0.5 in a sharp one.
 
-    Voxels need not be isotropic: the answer is a mean over the axes with 8 voxels and more. 0 for volumes without
-    edges. Not finite voxels are taken as the median.
+    Voxels need not be isotropic: the answer is a mean over the axes of ``along`` with 8 voxels and more. 0 for volumes
+    without edges. Not finite voxels are taken as the median.
     """
     array = _middle(np.asarray(array, dtype=np.float32))
-    axes = [axis for axis, side in enumerate(array.shape) if side >= 8]
+    axes = [axis for axis, side in enumerate(array.shape) if side >= 8 and axis in along]
     if not axes:
         return 0.0
     finite = np.isfinite(array)

@@ -2,40 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 import medgan
 from medgan import console
-from medgan.settings import Contrast, Device, SynthesizeSettings
+from medgan.settings import Contrast, Device, SynthesizeSettings, Target
 from medgan.synthesis import TASKS
-from medgan.volume import LabelMap, Volume, file_format, read_label_map, read_volume
+from medgan.volume import file_format
 
-if TYPE_CHECKING:
-    from medgan.models import ModelCard
-
-TOGETHER = 8
-"""Volumes that one child process makes; each lot is written before the next is begun."""
+OPTIONS = {
+    "memory_limit_gb": "--memory",
+    "deformation_mm": "--deformation",
+    "slice_mm": "--slices",
+    "spacing_mm": "--spacing",
+    "coarse_mm": "--coarse",
+}
+"""Options that are called otherwise than their settings."""
 
 
 def synthesize(
     context: typer.Context,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[IN...] [OUT]", help="A scan or a label map, if the model needs one, and the result."),
+        typer.Argument(metavar="[IN...] [OUT]", help="What the model needs (a scan, label maps), and the result."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the results.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for a set of results.")] = None,
     model: Annotated[str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")] = "",
     reference: Annotated[
         Path | None, typer.Option(help="From a label map: a scan on its grid whose intensities are taken.")
     ] = None,
     contrast: Annotated[
-        Contrast, typer.Option(help="From a label map without a reference: intensities of the training, or random.")
+        Contrast,
+        typer.Option(help="From a label map: intensities of the reference, of a kind of scan, by hand, random."),
     ] = Contrast.USUAL,
+    intensities: Annotated[
+        str, typer.Option(help="From a label map: label=mean/sd by hand, as '2=0.7/0.03 3=0.5'.")
+    ] = "",
+    deformation: Annotated[float, typer.Option(help="From a label map: move the labels at random, mm.")] = 0.0,
+    noise: Annotated[float, typer.Option(help="From a label map: more noise, share of the range.")] = 0.0,
+    bias: Annotated[float, typer.Option(help="From a label map: uneven brightness; 0.2 is usual.")] = 0.0,
+    slices: Annotated[float, typer.Option(help="From a label map: thickness of the slices, mm.")] = 0.0,
+    target: Annotated[
+        Target, typer.Option(help="Translation: the contrast to make, where the model can make several.")
+    ] = Target.ANY,
+    source: Annotated[
+        Target, typer.Option(help="Translation: the contrast of the scan; any: recognised.")
+    ] = Target.ANY,
+    sliders: Annotated[str, typer.Option(help="From noise: first numbers of the latent vector, as '1.5 -0.3'.")] = "",
+    spacing: Annotated[float, typer.Option(help="From noise: side of the voxels, mm; 0: the model's own.")] = 0.0,
+    labels: Annotated[Path | None, typer.Option(help="Variations: a label map of the scan, varied with it.")] = None,
+    coarse: Annotated[float, typer.Option(help="Variations: what is larger stays, mm.")] = 4.0,
+    minutes: Annotated[float, typer.Option(help="Variations: most time for one; 0: as long as it takes.")] = 0.0,
     count: Annotated[int, typer.Option(help="Volumes to make, with the seeds that follow.")] = 1,
     seed: Annotated[int, typer.Option(help="The same seed gives the same voxels.")] = 0,
     truncation: Annotated[float, typer.Option(help="From noise: below 1 more usual, less different.")] = 1.0,
@@ -43,53 +64,53 @@ def synthesize(
     mix: Annotated[float, typer.Option(help="From noise: where between the two seeds, 0 to 1.")] = 0.5,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
     memory: Annotated[float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")] = 0.0,
+    nnunet: Annotated[
+        bool, typer.Option("--nnunet", help="With --out: as nnU-Net reads it, labels 0, 1, 2, ...")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="With --out: go on where a run was stopped.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="With --out: volumes at a time; they share the cores.")] = 1,
+    again: Annotated[
+        Path | None, typer.Option(help="Make the volume beside which this .json lies once more, and compare.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     json: console.Json = False,
 ) -> None:
     """Make volumes with a model: of another contrast (IN OUT), from a label map (LABELS OUT), or from noise (OUT).
 
-    Several go into a folder: --count 20 --out FOLDER. Beside each lies a JSON file that marks it as synthetic.
+    A set goes into a folder: LABELS... --count 200 --out FOLDER. Beside each volume lie its label map, where it is
+    known what it shows, and a JSON file that marks it as synthetic and from which --again makes it once more.
     """
-    from medgan import models, plan
-    from medgan.synthesis import files
+    from medgan import plan
+    from medgan.batch import FileFailed
 
+    given = list(paths or [])
     try:
-        chosen = plan.resolved_model(model)
-        settings = SynthesizeSettings(chosen, count, contrast, truncation, toward, mix, device, memory, seed)
-        if seed + count > 2**31:
-            raise plan.UsageError(
-                f"--seed {seed} and --count {count} lead to seeds above {2**31 - 1}; lower one of them."
-            )
-        sources, targets = _places(list(paths or []), out, settings)
+        if again is not None:
+            _check_again(again, given, out)
+        else:
+            settings = SynthesizeSettings(
+                model=plan.resolved_model(model), count=count, contrast=contrast, intensities=intensities,
+                deformation_mm=deformation, noise=noise, bias=bias, slice_mm=slices, truncation=truncation,
+                toward=toward, mix=mix, sliders=sliders, spacing_mm=spacing, target=target, source=source,
+                coarse_mm=coarse, minutes=minutes, device=device, memory_limit_gb=memory, seed=seed,
+            )  # fmt: skip
+            sources, place = _places(given, out, settings)
+            if out is None and (nnunet or resume or jobs > 1):
+                raise plan.UsageError("--nnunet, --resume and --jobs are for sets: --out FOLDER instead of a file.")
     except ValueError as error:
         raise console.failed(_with_options(str(error)), console.USAGE) from error
-    done: list[dict[str, Any]] = []
     try:
-        if not settings.model:
-            raise ValueError("Say which model: --model NAME; 'medgan models' lists them, 'medgan train' makes one.")
-        card = models.find(settings.model)
-        models.verify(card)
-        _check_inputs(card, sources, reference)
-        read = [*sources, *([reference] if reference else [])]
-        files.check_targets(targets, read, overwrite, out is not None)
-        inputs = _read(card, sources, reference)
-        with console.interruptible("Interrupted; what was written before is whole."), console.bar() as bar:
-            line = bar.add_task("Starting", total=1.0, name=card.name)
-            for first, lot in _lots(settings):
-                share = lot.count / settings.count
+        if again is not None:
+            done = [_made_again(again, given, overwrite, json)]
+        else:
+            from medgan.synthesis.sets import Order
 
-                def watch(state: Any, first: int = first, share: float = share) -> None:
-                    bar.update(
-                        line, completed=first / settings.count + share * state.fraction, description=state.message
-                    )
-
-                outputs = files.computed("synthesize", inputs, lot, watch)
-                if out is not None:
-                    files.make_folder(out)
-                done += _written(outputs, lot, targets[first : first + lot.count], read)
-                if not json:
-                    _say(done[-lot.count :], outputs.report, first == 0)
-    except files.FileFailed as error:
+            _check_inputs(settings.model, sources, reference, labels, out is not None)
+            order = Order(
+                settings, place, tuple(sources), reference, labels, out is None, nnunet, resume, overwrite, jobs
+            )
+            done = _made(order, json)
+    except FileFailed as error:
         if context.obj and error.details:
             console.note(error.details)
         raise console.failed(_with_options(str(error)), console.FAILED) from error
@@ -99,10 +120,67 @@ def synthesize(
         console.print_json({"version": medgan.__version__, "files": done})
 
 
-def _places(paths: list[Path], out: Path | None, settings: SynthesizeSettings) -> tuple[list[Path], list[Path]]:
-    """The inputs and the results that a command line names. Raises ``UsageError``."""
+def _made(order: Any, quiet: bool) -> list[dict[str, Any]]:
+    """Make what is asked for; what is said of each volume."""
+    from medgan.synthesis import sets
+
+    for sentence in sets.notes(order):
+        console.note(sentence)
+    told: set[str] = set()
+    hint = "" if order.one_file else ", --resume goes on"
+    with console.interruptible(f"Interrupted; what was written before is whole{hint}."), console.bar() as bar:
+        line = bar.add_task("Starting", total=1.0, name=Path(order.settings.model).name)
+
+        def said(entry: Mapping[str, Any]) -> None:
+            if not quiet:
+                for message in entry["messages"]:
+                    if message not in told:
+                        told.add(message)
+                        console.note(message)
+                how = f"{entry['seconds']:.1f} s" if entry["status"] == "done" else entry["status"]
+                shown = console.shown_path(entry["output"])
+                console.say(f"{shown}  (synthetic, seed {entry['seed']}, {how}, {entry['device']})")
+
+        return sets.make(order, said, lambda done, text: bar.update(line, completed=done, description=text))
+
+
+def _made_again(described: Path, paths: Sequence[Path], overwrite: bool, quiet: bool) -> dict[str, Any]:
+    """Make one volume of before once more, and say whether it came out the same."""
+    from medgan.synthesis.set_again import again
+
+    with console.interruptible(), console.bar() as bar:
+        line = bar.add_task("Starting", total=1.0, name=described.name)
+        target = paths[-1] if paths else None
+        found = again(
+            described, target, paths[:-1], overwrite,
+            lambda state: bar.update(line, completed=state.fraction, description=state.message),
+        )  # fmt: skip
+    how = "the same to the last bit" if found["same"] else "not the same to the last bit"
+    if "largest_difference" in found:
+        how += f"; voxels differ by at most {found['largest_difference']:.2g} % of the range"
+    if not quiet:
+        console.say(f"{found.get('output') or described.name}: {how}  (seed {found['seed']}, {found['seconds']:.1f} s)")
+    return found
+
+
+def _check_again(described: Path, paths: Sequence[Path], out: Path | None) -> None:
+    """Raise ``UsageError`` for what does not go with --again."""
     from medgan.plan import UsageError
 
+    if out is not None:
+        raise UsageError("--again makes one volume; give the name of a file instead of --out.")
+    if paths and not file_format(paths[-1]):
+        raise UsageError(f"'{paths[-1]}' is not the name of a volume file; end it with .nii.gz or .nrrd.")
+
+
+def _places(paths: list[Path], out: Path | None, settings: SynthesizeSettings) -> tuple[list[Path], Path]:
+    """The inputs and the place of the result that a command line names. Raises ``UsageError``."""
+    from medgan.plan import UsageError
+
+    if settings.seed + settings.count > 2**31:
+        raise UsageError(
+            f"--seed {settings.seed} and --count {settings.count} lead to seeds above {2**31 - 1}; lower one of them."
+        )
     if out is None:
         if not paths:
             raise UsageError("Say where to write: 'medgan synthesize --model NAME [IN] OUT', or '--out FOLDER'.")
@@ -110,85 +188,45 @@ def _places(paths: list[Path], out: Path | None, settings: SynthesizeSettings) -
             raise UsageError(f"{settings.count} volumes need a folder: --out FOLDER instead of a file.")
         if not file_format(paths[-1]):
             raise UsageError(f"'{paths[-1]}' is not the name of a volume file; end it with .nii.gz or .nrrd.")
-        return paths[:-1], [paths[-1]]
+        return paths[:-1], paths[-1]
     if out.exists() and not out.is_dir():
         raise UsageError(f"'{out}' is a file; --out takes a folder.")
-    name = Path(settings.model).name or "volume"
-    if paths:
-        ending = file_format(paths[0])
-        stem = paths[0].name[: len(paths[0].name) - len(ending)] if ending else paths[0].resolve().name
-        name = f"{stem}_{name}"
-    numbers: Sequence[int] = range(settings.seed, settings.seed + settings.count)
-    word, width = "seed", len(str(numbers[-1]))
-    if settings.toward >= 0:
-        numbers, word, width = range(1, settings.count + 1), f"seed{settings.seed}to{settings.toward}_", 3
-    return paths, [out / f"{name}_{word}{number:0{width}d}.nii.gz" for number in numbers]
+    return paths, out
 
 
-def _check_inputs(card: ModelCard, sources: Sequence[Path], reference: Path | None) -> None:
+def _check_inputs(
+    model: str, sources: Sequence[Path], reference: Path | None, labels: Path | None, is_set: bool
+) -> None:
     """Raise ``ValueError`` for files that do not go with what the model is for."""
-    if card.task not in TASKS:
-        wanted = " or ".join(f"'{task}'" for task in TASKS)
-        raise ValueError(f"Model '{card.name}' is for the task '{card.task}'; choose one for {wanted}.")
-    if card.task == "from-noise" and sources:
-        raise ValueError(f"Model '{card.name}' makes volumes from noise and reads none; give the result alone.")
-    if card.task == "translate" and not sources:
-        raise ValueError(f"Model '{card.name}' translates a scan; give it as IN, before the result.")
-    if card.task == "label-to-volume" and len(sources) != 1:
-        raise ValueError(f"Model '{card.name}' makes volumes from a label map; give one as IN, before the result.")
-    if reference is not None and card.task != "label-to-volume":
-        raise ValueError(f"--reference goes with models from label maps; '{card.name}' is none.")
+    from medgan import models
+    from medgan.synthesis.cards import VARIATIONS, find
 
-
-def _read(card: ModelCard, sources: Sequence[Path], reference: Path | None) -> dict[str, Volume | LabelMap]:
-    if card.task == "label-to-volume":
-        inputs: dict[str, Volume | LabelMap] = {"labels": read_label_map(sources[0])}
-        return inputs | ({"reference": read_volume(reference)} if reference is not None else {})
-    return {f"volume {n}" if n > 1 else "volume": read_volume(path) for n, path in enumerate(sources, 1)}
-
-
-def _lots(settings: SynthesizeSettings) -> list[tuple[int, SynthesizeSettings]]:
-    """How many volumes come before each lot, and its settings; what lies between two seeds is made at once."""
-    if settings.toward >= 0:
-        return [(0, settings)]
-    starts = range(0, settings.count, TOGETHER)
-    return [
-        (first, replace(settings, seed=settings.seed + first, count=min(TOGETHER, settings.count - first)))
-        for first in starts
-    ]
-
-
-def _written(
-    outputs: Any, lot: SynthesizeSettings, targets: Sequence[Path], read: Sequence[Path]
-) -> list[dict[str, Any]]:
-    """Write a lot; what is said of each file."""
-    from medgan.synthesis import files
-
-    said: dict[Path, dict[str, Any]] = {}
-    samples = outputs.report["samples"]
-    for sample, target in zip(samples, targets, strict=True):
-        alone = {**lot.to_dict(), "count": 1, "seed": sample["seed"], "mix": sample.get("mix", lot.mix)}
-        rest = {name: value for name, value in sample.items() if name != "volume"}
-        said[target] = files.description(outputs.report, alone, read, **rest)
-    volumes = {target: outputs.volumes[sample["volume"]] for sample, target in zip(samples, targets, strict=True)}
-    files.write_marked(volumes, said)
-    return [{"output": str(target), "description": str(files.sidecar_of(target)), **said[target]} for target in targets]
-
-
-def _say(made: Sequence[dict[str, Any]], report: dict[str, Any], first: bool) -> None:
-    if first:
-        for message in report["messages"]:
-            console.note(message)
-    pace = report["seconds"] / len(made)
-    for entry in made:
-        shown = console.shown_path(entry["output"])
-        console.say(f"{shown}  (synthetic, seed {entry['seed']}, {pace:.1f} s, {report['device']})")
+    if not model:
+        raise ValueError("Say which model: --model NAME; 'medgan models' lists them, 'medgan train' makes one.")
+    card = find(model)
+    models.verify(card)
+    name, task = card.name, card.task
+    if task not in TASKS:
+        wanted = " or ".join(f"'{one}'" for one in TASKS)
+        raise ValueError(f"Model '{name}' is for the task '{task}'; choose one for {wanted}.")
+    if task == "from-noise" and sources:
+        raise ValueError(f"Model '{name}' makes volumes from noise and reads none; give the result alone.")
+    if task == "translate" and not sources:
+        raise ValueError(f"Model '{name}' translates a scan; give it as IN, before the result.")
+    if task == VARIATIONS.task and len(sources) != 1:
+        raise ValueError("Variations are made of one scan; give it as IN, before the result.")
+    if task == "label-to-volume" and (not sources or (len(sources) > 1 and not is_set)):
+        several = "; several go with --out FOLDER" if sources else ""
+        raise ValueError(f"Model '{name}' makes volumes from a label map; give one as IN, before the result{several}.")
+    if reference is not None and task != "label-to-volume":
+        raise ValueError(f"--reference goes with models from label maps; '{name}' is none.")
+    if labels is not None and task != VARIATIONS.task:
+        raise ValueError(f"--labels goes with the model '{VARIATIONS.name}'; give the label map as IN.")
 
 
 def _with_options(sentence: str) -> str:
     """The same sentence with the options of the command line in place of the names of settings."""
-    names = {"memory_limit_gb": "--memory"}
-    names |= {name: f"--{name}" for name in ("model", "count", "truncation", "toward", "mix", "seed", "device")}
+    names = {name: f"--{name}" for name in SynthesizeSettings.__dataclass_fields__} | OPTIONS
     for setting, option in names.items():
         sentence = sentence.replace(f"Setting '{setting}'", option)
     return sentence

@@ -137,7 +137,8 @@ def train(
     DATA is a folder of volumes (NIfTI, NRRD, MetaImage, NumPy) or of folders of
     DICOM files. Pairs are found by name: folders images and labels (or imagesTr
     and labelsTr), source and target, input and target; endings such as _seg, or
-    _T1 and _T2; or a .csv with a column for each and one called patient.
+    _T1 and _T2; or a .csv with a column for each and one called patient. For
+    classify: a folder for each class, or a .csv with a column called class.
 
     Ctrl-C saves and stops; the same command again goes on. On several GPUs:
     torchrun --nproc-per-node 4 -m -- medgan train ...
@@ -270,5 +271,6 @@ def _say(report: dict[str, Any]) -> None:
 
 
 def _use(report: dict[str, Any]) -> str:
-    command = {"enhance": "enhance", "segment": "segment", "autoencoder": "anomaly"}.get(report["kind"], "synthesize")
+    commands = {"enhance": "enhance", "segment": "segment", "autoencoder": "anomaly", "classify": "recognise"}
+    command = commands.get(report["kind"], "synthesize")
     return f"medgan {command} ... --model {report['name']}"

@@ -36,7 +36,7 @@ ATLAS = "synthseg_01"
 
 def measure(
     data: Path, models: Sequence[str], names: Sequence[str] = HELD_OUT,
-    contrasts: Sequence[str] = (*CONTRASTS, "random"), with_atlas: bool = False, flips: bool = True,
+    contrasts: Sequence[str] = (*CONTRASTS, "random"), with_atlas: bool = False,
     skulls: Sequence[bool] = (True, False),
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """One row for each scan, method, structure and side, as they get ready."""
@@ -50,7 +50,7 @@ def measure(
                 assert atlas is not None
                 found = _by_atlas(scan, *atlas)
             else:
-                outputs = run({"volume": scan.volume}, SegmentSettings(method, device=Device.CPU, flips=flips))
+                outputs = run({"volume": scan.volume}, SegmentSettings(method, device=Device.CPU))
                 found = outputs.volumes["labels"].array
             seconds = time.monotonic() - begun
             for structure, sides in STRUCTURES.items():

@@ -77,10 +77,10 @@ def test_a_volume_that_is_unlike_as_a_whole_is_told(a_trained_model):
 
 
 def test_other_models_and_inputs_are_refused(a_trained_model, a_scan):
-    with pytest.raises(ModelError, match="is for the task 'enhance'; choose one for 'autoencoder'"):
+    with pytest.raises(ModelError, match="is for the task 'enhance'; choose one for 'anomaly' or 'autoencoder'"):
         anomaly.run({"volume": a_scan[0]}, AnomalySettings("denoise"))
     with pytest.raises(ModelError, match="No model was named"):
-        anomaly.run({"volume": a_scan[0]}, AnomalySettings())
+        anomaly.run({"volume": a_scan[0]}, AnomalySettings(""))
     with pytest.raises(ValueError, match=re.escape("needs a scalar volume, given as 'volume'")):
         anomaly.run({}, AnomalySettings(a_trained_model[0]))
 
@@ -105,8 +105,10 @@ def test_command_writes_the_map_with_its_mark(a_trained_model, a_scan, tmp_path,
 def test_command_says_what_is_missing(tmp_path, call):
     said = call("anomaly", tmp_path / "scan.nrrd", "--model", "denoise")
     assert (said.returncode, "Say where to write" in said.stderr) == (2, True)
-    said = call("anomaly", tmp_path / "scan.nrrd", tmp_path / "map.nrrd")
+    said = call("anomaly", tmp_path / "scan.nrrd", tmp_path / "map.nrrd", "--model", "")
     assert (said.returncode, "Say which model" in said.stderr) == (1, True)
+    said = call("anomaly", tmp_path / "scan.nrrd", tmp_path / "map.nrrd")
+    assert (said.returncode, "scan.nrrd" in said.stderr) == (1, True)
 
 
 def test_results_that_would_share_their_description_are_refused(tmp_path):

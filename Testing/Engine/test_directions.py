@@ -115,6 +115,11 @@ def test_slicer_side_imports_no_third_party_when_it_is_loaded(path):
         "SegmentationBridge",
         "SegmentGrids",
         "Surfaces",
+        "RecogniseNodes",
+        "RecogniseQuestion",
+        "SynthesizeNodes",
+        "SynthesizeSource",
+        "Thumbnails",
     ],
 )
 def test_scene_code_needs_no_application(name):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from medgan.networks.mixture import fitted, likely
-from medgan.networks.parts import FineNet, PartsNet, gathered, scattered
+from medgan.networks.parts import PartsNet, gathered, scattered
 from medgan.parts import STRUCTURES, classes_of_codes, values
 from medgan.recipes import parts
 from medgan.volume import LabelMap, write_volume
@@ -17,9 +17,7 @@ from medgan.volume import LabelMap, write_volume
 @pytest.fixture
 def a_small_network() -> PartsNet:
     torch.manual_seed(0)
-    network = PartsNet([structure.lateral for structure in STRUCTURES], channels=(4, 6, 8, 8), fine_channels=4).eval()
-    torch.nn.init.normal_(network.fine.head.weight, std=0.5)  # as if it had learned something
-    return network
+    return PartsNet([structure.lateral for structure in STRUCTURES], channels=(4, 6, 8, 8)).eval()
 
 
 @pytest.fixture
@@ -122,17 +120,6 @@ def test_away_from_the_brain_there_are_no_structures_of_it(a_small_network):
     assert not all(away)
 
 
-def test_the_fine_part_starts_as_prior_and_brightness(a_head_of_two_tissues):
-    image, _truth, prior = a_head_of_two_tissues
-    rough = torch.cat([torch.log(F.avg_pool3d(prior, 2)), torch.zeros(1, 1, 16, 16, 16)], 1)
-    mixture = fitted(image, prior)
-    said = FineNet(4, 4)(image, rough, mixture)
-    assert torch.equal(FineNet(0, 4)(image, rough, mixture), said)
-    wide = F.interpolate(rough, scale_factor=2, mode="trilinear", align_corners=False)
-    assert torch.allclose(said[:, -1:], wide[:, -1:])
-    assert torch.allclose(said[:, :-1], likely(image, wide[:, :-1].softmax(1), mixture).clamp_min(-10.0), atol=1e-5)
-
-
 def test_brightness_finds_the_true_border_and_the_field_of_the_coil(a_head_of_two_tissues):
     image, truth, prior = a_head_of_two_tissues
     ramp = torch.linspace(-0.2, 0.2, 32).view(1, 1, 1, 1, 32)
@@ -163,33 +150,28 @@ def test_in_ras_order_turns_by_right_angles_only():
 
 def test_the_recipe_learns_and_goes_on_where_it_stopped(a_data_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "VIEW", (32, 32, 32))
-    monkeypatch.setattr(parts, "FINE_VIEW", (64, 64, 64))
-    monkeypatch.setattr(parts, "FINE_PATCH", 32)
-    monkeypatch.setattr(parts, "FINE_PATCHES", 1)
-    small = lambda lateral: PartsNet(lateral, channels=(8, 8, 8, 8), fine_channels=8)  # noqa: E731
+    small = lambda lateral: PartsNet(lateral, channels=(8, 8, 8, 8))  # noqa: E731
     monkeypatch.setattr(parts, "PartsNet", small)
 
     def train(out, *more):
-        arguments = (
-            f"--data {a_data_folder} --out {out} --leave-out two --rough-minutes 0 --fine-minutes 0 --log-every 5"
-        )
+        arguments = f"--data {a_data_folder} --out {out} --leave-out two --minutes 0 --log-every 5"
         parts.main([*arguments.split(), "--device", "cpu", *more])
         return torch.load(out / "checkpoint.pt", weights_only=True)
 
-    whole = train(tmp_path / "whole", "--rough-steps", "40", "--fine-steps", "5", "--critic-share", "0.2")
-    losses = [line for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines() if '"rough"' in line]
+    whole = train(tmp_path / "whole", "--steps", "40", "--critic-share", "0.2")
+    losses = (tmp_path / "whole" / "log.jsonl").read_text().splitlines()
     first, last = (float(line.split('"loss": ')[1].split(",")[0].rstrip("}")) for line in (losses[0], losses[-1]))
     assert last < 0.9 * first
     assert '"critic"' in losses[-1]
     assert '"critic"' not in losses[0]
-    assert whole["steps"] == {"rough": 40, "fine": 5}
+    assert whole["step"] == 40
     held = torch.load(tmp_path / "whole" / "model.pt", weights_only=True)
-    assert all(tensor.dtype == torch.float16 for tensor in held.values())
+    assert all(tensor.dtype == torch.float16 for name, tensor in held.items() if name != "atlas.left")
 
     class Stopped(Exception):
         pass
 
-    step = parts.Trainer.rough_step
+    step = parts.Trainer.learn
 
     def stop_at_the_eighth(self, share):
         if self.step == 8:
@@ -197,11 +179,11 @@ def test_the_recipe_learns_and_goes_on_where_it_stopped(a_data_folder, tmp_path,
             raise Stopped
         return step(self, share)
 
-    more = ("--rough-steps", "40", "--fine-steps", "5", "--critic-share", "0.2")
-    monkeypatch.setattr(parts.Trainer, "rough_step", stop_at_the_eighth)
+    more = ("--steps", "40", "--critic-share", "0.2")
+    monkeypatch.setattr(parts.Trainer, "learn", stop_at_the_eighth)
     with pytest.raises(Stopped):
         train(tmp_path / "halves", *more)
-    monkeypatch.setattr(parts.Trainer, "rough_step", step)
+    monkeypatch.setattr(parts.Trainer, "learn", step)
     halves = train(tmp_path / "halves", *more)
     for name, tensor in whole["average"].items():
         assert torch.equal(tensor, halves["average"][name]), name

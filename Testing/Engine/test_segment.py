@@ -90,8 +90,8 @@ def test_mirrored_answer_has_its_sides_exchanged(tmp_path):
     halves = oracle(tmp_path / "halves", "medgan.Halves", SIDES, orientation="RAS", spacing_mm=[1, 1, 1], multiple=1)
     turned = np.array([[0, 0, -1.0, 40], [1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1]])  # slices from right to left
     volume, truth = nested(matrix=turned)
-    with_flips = run({"volume": volume}, settings(halves, uncertainty=True))
-    alone = run({"volume": volume}, settings(halves, flips=False))
+    with_flips = run({"volume": volume}, settings(halves, uncertainty=True, flips=True))
+    alone = run({"volume": volume}, settings(halves))
     labels = with_flips.volumes["labels"].array
     right = 40 - np.arange(volume.shape[0])[:, None, None] * np.ones(volume.shape) > 40 - (volume.shape[0] - 1) / 2
     inside = truth > 0
@@ -106,7 +106,7 @@ def test_mirrored_answer_has_its_sides_exchanged(tmp_path):
 
 def test_labels_of_one_side_keep_the_volume_from_being_mirrored(tmp_path):
     one = oracle(tmp_path / "one", "medgan.Halves", [{"name": "Left-Half"}, {"name": "other"}], orientation="RAS")
-    report = run({"volume": nested()[0]}, settings(one)).report
+    report = run({"volume": nested()[0]}, settings(one, flips=True)).report
     assert not report["mirrored"]
     assert report["messages"] == [
         "Some labels of the model have no partner on the other side of the body, so the volume was not mirrored."
@@ -115,7 +115,7 @@ def test_labels_of_one_side_keep_the_volume_from_being_mirrored(tmp_path):
 
 def test_tiles_and_the_whole_give_the_same_labels(steps):
     volume, _ = nested((60, 56, 64))
-    fine = {"spacing_mm": 1.0, "flips": False}
+    fine = {"spacing_mm": 1.0}
     whole = run({"volume": volume}, settings(steps, **fine))
     tiled = run({"volume": volume}, settings(steps, memory_limit_gb=0.016, **fine), seen := Seen())
     assert np.array_equal(whole.volumes["labels"].array, tiled.volumes["labels"].array)

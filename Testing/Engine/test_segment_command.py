@@ -56,7 +56,7 @@ def test_several_files_one_of_them_broken(model, scan, tmp_path):
     folder.mkdir()
     (folder / "a.nrrd").write_bytes(scan.read_bytes())
     (folder / "b.nrrd").write_bytes(b"no volume")
-    ended = run("segment", folder, "--out", out, "--ending", ".nii.gz", "--model", model, "--no-flips", "--json")
+    ended = run("segment", folder, "--out", out, "--ending", ".nii.gz", "--model", model, "--flips", "--json")
     assert ended.returncode == 1
     said = json.loads(ended.stdout)
     assert [entry["status"] for entry in said["files"]] == ["done", "failed"]

@@ -61,7 +61,7 @@ def test_translation_keeps_the_grid_and_says_its_unit(a_model):
     untouched = volume.array.copy()
     model = a_model("translate", ranges={"target": [100.0, 300.0]}, orientation="RAS", spacing_mm=None)
     outputs = run({"volume": volume}, model)
-    result = outputs.volumes["volume"]
+    result = outputs.volumes["sample 1"]
     assert np.array_equal(result.ijk_to_ras, volume.ijk_to_ras)
     assert np.array_equal(volume.array, untouched)
     normal = np.clip(volume.array / np.percentile(volume.array[volume.array > 100], 99.9), 0, 1)
@@ -74,7 +74,7 @@ def test_translation_keeps_the_grid_and_says_its_unit(a_model):
 def test_translation_at_another_spacing_comes_back_to_the_grid_of_the_input(a_model):
     array = np.fromfunction(lambda k, j, i: 200 + 10 * k + 3 * j + 2 * i, (18, 20, 22)).astype(np.float32)
     volume = Volume(array, phantoms.geometry((1.0, 1.0, 2.0)))
-    result = run({"volume": volume}, a_model("translate", spacing_mm=[1.5, 1.5, 1.5])).volumes["volume"]
+    result = run({"volume": volume}, a_model("translate", spacing_mm=[1.5, 1.5, 1.5])).volumes["sample 1"]
     assert result.shape == volume.shape
     inner = (slice(3, -3),) * 3
     scale = np.polyfit(array[inner].ravel(), result.array[inner].ravel(), 1)
@@ -85,7 +85,7 @@ def test_voxels_that_are_no_numbers_stay_so_and_are_told(a_model):
     array = phantoms.head((20, 20, 20))
     array[10, 9, 8] = np.nan
     outputs = run({"volume": Volume(array, np.eye(4))}, a_model("translate"))
-    broken = np.isnan(outputs.volumes["volume"].array)
+    broken = np.isnan(outputs.volumes["sample 1"].array)
     assert broken[10, 9, 8]
     assert broken.sum() == 1
     assert any("1 voxels were not finite" in message for message in outputs.report["messages"])
@@ -98,7 +98,7 @@ def test_a_reference_gives_labels_of_any_vocabulary_its_intensities(a_label_map,
     reference = Volume(image.astype(np.float32), a_label_map.ijk_to_ras)
     model = a_model("label-to-volume", alive=True, orientation="RAS")
     outputs = run({"labels": a_label_map, "reference": reference}, model, seed=4)
-    made = outputs.volumes["volume"]
+    made = outputs.volumes["sample 1"]
     assert np.array_equal(made.ijk_to_ras, a_label_map.ijk_to_ras)
     for value, mean in wanted.items():
         assert made.array[a_label_map.array == value].mean() == pytest.approx(mean, abs=40)
@@ -113,11 +113,11 @@ def test_known_labels_get_their_usual_intensities_and_new_ones_are_named(a_label
              {"value": 8, "name": "Skin", "mean": 0.9, "sd": 0.01}]  # fmt: skip
     model = a_model("label-to-volume", intensities=known, ranges={"image": [0.0, 1000.0]})
     outputs = run({"labels": a_label_map}, model)
-    made = outputs.volumes["volume"].array
+    made = outputs.volumes["sample 1"].array
     assert made[a_label_map.array == 3].mean() == pytest.approx(400, abs=1)
     assert made[a_label_map.array == 1042].mean() == pytest.approx(200, abs=1)
     assert "White matter" in outputs.report["messages"][0]
-    random = run({"labels": a_label_map}, model, contrast=Contrast.RANDOM).volumes["volume"].array
+    random = run({"labels": a_label_map}, model, contrast=Contrast.RANDOM).volumes["sample 1"].array
     assert abs(random[a_label_map.array == 3].mean() - 400) > 20
 
 
@@ -125,38 +125,38 @@ def test_seeds_give_the_same_voxels_again_one_by_one(a_label_map, a_model):
     model = a_model("label-to-volume", alive=True)
     three = run({"labels": a_label_map}, model, count=3, seed=7)
     assert [sample["seed"] for sample in three.report["samples"]] == [7, 8, 9]
-    alone = run({"labels": a_label_map}, model, seed=9).volumes["volume"].array
-    assert np.array_equal(three.volumes["volume 3"].array, alone)
-    assert not np.array_equal(three.volumes["volume 1"].array, three.volumes["volume 2"].array)
+    alone = run({"labels": a_label_map}, model, seed=9).volumes["sample 1"].array
+    assert np.array_equal(three.volumes["sample 3"].array, alone)
+    assert not np.array_equal(three.volumes["sample 1"].array, three.volumes["sample 2"].array)
 
 
 def test_tiles_show_no_seams(a_model):
     values = np.array([0, 1, 2, 3], np.int16)[np.digitize(phantoms.head((40, 40, 80)), [1, 350, 600])]
     labels = LabelMap(values, np.eye(4))
     model = a_model("label-to-volume", alive=True)
-    whole = run({"labels": labels}, model, seed=3).volumes["volume"].array
-    tiled = run({"labels": labels}, model, seed=3, memory_limit_gb=0.12).volumes["volume"].array
+    whole = run({"labels": labels}, model, seed=3).volumes["sample 1"].array
+    tiled = run({"labels": labels}, model, seed=3, memory_limit_gb=0.12).volumes["sample 1"].array
     assert not np.array_equal(whole, tiled)  # there were tiles
     assert np.abs(whole - tiled).max() < 0.02
 
 
 def test_volumes_from_noise_lie_around_the_origin_and_between_their_seeds(a_model):
     model = a_model("from-noise", spacing_mm=[2.0, 2.0, 3.0], ranges={"image": [-50.0, 150.0]})
-    made = run({}, model, seed=1).volumes["volume"]
+    made = run({}, model, seed=1).volumes["sample 1"]
     assert made.shape == (16, 16, 16)
     assert made.spacing_mm == (2.0, 2.0, 3.0)
     assert np.allclose(made.ijk_to_ras @ [7.5, 7.5, 7.5, 1], [0, 0, 0, 1])
     assert np.array_equal(made.ijk_to_ras[:3, :3], np.diag([2.0, 2.0, 3.0]))
     assert made.array.min() >= -50.0
     path = run({}, model, seed=1, toward=2, count=5)
-    assert np.array_equal(path.volumes["volume 1"].array, made.array)
-    assert np.array_equal(path.volumes["volume 5"].array, run({}, model, seed=2).volumes["volume"].array)
-    steps = [np.abs(path.volumes[f"volume {n}"].array - made.array).mean() for n in range(1, 6)]
+    assert np.array_equal(path.volumes["sample 1"].array, made.array)
+    assert np.array_equal(path.volumes["sample 5"].array, run({}, model, seed=2).volumes["sample 1"].array)
+    steps = [np.abs(path.volumes[f"sample {n}"].array - made.array).mean() for n in range(1, 6)]
     assert steps == sorted(steps)
-    usual = [run({}, model, seed=seed, truncation=0.1).volumes["volume"].array for seed in (1, 2)]
-    whole = [run({}, model, seed=seed).volumes["volume"].array for seed in (1, 2)]
+    usual = [run({}, model, seed=seed, truncation=0.1).volumes["sample 1"].array for seed in (1, 2)]
+    whole = [run({}, model, seed=seed).volumes["sample 1"].array for seed in (1, 2)]
     assert np.abs(usual[0] - usual[1]).mean() < 0.6 * np.abs(whole[0] - whole[1]).mean()
-    middle = [run({}, model, seed=seed, truncation=0.0).volumes["volume"].array for seed in (1, 2)]
+    middle = [run({}, model, seed=seed, truncation=0.0).volumes["sample 1"].array for seed in (1, 2)]
     assert np.array_equal(*middle)
 
 
@@ -208,15 +208,18 @@ def test_command_writes_volumes_that_are_marked_and_can_be_made_again(a_model, a
     assert said.returncode == 0, said.stderr
     files = json.loads(said.stdout)["files"]
     assert [entry["seed"] for entry in files] == [5, 6]
-    beside = json.loads((tmp_path / "many" / "parts_label-to-volume ü_seed6.json").read_text(encoding="utf-8"))
+    folder = tmp_path / "many" / "sub-0006" / "anat"
+    beside = json.loads((folder / "sub-0006_image.json").read_text(encoding="utf-8"))
     assert beside["synthetic"] is True
     assert beside["model_sha256"]["faithful"] == sha256_of(next((tmp_path / "label-to-volume ü" / "models").iterdir()))
     assert beside["settings"]["seed"] == 6
-    assert beside["inputs"] == ["parts.nrrd"]
-    made = read_volume(tmp_path / "many" / "parts_label-to-volume ü_seed6.nii.gz")
-    again = synthesize.run({"labels": a_label_map}, SynthesizeSettings.from_dict(beside["settings"]))
-    assert np.allclose(made.array, again.volumes["volume"].array, atol=1e-6)
+    assert beside["inputs"][0]["name"] == "parts.nrrd"
+    made = read_volume(folder / "sub-0006_image.nii.gz")
     assert np.allclose(made.ijk_to_ras, a_label_map.ijk_to_ras, atol=1e-3)
+    said = call("synthesize", "--again", folder / "sub-0006_image.json", tmp_path / "again.nii.gz", "--json")
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout)["files"][0]["same"] is True
+    assert np.array_equal(read_volume(tmp_path / "again.nii.gz").array, made.array)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +234,11 @@ def test_command_writes_volumes_that_are_marked_and_can_be_made_again(a_model, a
         (["--model", "{noise}", "--reference", "scan.nii.gz", "{out}.nii.gz"], 1, "--reference goes with"),
         (["--model", "denoise", "{out}.nii.gz"], 1, "is for the task 'enhance'"),
         (["--model", "{noise}", "{out}/none/x.nii.gz"], 1, "There is no folder"),
+        (["--model", "{noise}", "{out}.nii.gz", "--nnunet"], 2, "are for sets"),
+        (["--model", "{noise}", "--labels", "parts.nrrd", "{out}.nii.gz"], 1, "--labels goes with"),
+        (["--model", "none such", "--out", "{out}", "--count", "2"], 1, "There is no model"),
+        (["--again", "{noise}.json", "{out}.nii.gz"], 1, "can not be read"),
+        (["--again", "x.json", "--out", "{out}"], 2, "--again makes one volume"),
     ],
 )
 def test_command_says_what_is_wrong_and_leaves_nothing(arguments, code, sentence, a_model, tmp_path, call):

@@ -11,4 +11,7 @@ if __name__ == "__main__":
     tasks.TASKS["enhance"] = "quick_enhance"
     tasks.TASKS["train"] = "quick_train"
     tasks.TASKS["segment"] = "quick_segment"
+    tasks.TASKS["recognise"] = "quick_recognise"
+    tasks.TASKS["anomaly"] = "quick_anomaly"
+    tasks.TASKS["synthesize"] = "quick_synthesize"
     sys.exit(job_child.main(Path(sys.argv[1])))

@@ -34,7 +34,9 @@ def noisyVolume(name="Noisy"):
     return node
 
 
-class MedGANSlicerPanelTest(unittest.TestCase):
+class PanelCase(unittest.TestCase):
+    """The opened panel over an empty scene."""
+
     def setUp(self):
         slicer.mrmlScene.Clear()
         if slicer.util.mainWindow() is not None:
@@ -51,8 +53,10 @@ class MedGANSlicerPanelTest(unittest.TestCase):
         if not (self.widget.host.isInstalled("torch") and self.widget.host.isInstalled("monai")):
             self.skipTest("PyTorch or MONAI is not installed")
 
-    def choose(self, node):
-        self.widget._parameters.inputVolume = node
+    def chooseTask(self, task):
+        """Choose it in the menu at the top. Returns the widgets of its panel."""
+        self.ui.taskSelector.setCurrentIndex(self.ui.taskSelector.findData(task))
+        return self.widget._panels[task][1].ui
 
     def apply(self):
         assert self.ui.applyButton.enabled, self.ui.applyButton.toolTip
@@ -61,6 +65,11 @@ class MedGANSlicerPanelTest(unittest.TestCase):
     def waitForEnd(self):
         turnEventLoop(lambda: not self.widget.taskPanel.busy)
         assert self.ui.errorLabel.text == ""
+
+
+class MedGANSlicerPanelTest(PanelCase):
+    def choose(self, node):
+        self.widget._parameters.inputVolume = node
 
     def test_panel_without_a_volume_can_not_apply(self):
         assert not self.ui.applyButton.enabled

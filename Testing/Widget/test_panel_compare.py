@@ -129,6 +129,7 @@ def test_second_run_keeps_what_was_before_the_first(after_a_run):
 def test_pair_of_views_shows_input_and_result(CompareView):
     """The composite nodes of the two views, as the application makes them for the layout."""
 
+    from MedGANSlicerLib.Panels.SliceLayers import FIELDS
     from MedGANSlicerLib.ResultNodes import ResultNodes
 
     class Box:
@@ -148,7 +149,7 @@ def test_pair_of_views_shows_input_and_result(CompareView):
 
     class Composite:
         def __init__(self):
-            self.values = dict.fromkeys(CompareView._FIELDS, 0)
+            self.values = dict.fromkeys(FIELDS, 0)
 
         def __getattr__(self, name):
             if name.startswith("Set"):

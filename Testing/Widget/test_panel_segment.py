@@ -185,10 +185,10 @@ def test_settings_of_the_panel_reach_the_task(segmenter, ui):
     segmenter.volume()
     choose(segmenter, "quick")
     ui.coarse.checked = True
-    ui.flips.checked = False
+    ui.flips.checked = True
     ui.spacing.value = 1.5
     run(segmenter)
     settings = json.loads(slicer.util.getNode("Head segmented").GetAttribute("MedGAN.Settings"))
-    assert (settings["coarse"], settings["flips"], settings["clean_up"]) == (True, False, True)
+    assert (settings["coarse"], settings["flips"], settings["clean_up"]) == (True, True, True)
     assert settings["spacing_mm"] == pytest.approx(1.5)
     assert np.isclose(segmenter.parameters.segment.spacing_mm, 1.5)

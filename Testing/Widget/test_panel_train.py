@@ -18,6 +18,7 @@ from panel_tools import SCENE_TESTS, oblique_volume
 import phantoms
 from medgan.job import Job
 from medgan.settings import Pairing, TrainKind
+from MedGANSlicerLib.TableNodes import folderItem, putInFolder
 
 
 class Trainer:
@@ -124,6 +125,10 @@ def test_panel_says_what_is_missing(trainer):
     assert trainer.shared.applyButton.toolTip == "Choose a folder of volumes."
     trainer.ui.dataFolder.text = "/data"
     assert trainer.shared.applyButton.enabled
+    trainer.choose("kind", "Classification")
+    assert trainer.shared.applyButton.enabled
+    trainer.choose("trainSource", "Volumes of the scene")
+    assert "lies in no folder" in trainer.shared.applyButton.toolTip
 
 
 def test_volumes_that_come_and_go_are_listed(trainer):
@@ -285,6 +290,18 @@ def test_label_map_named_after_its_volume_goes_with_it(trainer):
         "images/01\u00a0T1": "Volume",
         "labels/01\u00a0T1": "LabelMap",
     }
+
+
+def test_classes_are_the_folders_that_the_volumes_lie_in(trainer):
+    trainer.choose("kind", "Classification")
+    trainer.tick("?: T1", "?: T2")
+    trainer.person.wait(lambda: "lies in no folder" in trainer.shared.applyButton.toolTip)
+    for name in ("T1", "T2"):
+        node = slicer.util.getNode(name)
+        putInFolder(slicer.mrmlScene, folderItem(slicer.mrmlScene, f"class {name}"), node)
+    trainer.panel.refresh(trainer.parameters)
+    assert [row[0] for row in trainer.rows()] == ["class T1: T1", "class T2: T2"]
+    assert trainer.panel.refresh(trainer.parameters) == ""
 
 
 def test_choice_survives_saving_and_closing_the_scene(trainer, slicer_standin, tmp_path):

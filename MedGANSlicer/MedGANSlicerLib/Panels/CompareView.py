@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from MedGANSlicerLib.Panels.MapLayers import MapLayers
 from MedGANSlicerLib.Panels.PlacesList import PlacesList
+from MedGANSlicerLib.Panels.SliceLayers import SliceLayers
 from MedGANSlicerLib.ResultNodes import ResultNodes
 
 SIDE_BY_SIDE = 5311
@@ -20,8 +21,6 @@ _VIEW = """
     <property name="viewcolor" action="default">{color}</property>
   </view></item>"""
 
-_FIELDS = ("LinkedControl", "HotLinkedControl", "BackgroundVolumeID", "ForegroundVolumeID", "ForegroundOpacity")
-
 
 class CompareView:
     """``ui``: the widgets of the Compare section. Shows nothing until :meth:`show` is called."""
@@ -31,8 +30,7 @@ class CompareView:
         self._source = None
         self._nodes: ResultNodes | None = None
         self._layoutBefore: int | None = None
-        self._before: dict[str, dict] = {}
-        self._ours: dict[str, dict] = {}
+        self._slices = SliceLayers(host)
         self._layers = MapLayers(ui, self._refresh)
         self._places = PlacesList(ui, host)
         ui.opacitySlider.connect("valueChanged(int)", self._fade)
@@ -50,8 +48,6 @@ class CompareView:
         """
         if not self.active:
             self._layoutBefore = self._host.layout()
-            self._before = {}
-            self._ours = {}
         self._source, self._nodes = source, nodes
         self._layers.offer(nodes)
         self._places.show(nodes.places, sentences)
@@ -62,17 +58,10 @@ class CompareView:
         """Give the person's layout and slice views back, where they still show what we put there."""
         if not self.active:
             return
-        composites = self._host.compositeNodes()
-        unlinked = [each for name, each in composites.items() if not self._before.get(name, {}).get("LinkedControl")]
-        for composite in unlinked:
-            composite.SetLinkedControl(0)
-        for name, composite in composites.items():
-            for field, value in self._before.get(name, {}).items():
-                if _get(composite, field) == self._ours.get(name, {}).get(field):
-                    _set(composite, field, _stillThere(composite, field, value))
+        self._slices.leave()
         if self._host.layout() == SIDE_BY_SIDE and self._layoutBefore is not None:
             self._host.setLayout(self._layoutBefore)
-        self._source, self._nodes, self._before, self._ours = None, None, {}, {}
+        self._source, self._nodes = None, None
         self._layers.offer(None)
         self._places.leave()
         was = self._ui.sideBySideCheckBox.blockSignals(True)
@@ -93,25 +82,18 @@ class CompareView:
             return
         source, over = self._source, getattr(self._nodes, self._layers.chosen() or "volume")
         side = self._host.layout() == SIDE_BY_SIDE
-        composites = self._host.compositeNodes()
-        for name, composite in composites.items():
-            self._before.setdefault(name, {field: _get(composite, field) for field in _FIELDS})
-        links = {name: composite.GetLinkedControl() for name, composite in composites.items()}
-        for composite in composites.values():  # a linked view would pass every change on to the others
-            composite.SetLinkedControl(0)
-        for name, composite in composites.items():
+
+        def wanted(name: str, composite) -> dict:
             paired = side and name in (BEFORE, AFTER)
-            wanted = {
+            fields = {
                 "BackgroundVolumeID": source.GetID(),
                 "ForegroundVolumeID": over.GetID(),
                 "ForegroundOpacity": float(name == AFTER) if paired else self._ui.opacitySlider.value / 100,
                 "HotLinkedControl": 1 if paired else composite.GetHotLinkedControl(),
             }
-            for field, value in wanted.items():
-                _set(composite, field, value)
-            self._ours[name] = {**wanted, "LinkedControl": 1 if paired else links[name]}
-        for name, composite in composites.items():
-            composite.SetLinkedControl(self._ours[name]["LinkedControl"])
+            return {**fields, "LinkedControl": 1} if paired else fields
+
+        self._slices.put(wanted)
         self._showWidgets()
 
     def _arrange(self, sideBySide: bool) -> None:
@@ -142,18 +124,3 @@ def layoutDescription() -> str:
     """Two slice views beside each other."""
     views = _VIEW.format(name=BEFORE, label="B", color="#7E7E7E"), _VIEW.format(name=AFTER, label="A", color="#F34A33")
     return f'<layout type="horizontal" split="true">{"".join(views)}</layout>'
-
-
-def _get(composite, field: str):
-    return getattr(composite, f"Get{field}")()
-
-
-def _set(composite, field: str, value) -> None:
-    getattr(composite, f"Set{field}")(value)
-
-
-def _stillThere(composite, field: str, value):
-    """A volume that was shown before, unless it has left the scene."""
-    if field.endswith("VolumeID") and value and composite.GetScene().GetNodeByID(value) is None:
-        return None
-    return value

@@ -14,7 +14,7 @@ from MedGANSlicerLib.Panels.EnhanceOptions import FITTED, EnhanceOptions, settin
 from MedGANSlicerLib.Panels.ModelMenu import ModelMenu
 from MedGANSlicerLib.Panels.Panel import Comparison, Panel
 from MedGANSlicerLib.Panels.ResultText import seenText, summary
-from MedGANSlicerLib.Recommend import Seen, advise, lookAt
+from MedGANSlicerLib.Recommend import KIND, Seen, advise, lookAt
 from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, arrayOf
 from MedGANSlicerLib.Sequences import SequenceRun, sequenceOf, shownFrame
 
@@ -151,7 +151,7 @@ class EnhancePanel(Panel):
         """Measured once for each content of a volume."""
         if node is None or node.GetImageData() is None:
             return None
-        key = (node.GetID(), node.GetImageData().GetMTime(), node.GetSpacing())
+        key = (node.GetID(), node.GetImageData().GetMTime(), node.GetSpacing(), node.GetAttribute(KIND))
         if self._seen[0] != key:
             self._seen = (key, lookAt(node))
         return self._seen[1]

@@ -16,10 +16,14 @@ SEARCH_FROM = 3
 
 
 class ModelMenu:
-    """``ui`` has modelSearch, modelSelector, modelSummary and modelCard; ``onChosen(name)`` hears of a choice."""
+    """``ui`` has modelSearch, modelSelector, modelSummary and modelCard; ``onChosen(name)`` hears of a choice.
 
-    def __init__(self, ui, task: str, onChosen: Callable[[str], None]) -> None:
-        self._ui, self._task, self._onChosen = ui, task, onChosen
+    ``task`` is that of the models, or several; ``more`` are cards besides those of the catalogue.
+    """
+
+    def __init__(self, ui, task: str | Sequence[str], onChosen: Callable[[str], None], more: Sequence = ()) -> None:
+        self._tasks = (task,) if isinstance(task, str) else tuple(task)
+        self._ui, self._onChosen, self._more = ui, onChosen, tuple(more)
         self._cards: dict[str, Any] = {}
         self._choices: dict[str, tuple] = {}
         self._chosen = ""
@@ -30,9 +34,16 @@ class ModelMenu:
         ui.modelSelector.connect("activated(int)", self._selected)  # also when what is chosen was shown already
         self.reload()
 
+    def offer(self, tasks: Sequence[str], more: Sequence = ()) -> None:
+        """From now on the models of these tasks, and these cards."""
+        if (tuple(tasks), tuple(more)) != (self._tasks, self._more):
+            self._tasks, self._more = tuple(tasks), tuple(more)
+            self.reload()
+
     def reload(self) -> None:
         """Read the catalogue anew: a training may have added a model."""
-        self._cards = {name: card for name, card in models.catalogue().items() if card.task == self._task}
+        self._cards = {name: card for name, card in models.catalogue().items() if card.task in self._tasks}
+        self._cards |= {card.name: card for card in self._more}
         self._choices = Chains.choices(self._cards)
         own = [card for card in self._cards.values() if not Chains.isShipped(card)]
         self._ui.modelSearch.setVisible(len(own) >= SEARCH_FROM)

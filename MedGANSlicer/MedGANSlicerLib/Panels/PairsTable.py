@@ -24,6 +24,7 @@ class Offer:
     partners: Callable | None = None
     guess: Callable[[object, Iterable], object] = lambda node, taken: None
     nothing: str = "-"
+    shown: Callable = lambda node: node.GetName()
 
 
 class PairsTable:
@@ -69,8 +70,8 @@ class PairsTable:
         table.setRowCount(len(self._rows))
         for number, row in enumerate(self._rows):
             item = self._item(number, _NODE, qt.Qt.ItemIsUserCheckable)
-            item.setText(row.node.GetName())
-            item.setToolTip(row.node.GetName())
+            item.setText(self._offer.shown(row.node))
+            item.setToolTip(self._offer.shown(row.node))
             item.setCheckState(qt.Qt.Checked if row.node.GetID() in self._ticked else qt.Qt.Unchecked)
             self._item(number, _PARTNER).setText(row.partner.GetName() if row.partner is not None else "")
         if self._rows and not 0 <= current < len(self._rows):

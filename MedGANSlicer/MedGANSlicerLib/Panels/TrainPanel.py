@@ -18,7 +18,7 @@ from MedGANSlicerLib.Panels.PairsTable import Offer, PairsTable
 from MedGANSlicerLib.Panels.Panel import Panel, RunTexts
 from MedGANSlicerLib.Panels.TrainWatch import TrainWatch
 from MedGANSlicerLib.SettingsPacks import snapshot
-from MedGANSlicerLib.TrainInputs import CHOSEN, PARTNERS, engineInputs, guessPartner, obstacle, partnersOf
+from MedGANSlicerLib.TrainInputs import CHOSEN, PARTNERS, classOf, engineInputs, guessPartner, obstacle, partnersOf
 from MedGANSlicerLib.TrainRun import TrainRun
 from MedGANSlicerLib.TrainSource import TrainSource
 
@@ -216,6 +216,8 @@ def fits(card, kind: TrainKind, restores: Restores) -> bool:
 def _offer(scene, kind: TrainKind) -> Offer:
     """The volumes of the scene, and what goes with them for that kind."""
     volumes = nodesOf(scene, VOLUMES)
+    if kind is TrainKind.CLASSIFY:  # the class is the folder of the subject hierarchy
+        return Offer(volumes, (_("Class: volume"), ""), shown=lambda node: f"{classOf(node) or '?'}: {node.GetName()}")
     if kind not in PARTNERS:
         return Offer(volumes, (_("Volume"), ""))
     partner = {TrainKind.ENHANCE: _("Degraded"), TrainKind.TRANSLATE: _("Target")}.get(kind, _("Labels"))

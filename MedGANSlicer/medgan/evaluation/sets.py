@@ -109,7 +109,7 @@ def _read(
             volume = source()
             found = features([volume], lambda fraction, message="": progress(number / len(held)))  # noqa: B023
             rows += list(np.atleast_2d(np.asarray(found, dtype=np.float64)))
-            small.append(_small(volume.array))
+            small.append(reduced(volume.array))
         except Cancelled:
             raise
         except Exception as error:
@@ -119,7 +119,7 @@ def _read(
     return _Set(np.array(rows), small)
 
 
-def _small(array: np.ndarray) -> np.ndarray:
+def reduced(array: np.ndarray) -> np.ndarray:
     """The volume in 0..1 on 48 x 48 x 48 voxels, float32."""
     array = np.nan_to_num(array)
     low, high = intensity_range(array)

@@ -1,14 +1,14 @@
-"""A network that names the structures of a head: a rough answer over the whole head, then sharp edges close by.
+"""A network that names the structures of a head: a rough answer, an atlas bent onto it, then sharp edges.
 
 Shapes: B batch, D H W voxels of 1 mm along S, A, R; S structures (background first).
 
 The scan is looked at as a whole first, then the view that the network was trained on is centred on the brain found.
-The rough part sees the head at 4 mm (2 mm voxels, gathered by eights) and answers for voxels of 2 mm; the fine part
-sees the scan at 1 mm, gathered by eights, the rough answer, and what a Gaussian mixture makes of both (see
-medgan.networks.mixture), and corrects it voxel by voxel. Both answer for
-structures without regard to the side, and once for the side: a mirrored head then teaches as much as another head,
-and a structure can not be left at one voxel and right at the next. Trained by domain randomisation (see
-medgan.generation), as SynthSeg is (Billot et al., Med Image Anal 86:102789, 2023).
+The network sees the head at 4 mm (2 mm voxels, gathered by eights) and answers for voxels of 2 mm. A deformable atlas
+(see medgan.networks.atlas) is bent onto that answer, and says where the structures end that the network knows badly.
+What a Gaussian mixture makes of the atlas and the brightness of the scan at 1 mm (see medgan.networks.mixture) is the
+answer. The network answers for structures without regard to the side, and once for the side: a mirrored head then
+teaches as much as another head, and a structure can not be left at one voxel and right at the next. It is trained by
+domain randomisation (see medgan.generation), as SynthSeg is (Billot et al., Med Image Anal 86:102789, 2023).
 """
 
 from __future__ import annotations
@@ -23,17 +23,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medgan.generation import robust_range
-from medgan.networks.denoise import ResidualPair, start_at_zero
+from medgan.networks.atlas import Atlas
 from medgan.networks.mixture import Mixture, fitted, likely, resized
 
 STRIDE = 32
 """Sides are padded to a multiple of this, and to two of them at least: the coarsest level needs several voxels."""
 
 SLAB = 64
-"""Voxels along the first axis that the fine part works on at a time when it does not learn."""
-
-HALO = 16
-"""Voxels beside a slab that the fine part also looks at."""
+"""Voxels along the first axis whose brightness is weighed at a time."""
 
 
 VIEW = (80, 96, 80)
@@ -41,6 +38,12 @@ VIEW = (80, 96, 80)
 
 LOOKS = 2
 """How often the view is centred on the brain that was found."""
+
+BENDS = 2
+"""How often the atlas is bent: onto the network's answer, then onto what came of that."""
+
+LEAST_BRAIN_ML = 100.0
+"""With less brain than this in view the atlas is not asked: it might be bent onto anything."""
 
 
 class Answer(NamedTuple):
@@ -91,54 +94,19 @@ class RoughNet(nn.Module):
         return scattered(self.head(x))
 
 
-class FineNet(nn.Module):
-    """Corrects a rough answer (2 mm) with the scan (1 mm), and with what brightness alone makes of both.
-
-    Looks no further than 12 voxels and takes no statistics of its own, so that a part of a scan gives the same answer
-    as the whole.
-    """
-
-    def __init__(self, channels: int, answers: int, pairs: int = 2) -> None:
-        super().__init__()
-        self.corrects = channels > 0
-        if not self.corrects:
-            return
-        self.narrow = nn.Conv3d(8 * (answers - 1), channels, 1)
-        self.first = nn.Conv3d(8 + answers + channels, channels, 3, padding=1)
-        self.body = nn.Sequential(*(ResidualPair(channels) for _ in range(pairs)))
-        self.head = nn.Conv3d(channels, 8 * answers, 1)
-        start_at_zero(self.head)
-
-    def forward(self, image: Tensor, rough: Tensor, mixture: Mixture) -> Tensor:
-        """(1, 1, D, H, W) at 1 mm, (1, S + 1, D/2, H/2, W/2), and the mixture of the whole scan for these voxels
-        -> (1, S + 1, D, H, W)."""
-        wide = F.interpolate(rough, scale_factor=2, mode="trilinear", align_corners=False)
-        bright = likely(image, torch.softmax(wide[:, :-1], 1), mixture)
-        start = torch.cat([bright.clamp_min(-10.0), wide[:, -1:]], 1)
-        if not self.corrects:
-            return start
-        expected = torch.cat([torch.softmax(rough[:, :-1], 1), torch.sigmoid(rough[:, -1:])], 1)
-        seen = self.narrow(gathered(bright.exp()))
-        x = self.body(self.first(torch.cat([gathered(image), expected, seen], 1)))
-        return start + scattered(self.head(F.leaky_relu(x, 0.1)))
-
-
 class PartsNet(nn.Module):
     """See the module. ``lateral``: for every structure whether it has a left and a right one; background is the first,
-    the last two lie outside the brain. ``fine_channels``: 0 leaves the fine part at what prior and brightness say.
+    the last three (CSF, skull, other tissue) lie around the brain.
 
     Called on one scan (1, 1, D, H, W) of 1 mm in 0..1 with the axes S, A, R, it returns the logarithm of the
     probability of every label (1, L, D, H, W): background, then each structure, the left before the right one.
     """
 
-    def __init__(
-        self, lateral: Sequence[bool], channels: Sequence[int] = (24, 48, 96, 128), fine_channels: int = 24
-    ) -> None:
+    def __init__(self, lateral: Sequence[bool], channels: Sequence[int] = (24, 48, 96, 128)) -> None:
         super().__init__()
         self.lateral = tuple(bool(each) for each in lateral)
-        answers = len(self.lateral) + 1
-        self.rough = RoughNet(channels, answers)
-        self.fine = FineNet(fine_channels, answers)
+        self.rough = RoughNet(channels, len(self.lateral) + 1)
+        self.atlas = Atlas(len(self.lateral) - 3, VIEW, 2.0)
 
     def forward(self, image: Tensor) -> Tensor:
         sides = image.shape[2:]
@@ -146,31 +114,60 @@ class PartsNet(nn.Module):
         padded = F.pad(image, pads)
         half = F.avg_pool3d(padded, 2)
         rough = self.rough(half)
-        answer = self.labels(split(self._far_away(rough)))
+        answer = self._far_away(rough)
         box = [slice(0, side) for side in half.shape[2:]]
         for _ in range(LOOKS):
             box = self._brain(rough, box, half.shape[2:])
             low, high = robust_range(part_of(half, box))
             near = ((part_of(half, box) - low) / (high - low)).clamp(0.0, 1.0)
             rough = self.rough(near)
+        rough = self._by_the_atlas(near, rough)
         box = [slice(2 * each.start, 2 * each.stop) for each in box]
         seen = ((part_of(padded, box) - low) / (high - low)).clamp(0.0, 1.0)
         mixture = resized(self.mixture(near, rough), seen.shape[2:])
-        depth = seen.shape[2]
-        for start in range(0, depth, SLAB):
-            first, last, stop = max(0, start - HALO), min(depth, start + SLAB + HALO), min(depth, start + SLAB)
-            here = mixture._replace(field=mixture.field[:, :, first:last])
-            fine = self.fine(seen[:, :, first:last], rough[:, :, first // 2 : last // 2], here)
-            slab = slice(box[0].start + start, box[0].start + stop)
-            part_of(answer, [slab, *box[1:]])[...] = self.labels(split(fine[:, :, start - first : stop - first]))
+        wide = F.interpolate(rough, scale_factor=2, mode="trilinear", align_corners=False)
+        for start in range(0, seen.shape[2], SLAB):
+            slab = slice(start, min(seen.shape[2], start + SLAB))
+            here = mixture._replace(field=mixture.field[:, :, slab])
+            bright = likely(seen[:, :, slab], torch.softmax(wide[:, :-1, slab], 1), here)
+            there = slice(box[0].start + slab.start, box[0].start + slab.stop)
+            part_of(answer, [there, *box[1:]])[...] = self.labels(Answer(bright, wide[:, -1:, slab]))
         return answer[:, :, : sides[0], : sides[1], : sides[2]]
 
+    def _by_the_atlas(self, near: Tensor, rough: Tensor) -> Tensor:
+        """The rough answer for a view (1, 1, d, h, w) of 2 mm, with the atlas in place of the structures of the brain.
+
+        Around the brain, where heads differ most, the network's own shares of what lies there are kept."""
+        prior = torch.softmax(rough[:, :-1], 1)
+        around = [0, *range(len(self.lateral) - 3, len(self.lateral))]
+        inside = list(range(1, len(self.lateral) - 3))
+        brain_ml = float(prior[:, inside].sum()) * 2.0**3 / 1000.0
+        if not bool(self.atlas.left[1:].any()) or brain_ml < LEAST_BRAIN_ML:
+            return rough
+        shares = prior[:, around] + 1e-4
+        shares = shares / shares.sum(1, keepdim=True)
+        missing = [full - here for full, here in zip(VIEW, near.shape[2:], strict=True)]
+        pads = [n for each in reversed(missing) for n in (each // 2, each - each // 2)]
+        known = F.pad(torch.ones_like(near), pads)[0, 0]
+        box = [slice(each // 2, each // 2 + here) for each, here in zip(missing, near.shape[2:], strict=True)]
+        bend = None
+        for _ in range(BENDS):
+            found = likely(near, prior, fitted(near, prior)).exp()
+            seen = F.pad(torch.cat([found[:, around].sum(1, keepdim=True), found[:, inside]], 1), pads)
+            whole, bend = self.atlas.bent_onto(seen[0], known, bend)
+            bent = part_of(whole[None], box)
+            prior = torch.empty_like(prior)
+            prior[:, around], prior[:, inside] = bent[:, :1] * shares, bent[:, 1:]
+        return torch.cat([torch.log(prior.clamp_min(1e-5)), rough[:, -1:]], 1)
+
     def _far_away(self, rough: Tensor) -> Tensor:
-        """The rough answer at 1 mm for what lies away from the brain: background or one of the last two structures,
-        which are those outside the brain."""
-        wide = F.interpolate(rough, scale_factor=2, mode="trilinear", align_corners=False)
-        wide[:, 1:-3] -= 20.0
-        return wide
+        """Log probabilities of the labels at 1 mm for what lies away from the brain: background or one of the last two
+        structures, which are those outside the brain."""
+        outside = rough.clone()
+        outside[:, 1:-3] -= 20.0
+        likely_2mm = self.labels(split(outside)).exp_()
+        wide = F.interpolate(likely_2mm, scale_factor=2, mode="trilinear", align_corners=False)
+        return wide.clamp_(min=1e-9).log_()
 
     def _brain(self, rough: Tensor, box: Sequence[slice], shape: Sequence[int]) -> list[slice]:
         """What the network was trained to look at, in voxels of 2 mm: VIEW around the middle of the structures that

@@ -1,6 +1,7 @@
 """Put trained weights into a bundle: ``python -m medgan.recipes.bundle WEIGHTS_FOLDER BUNDLE_FOLDER``.
 
-Copies ``model.pt`` and ``model_natural.pt`` and writes their SHA-256 into the bundle's metadata; with
+Copies ``model.pt`` and ``model_natural.pt`` and writes their SHA-256 into the bundle's metadata, and what a recipe has
+left in ``about.json`` beside them; with
 ``--figures FILE`` the measured figures of a benchmark (JSON object) go there as well. Everything else in the
 metadata stays as it is, so a new model starts from a copy of an old bundle.
 """
@@ -30,6 +31,12 @@ def update_bundle(weights: Path, bundle: Path, figures: Path | None = None) -> N
         shutil.copyfile(source, bundle / "models" / source.name)
         entry = {"file": f"models/{source.name}", "sha256": sha256_of(source)}
         metadata["medgan"]["weights"][key] = entry
+    arguments = weights / "arguments.json"  # where a recipe decides the network's size
+    if arguments.exists():
+        metadata["medgan"]["network_arguments"] = json.loads(arguments.read_text(encoding="utf-8"))
+    about = weights / "about.json"
+    if about.exists():
+        metadata["medgan"].update(json.loads(about.read_text(encoding="utf-8")))
     if figures is not None:
         metadata["medgan"]["figures"] = json.loads(figures.read_text(encoding="utf-8"))
     path.write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -96,7 +96,7 @@ def load_sources(manifest: Path, left_out: set[str]) -> list[Source]:
     sources = []
     for row in read_manifest(manifest):
         stem = Path(row["file"]).name.removesuffix(".nii.gz")
-        if stem in left_out or _is_label_map(row):
+        if stem in left_out or is_label_map(row):
             continue
         volume = read_volume(manifest.parent / row["file"])
         array, kind = volume.array, kind_of(row["modality"])
@@ -138,7 +138,8 @@ def kind_of(modality: str) -> str:
     return next((kind for kind in ("PET", "CT") if modality.upper().startswith(kind)), "MR")
 
 
-def _is_label_map(row: dict[str, str]) -> bool:
+def is_label_map(row: dict[str, str]) -> bool:
+    """Whether a row of the manifest is no image, but labels or a mask."""
     return any(word in row["modality"].lower() for word in ("label map", "mask"))
 
 

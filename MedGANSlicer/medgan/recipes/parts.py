@@ -1,10 +1,11 @@
 """Train the network that names the parts of a head: ``python -m medgan.recipes.parts --data DIR --out DIR``.
 
 No scan is needed: scans are made on the fly from the label maps of the data folder, with random shapes, contrasts
-and slice thicknesses (medgan.generation). First the rough part of the network, then the fine one on top of it; in the
-last share of both a critic that sees scan and answer is played against (SegAN: Xue et al., Neuroinformatics 16:383,
-2018: features of the critic, at several scales, of the answer and of the truth are to agree). Seeded; can be stopped
-and started again at any moment with the same command. Label maps named in ``--leave-out`` are never read.
+and slice thicknesses (medgan.generation). In the last share of the training a critic that sees scan and answer is
+played against (SegAN: Xue et al., Neuroinformatics 16:383, 2018: features of the critic, at several scales, of the
+answer and of the truth are to agree). Seeded; can be stopped and started again at any moment with the same command.
+Label maps named in ``--leave-out`` are only looked at to check. ``python -m medgan.recipes.atlas`` adds the atlas to
+the weights.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from medgan.degradation import uniform
 from medgan.generation import Ranges, at_places, mirrored_codes, random_places, rendered
-from medgan.networks.mixture import resized
 from medgan.networks.parts import VIEW, PartsNet, split
 from medgan.parts import STRUCTURES, classes_of_codes
 from medgan.recipes import files
@@ -35,15 +35,6 @@ from medgan.recipes.data import read_manifest
 from medgan.volume import read_volume
 
 LEFT_OUT = "synthseg_17,synthseg_18,synthseg_19,synthseg_20"
-
-STAGES = ("rough", "fine")
-
-FINE_VIEW = (128, 160, 128)
-"""Voxels of 1 mm that are rendered for the fine part."""
-
-FINE_PATCH = 80
-FINE_PATCHES = 3
-"""Cubes of this side that the fine part learns on, of each view."""
 
 BRAIN = [code for code, (index, _side) in classes_of_codes().items() if 0 < index < len(STRUCTURES) - 3]
 
@@ -179,83 +170,54 @@ class Trainer:
         if options.start:
             held = torch.load(options.start, map_location=self.device, weights_only=True)
             missing, strange = self.network.load_state_dict({n: t.float() for n, t in held.items()}, strict=False)
-            if strange or any(name.startswith("rough") for name in missing):
+            if strange or set(missing) - {"atlas.left"}:
                 raise SystemExit(f"{options.start} does not hold weights of this network.")
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self.critics = nn.ModuleDict({stage: Critic(len(STRUCTURES)) for stage in ("rough", "fine")}).to(self.device)
-        self.optimisers = {
-            "rough": torch.optim.AdamW(self.network.rough.parameters(), options.rate, weight_decay=1e-4),
-            "fine": torch.optim.AdamW(self.network.fine.parameters(), options.rate, weight_decay=1e-4),
-            "rough critic": torch.optim.Adam(self.critics["rough"].parameters(), 4e-4, betas=(0.5, 0.9)),
-            "fine critic": torch.optim.Adam(self.critics["fine"].parameters(), 4e-4, betas=(0.5, 0.9)),
-        }
+        self.critic = Critic(len(STRUCTURES)).to(self.device)
+        self.optimiser = torch.optim.AdamW(self.network.rough.parameters(), options.rate, weight_decay=1e-4)
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), 4e-4, betas=(0.5, 0.9))
         self.generator = torch.Generator(self.device).manual_seed(options.seed)
-        self.step, self.steps, self.elapsed = 0, dict.fromkeys(STAGES, 0), dict.fromkeys(STAGES, 0.0)
+        self.step, self.elapsed = 0, 0.0
 
     def train(self) -> None:
         saved = time.monotonic()
         sums: list[dict[str, float]] = []
-        for stage in STAGES:
-            while (share := self.share(stage)) < 1.0:
-                begun = time.monotonic()
-                sums.append(self.rough_step(share) if stage == "rough" else self.fine_step(share))
-                self.step += 1
-                self.steps[stage] += 1
-                self.elapsed[stage] += time.monotonic() - begun
-                if self.step % self.options.log_every == 0:
-                    names = sorted({name for entry in sums for name in entry})
-                    mean = {name: float(np.nanmean([entry.get(name, np.nan) for entry in sums])) for name in names}
-                    self.log({"step": self.step, "stage": stage, "share": share, **mean})
-                    sums = []
-                if time.monotonic() - saved > 60.0 * self.options.save_minutes:
-                    self.save()
-                    self.log({"step": self.step, "stage": stage, "held_out_dice": self.check(stage)})
-                    saved = time.monotonic()
+        while (share := self.share()) < 1.0:
+            begun = time.monotonic()
+            sums.append(self.learn(share))
+            self.step += 1
+            self.elapsed += time.monotonic() - begun
+            if self.step % self.options.log_every == 0:
+                names = sorted({name for entry in sums for name in entry})
+                mean = {name: float(np.nanmean([entry.get(name, np.nan) for entry in sums])) for name in names}
+                self.log({"step": self.step, "share": share, **mean})
+                sums = []
+            if time.monotonic() - saved > 60.0 * self.options.save_minutes:
+                self.save()
+                self.log({"step": self.step, "held_out_dice": self.check()})
+                saved = time.monotonic()
         self.save()
 
-    def share(self, stage: str) -> float:
-        """Share of a part's budget that is spent, 0 to 1: the larger of time and steps; 1 where there is none."""
-        minutes, steps = (getattr(self.options, f"{stage}_{unit}") for unit in ("minutes", "steps"))
-        by_time = self.elapsed[stage] / (60.0 * minutes) if minutes else 0.0
-        by_steps = self.steps[stage] / steps if steps else 0.0
+    def share(self) -> float:
+        """Share of the budget that is spent, 0 to 1: the larger of time and steps; 1 where there is none."""
+        minutes, steps = self.options.minutes, self.options.steps
+        by_time = self.elapsed / (60.0 * minutes) if minutes else 0.0
+        by_steps = self.step / steps if steps else 0.0
         return max(by_time, by_steps) if minutes or steps else 1.0
 
     def head(self) -> Head:
         return self.heads[int(torch.randint(len(self.heads), (), generator=self.generator, device=self.device))]
 
-    def rough_step(self, share: float) -> dict[str, float]:
-        self._rate("rough", share)
+    def learn(self, share: float) -> dict[str, float]:
+        """One step on one random scan of a random head; what is to be logged."""
+        self._rate(share)
         held = lesson(self.head(), VIEW, 2.0, self.codes, self.generator, self.ranges)
         answer = self.network.rough(held.image)
-        return self._learn("rough", answer, held, share)
-
-    def fine_step(self, share: float) -> dict[str, float]:
-        self._rate("fine", share)
-        whole = lesson(self.head(), FINE_VIEW, 1.0, self.codes, self.generator, self.ranges)
-        with torch.no_grad():
-            half_image = F.avg_pool3d(whole.image, 2)
-            rough = self.average.rough(half_image)
-            mixture = resized(self.average.mixture(half_image, rough), whole.image.shape[2:])
-        said: list[dict[str, float]] = []
-        for _ in range(FINE_PATCHES):
-            start = [
-                2 * int(torch.randint((n - FINE_PATCH) // 2 + 1, (), generator=self.generator, device=self.device))
-                for n in FINE_VIEW
-            ]
-            box = tuple(slice(at, at + FINE_PATCH) for at in start)
-            half = tuple(slice(at // 2, (at + FINE_PATCH) // 2) for at in start)
-            held = Lesson(whole.image[:, :, box[0], box[1], box[2]], whole.structure[box], whole.side[box])
-            here = mixture._replace(field=mixture.field[:, :, box[0], box[1], box[2]])
-            answer = self.network.fine(held.image, rough[:, :, half[0], half[1], half[2]], here)
-            said.append(self._learn("fine", answer, held, share))
-        return {name: float(np.nanmean([entry[name] for entry in said])) for name in said[0]}
-
-    def _learn(self, stage: str, answer: Tensor, held: Lesson, share: float) -> dict[str, float]:
         loss, dice = dice_and_entropy(answer, held.structure, held.side)
         values = {"loss": float(loss.detach()), "dice": float(torch.nanmean(dice[1:]))}
         against = self.options.critic_weight > 0 and share >= 1.0 - self.options.critic_share
         if against:
-            critic, optimiser = self.critics[stage], self.optimisers[f"{stage} critic"]
+            critic, optimiser = self.critic, self.critic_optimiser
             truth = F.one_hot(held.structure, len(STRUCTURES)).permute(3, 0, 1, 2)[None].to(answer)
             said = torch.softmax(split(answer).structures, 1)
             critic.requires_grad_(True)
@@ -271,39 +233,30 @@ class Trainer:
             near = distance(critic(held.image, said), wanted) / size.clamp_min(1e-6)
             loss = loss + self.options.critic_weight * near
             values |= {"critic": float(apart.detach()), "near": float(near.detach())}
-        optimiser = self.optimisers[stage]
-        optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        part = self.network.get_submodule(stage)
-        norm = nn.utils.clip_grad_norm_(part.parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         if torch.isfinite(norm):
-            optimiser.step()
-        decay = min(0.998, (1 + self.steps[stage]) / (10 + self.steps[stage]))
+            self.optimiser.step()
+        decay = min(0.998, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for kept, new in zip(self.average.get_submodule(stage).parameters(), part.parameters(), strict=True):
+            for kept, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 kept.lerp_(new, 1.0 - decay)
         return values
 
-    def _rate(self, stage: str, share: float) -> None:
-        warm = min(1.0, (self.steps[stage] + 1) / 50)
-        for group in self.optimisers[stage].param_groups:
+    def _rate(self, share: float) -> None:
+        warm = min(1.0, (self.step + 1) / 50)
+        for group in self.optimiser.param_groups:
             group["lr"] = self.options.rate * warm * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share))))
 
     @torch.no_grad()
-    def check(self, stage: str) -> float:
-        """Mean Dice of the structures of the brain over fixed scans of the left-out heads."""
+    def check(self) -> float:
+        """Mean Dice of the structures of the brain over fixed scans of the left-out heads, without the atlas."""
         found = []
         for number, head in enumerate(self.checks):
             generator = torch.Generator(self.device).manual_seed(1000 + number)
-            if stage == "rough":
-                held = lesson(head, VIEW, 2.0, self.codes, generator, self.ranges)
-                answer = self.average.rough(held.image)
-            else:
-                held = lesson(head, FINE_VIEW, 1.0, self.codes, generator, self.ranges)
-                half = F.avg_pool3d(held.image, 2)
-                rough = self.average.rough(half)
-                mixture = resized(self.average.mixture(half, rough), held.image.shape[2:])
-                answer = self.average.fine(held.image, rough, mixture)
+            held = lesson(head, VIEW, 2.0, self.codes, generator, self.ranges)
+            answer = self.average.rough(held.image)
             best = split(answer).structures[0].argmax(0)
             for index in range(1, len(STRUCTURES) - 3):
                 one, other = best == index, held.structure == index
@@ -318,9 +271,9 @@ class Trainer:
         """Checkpoint under a temporary name, then the name it keeps; beside it the averaged weights in float16."""
         state = {
             "network": self.network.state_dict(), "average": self.average.state_dict(),
-            "critics": self.critics.state_dict(), "random": self.generator.get_state().cpu(), "step": self.step,
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
-            "elapsed": self.elapsed, "steps": self.steps,
+            "critic": self.critic.state_dict(), "random": self.generator.get_state().cpu(), "step": self.step,
+            "optimiser": self.optimiser.state_dict(), "critic_optimiser": self.critic_optimiser.state_dict(),
+            "elapsed": self.elapsed,
         }  # fmt: skip
         files.save(state, self.options.out / "checkpoint.pt")
         files.save(files.halved(self.average.state_dict()), self.options.out / "model.pt")
@@ -332,11 +285,11 @@ class Trainer:
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        self.critics.load_state_dict(state["critics"])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
+        self.critic.load_state_dict(state["critic"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.critic_optimiser.load_state_dict(state["critic_optimiser"])
         self.generator.set_state(state["random"].cpu())
-        self.step, self.elapsed, self.steps = state["step"], state["elapsed"], state["steps"]
+        self.step, self.elapsed = state["step"], state["elapsed"]
         print(f"going on from step {self.step}", flush=True)
 
 
@@ -345,16 +298,14 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
     options.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     options.add_argument("--leave-out", default=LEFT_OUT, help="comma-separated stems never to train on")
-    options.add_argument("--rough-minutes", type=float, default=90.0, help="time budget of the rough part; 0: none")
-    options.add_argument("--fine-minutes", type=float, default=30.0, help="time budget of the fine part; 0: none")
-    options.add_argument("--rough-steps", type=int, default=0, help="step budget of the rough part; 0: none")
-    options.add_argument("--fine-steps", type=int, default=0, help="step budget of the fine part; 0: none")
+    options.add_argument("--minutes", type=float, default=90.0, help="time budget; 0: none")
+    options.add_argument("--steps", type=int, default=0, help="step budget; 0: none")
     options.add_argument("--rate", type=float, default=2e-3)
     options.add_argument("--critic-weight", type=float, default=0.1, help="0: no adversarial term")
-    options.add_argument("--critic-share", type=float, default=0.3, help="last share of each part, against the critic")
+    options.add_argument("--critic-share", type=float, default=0.3, help="last share, against the critic")
     options.add_argument("--save-minutes", type=float, default=5.0)
     options.add_argument("--log-every", type=int, default=25)
-    options.add_argument("--start", type=Path, help="weights (model.pt) to start from, of the rough part at least")
+    options.add_argument("--start", type=Path, help="weights (model.pt) to start from")
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument("--seed", type=int, default=1)
     held = options.parse_args(arguments)

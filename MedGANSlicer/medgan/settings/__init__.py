@@ -7,11 +7,13 @@ check themselves with them, and the Slicer side turns them into the ranges of it
 
 from __future__ import annotations
 
+from medgan.settings.anomaly import AnomalySettings
 from medgan.settings.base import Bounds, Device, Settings
 from medgan.settings.enhance import Axis, EnhanceSettings, SliceProfile
 from medgan.settings.evaluate import EvaluateSettings, Figures, PairedTest
+from medgan.settings.recognise import RecogniseSettings, Saliency
 from medgan.settings.segment import SegmentSettings
-from medgan.settings.synthesize import AnomalySettings, Contrast, SynthesizeSettings
+from medgan.settings.synthesize import Contrast, SynthesizeSettings, Target
 from medgan.settings.train import Adversarial, Pairing, Precision, Restores, TrainKind, TrainSettings
 
 __all__ = [
@@ -28,11 +30,14 @@ __all__ = [
     "PairedTest",
     "Pairing",
     "Precision",
+    "RecogniseSettings",
     "Restores",
+    "Saliency",
     "SegmentSettings",
     "Settings",
     "SliceProfile",
     "SynthesizeSettings",
+    "Target",
     "TrainKind",
     "TrainSettings",
 ]
@@ -44,5 +49,6 @@ SETTINGS: dict[str, type[Settings]] = {
     "segment": SegmentSettings,
     "synthesize": SynthesizeSettings,
     "anomaly": AnomalySettings,
+    "recognise": RecogniseSettings,
 }
 """Settings class of each task, by the task's name."""

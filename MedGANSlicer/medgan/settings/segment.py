@@ -15,7 +15,7 @@ class SegmentSettings(Settings):
     model: str = "brain-parts"
     """Name of a model in the catalogue (``medgan models``) or the path of a bundle folder."""
 
-    flips: bool = True
+    flips: bool = False
     """Also run the network on the mirrored volume, with left and right exchanged in its answer, and take the mean."""
 
     clean_up: bool = True

@@ -18,6 +18,7 @@ class TrainKind(Enum):
     FROM_NOISE = "from-noise"
     SEGMENT = "segment"
     AUTOENCODER = "autoencoder"
+    CLASSIFY = "classify"
 
     def label(self) -> str:
         names = {
@@ -26,6 +27,7 @@ class TrainKind(Enum):
             "label-to-volume": "Volumes from label maps",
             "from-noise": "Volumes from noise",
             "segment": "Segmentation",
+            "classify": "Classification",
         }
         return names.get(self.value, "Autoencoder (anomalies)")
 
@@ -121,7 +123,8 @@ class TrainSettings(Settings):
     """Samples a step in each process, before accumulation."""
 
     patch: Annotated[int, Bounds(0, 512)] = 0
-    """Edge of the cubic patches in voxels, a multiple of 8; 0: 64 for segmentation and volumes from noise, else 48."""
+    """Edge of the cubic patches in voxels, a multiple of 8; 0: 64 for segmentation, classification and volumes
+    from noise, else 48."""
 
     rate: Annotated[float, Bounds(0.0, 1.0)] = 0.0
     """Learning rate of the generator; 0: the kind's own (1e-3 where a voxel-wise stage comes first, else 2e-4; from
@@ -197,7 +200,8 @@ class TrainSettings(Settings):
 
     def patch_size(self) -> int:
         """The edge of the patches in voxels, chosen or the kind's own."""
-        return self.patch or (64 if self.kind in (TrainKind.SEGMENT, TrainKind.FROM_NOISE) else 48)
+        large = (TrainKind.SEGMENT, TrainKind.FROM_NOISE, TrainKind.CLASSIFY)
+        return self.patch or (64 if self.kind in large else 48)
 
     def loss(self) -> Adversarial:
         """The adversarial loss, chosen or the kind's own."""

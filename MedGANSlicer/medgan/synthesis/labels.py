@@ -2,123 +2,159 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan.inference import Normalisation, fill_not_finite
 from medgan.models import ModelError
 from medgan.networks.label_to_volume import LabelNet
-from medgan.progress import Progress
+from medgan.networks.render import MULTIPLE, RenderNet, style_of
+from medgan.progress import Progress, part
 from medgan.segmentation.grid import Grid, resampled
-from medgan.settings import Contrast, SynthesizeSettings
-from medgan.synthesis.scan import Run, network_grid, normalisation_of, usual_range
-from medgan.training.data_grid import grid_difference
+from medgan.settings import SynthesizeSettings
+from medgan.synthesis.labels_intensities import Intensities, Statistics, intensities_of
+from medgan.synthesis.labels_scanner import as_scanned
+from medgan.synthesis.labels_shape import moved, random_deformation
+from medgan.synthesis.scan import Run, network_grid
+from medgan.synthesis.texture import coloured_noise
 from medgan.volume import LabelMap, Volume
 
-MEANS = (0.12, 0.9)
-SPREADS = (0.01, 0.06)
-"""Intensities that a label gets when nobody says which it has."""
+Call = Callable[[nn.Module, Tensor], Tensor]
 
-NAMED = 5
-"""Labels that a message names."""
+LARGEST = 30_000_000
+"""Voxels times channels of a tile on a CPU: RenderNet works at half of the resolution, so they may be large."""
 
-Statistics = dict[int, tuple[float, float]]
-"""Mean and standard deviation of each label value, in the network's unit."""
+MARGIN = 6
+"""Voxels around the labels in which the network makes the background."""
+
+AIR = 32
+"""Side of the piece of background by which all that is farther from the labels goes."""
 
 
 def from_labels(
     inputs: Mapping[str, Volume | LabelMap], settings: SynthesizeSettings, seed: int, run: Run, progress: Progress
-) -> tuple[Volume, dict[str, Any]]:
-    """The volume that a seed gives on the grid of ``inputs["labels"]``, and what its intensities mean.
+) -> tuple[Volume, LabelMap, dict[str, Any]]:
+    """The volume that a seed gives on the grid of ``inputs["labels"]``, its labels (moved, if that was asked for), and
+    what is to be said of it.
 
-    They are measured under the labels of ``inputs["reference"]`` if there is one, else those of the model's training,
-    else random. Raises ``ValueError`` for inputs that do not go together.
+    Intensities are those that the settings ask for (see medgan.synthesis.labels_intensities); ``inputs["reference"]``
+    lies under the labels as they were given. Raises ``ValueError`` for inputs that do not go together.
     """
     labels, reference = inputs.get("labels"), inputs.get("reference")
     if not isinstance(labels, LabelMap):
         raise ValueError("Making a volume from labels needs a label map, given as 'labels'.")
-    if not isinstance(run.network, LabelNet):
-        raise ModelError(f"Model '{run.card.name}' has the network {run.card.network}, which takes no label map.")
-    values = [int(value) for value in np.unique(labels.array)]
-    if values == [0]:
+    if not labels.array.any():
         raise ValueError("The label map is empty; it needs at least one label besides the background.")
-    scale = usual_range(run.card, "image")
-    unit = "typical of the volumes that the model was trained on" if scale else "0 is the darkest, 1 the brightest"
-    if isinstance(reference, Volume):
-        statistics, scale = measured(labels, reference, run)
-        unit = "that of the reference"
+    look = intensities_of(labels, reference if isinstance(reference, Volume) else None, settings, seed, run)
+    said: dict[str, Any] = {"intensity_unit": look.unit, "intensities": look.told()}
+    spacing = labels.spacing_mm[::-1]
+    if settings.deformation_mm > 0:
+        progress(0.0, "Moving the labels")
+        rng = np.random.default_rng([seed, 1])
+        deformation = random_deformation(labels.shape, spacing, settings.deformation_mm, rng)
+        labels, said["folding"] = moved(labels, deformation), deformation.report()
     else:
-        statistics = chosen(values, labels, settings.contrast, seed, run)
+        labels = LabelMap(labels.array.copy(), labels.ijk_to_ras.copy(), dict(labels.labels))
+    result = np.clip(painted(labels, look, seed, run, part(progress, 0.05, 0.95)), 0.0, None)
+    result = as_scanned(result, spacing, settings, seed, look.scale is None or look.scale.low == 0.0)
+    if look.scale is not None:
+        result = look.scale.invert(result)
+    return Volume(result, labels.ijk_to_ras.copy(), {}, "float32"), labels, said
+
+
+def in_turn(inputs: Mapping[str, Volume | LabelMap], number: int) -> dict[str, Volume | LabelMap]:
+    """The inputs with the label map whose turn it is for volume ``number`` (from 0) as "labels"."""
+    maps = [inputs[name] for n in range(1, len(inputs) + 1) if (name := f"labels {n}" if n > 1 else "labels") in inputs]
+    return {**inputs, **({"labels": maps[number % len(maps)]} if maps else {})}
+
+
+def painted(labels: LabelMap, look: Intensities, seed: int, run: Run, progress: Progress) -> np.ndarray:
+    """The answer of the model on the grid of the labels, in the network's unit."""
     source = Grid(labels.shape, labels.ijk_to_ras)
     working = network_grid(source, run.card)
-    condition = _condition(labels.array, values, statistics)
-    edge = statistics.get(0, (0.0, 0.0))
-    maps = [resampled(part, source, working, fill) for part, fill in zip(condition, edge, strict=True)]
+    edge = look.statistics.get(0, (0.0, 0.0))
+    told = condition(labels, look.statistics)
+    maps = [resampled(held, source, working, fill) for held, fill in zip(told, edge, strict=True)]
+    if isinstance(run.network, RenderNet):
+        noise, call = _coloured(working, look, seed)
+        answer = _around_body(maps, noise, edge, call, run, progress)
+    elif isinstance(run.network, LabelNet):
+        noise, call = _white(working, run.network, seed)
+        answer = run.tiles(call, np.stack([*maps, noise]), progress)[0]
+    else:
+        raise ModelError(f"Model '{run.card.name}' has the network {run.card.network}, which takes no label map.")
+    return resampled(answer, working, source, edge[0])
+
+
+def _around_body(
+    maps: list[np.ndarray], noise: np.ndarray, edge: tuple[float, float], call: Call, run: Run, progress: Progress
+) -> np.ndarray:
+    """The network's answer around all that is not background; what is far from it gets noise of the mean and the level
+    that the network gives to background alone."""
+    box = _box((maps[0] != np.float32(edge[0])) | (maps[1] != np.float32(edge[1])))
+    channels = np.stack([part[box] for part in (*maps, noise)])
+    sides = channels.shape[1:]
+    # Tiles that start at multiples agree where they overlap; so the last one has to end at one as well.
+    channels = np.pad(channels, [(0, 0), *((0, -side % MULTIPLE) for side in sides)], mode="edge")
+    answer = run.tiles(call, channels, progress, LARGEST)[0][tuple(slice(0, side) for side in sides)]
+    if answer.shape == noise.shape:
+        return answer
+    air = tuple(slice(0, AIR) for _ in range(3))
+    alone = np.stack([np.full(noise[air].shape, value, np.float32) for value in edge])
+    with torch.inference_mode():
+        tile = torch.from_numpy(np.concatenate([alone, noise[air][None]]))[None].to(run.chosen.device)
+        far = call(run.network, tile).float()
+    whole = noise * np.float32(far.std()) / np.float32(max(float(noise[air].std()), 1e-6)) + np.float32(far.mean())
+    whole[box] = answer
+    return whole
+
+
+def _box(there: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box with MARGIN voxels on each side of what is there; all, when nothing is."""
+    found = []
+    for axis, side in enumerate(there.shape):
+        places = np.flatnonzero(there.any(axis=tuple(other for other in range(3) if other != axis)))
+        first, last = (int(places[0]), int(places[-1])) if len(places) else (0, side - 1)
+        found.append(slice(max(0, first - MARGIN), min(side, last + MARGIN + 1)))
+    return tuple(found)
+
+
+def condition(labels: LabelMap, statistics: Statistics) -> np.ndarray:
+    """(2, D, H, W) mean and standard deviation of the label of each voxel; every label has statistics."""
+    values = np.array(sorted(statistics))
+    table = np.array([statistics[int(value)] for value in values], np.float32)
+    if values[-1] - values[0] < 100_000:  # looking a value up in a table is faster than searching
+        whole = np.zeros((values[-1] - values[0] + 1, 2), np.float32)
+        whole[values - values[0]] = table
+        table, index = whole, labels.array.astype(np.int64) - values[0]
+    else:
+        index = np.searchsorted(values, labels.array)
+    return np.stack([table[:, 0][index], table[:, 1][index]])
+
+
+def _coloured(working: Grid, look: Intensities, seed: int) -> tuple[np.ndarray, Call]:
+    """Noise with the spectrum of the look, and the network's way of taking a tile."""
+    noise = coloured_noise(working.shape, look.shares, np.random.default_rng([seed, 2]))
+    spacing = np.linalg.norm(working.ijk_to_ras[:3, :3], axis=0)[::-1].copy()
+    style = style_of(torch.tensor(look.shares), torch.from_numpy(spacing).float())[None]
+
+    def call(network: nn.Module, tile: Tensor) -> Tensor:
+        answer: Tensor = network(tile[:, :2], tile[:, 2:], style.to(tile))
+        return answer
+
+    return noise, call
+
+
+def _white(working: Grid, network: LabelNet, seed: int) -> tuple[np.ndarray, Call]:
     rng = torch.Generator().manual_seed(seed)
-    style = torch.randn(1, run.network.style_length, generator=rng)
+    style = torch.randn(1, network.style_length, generator=rng)
     noise = torch.randn(working.shape, generator=rng).numpy()
 
     def call(network: nn.Module, tile: Tensor) -> Tensor:
         answer: Tensor = network(tile[:, :2], tile[:, 2:], style.to(tile))
         return answer
 
-    answer = run.tiles(call, np.stack([*maps, noise]), progress)[0]
-    result = np.clip(resampled(answer, working, source, edge[0]), 0.0, None)
-    if scale is not None:
-        result = scale.invert(result)
-    volume = Volume(result, labels.ijk_to_ras.copy(), {}, "float32")
-    told = {str(value): {"mean": round(mean, 5), "sd": round(sd, 5)} for value, (mean, sd) in statistics.items()}
-    return volume, {"intensity_unit": unit, "intensities": told}
-
-
-def measured(labels: LabelMap, reference: Volume, run: Run) -> tuple[Statistics, Normalisation]:
-    """What each label has in a reference volume on the same grid, and the way back to the reference's unit."""
-    differs = grid_difference(reference.shape, reference.ijk_to_ras, labels.shape, labels.ijk_to_ras)
-    if differs:
-        raise ValueError(f"Reference and label map lie on two grids ({differs}); resample one of them onto the other.")
-    filled, _ = fill_not_finite(reference.array)
-    normal = normalisation_of(filled, run.card)
-    image = np.clip(normal.apply(filled), 0.0, 1.0)
-    values, index = np.unique(labels.array, return_inverse=True)
-    index = index.reshape(-1)
-    count = np.bincount(index)
-    mean = np.bincount(index, weights=image.reshape(-1)) / count
-    square = np.bincount(index, weights=(image.reshape(-1) - mean[index]) ** 2) / count
-    return {int(v): (float(m), float(s)) for v, m, s in zip(values, mean, np.sqrt(square), strict=True)}, normal
-
-
-def chosen(values: list[int], labels: LabelMap, contrast: Contrast, seed: int, run: Run) -> Statistics:
-    """What each label usually has, from the card; random numbers, the same for seed and label, for the others."""
-    known: Statistics = {}
-    if contrast is Contrast.USUAL:
-        for entry in run.card.details.get("intensities", ()):
-            known[int(entry["value"])] = (float(entry["mean"]), float(entry["sd"]))
-    result, new = {}, []
-    for value in values:
-        if value in known:
-            result[value] = known[value]
-        elif value == 0:
-            result[value] = (0.0, SPREADS[0])
-        else:
-            rng = np.random.default_rng([seed, abs(value), int(value < 0)])
-            result[value] = (float(rng.uniform(*MEANS)), float(rng.uniform(*SPREADS)))
-            label = labels.labels.get(value)
-            new.append(label.name if label and label.name else str(value))
-    if new and contrast is Contrast.USUAL:
-        more = f" and {len(new) - NAMED} more" if len(new) > NAMED else ""
-        run.told.append(
-            f"The model has not seen the labels {', '.join(new[:NAMED])}{more}; they got random intensities, "
-            "a reference volume would give them true ones."
-        )
-    return result
-
-
-def _condition(array: np.ndarray, values: list[int], statistics: Statistics) -> np.ndarray:
-    """(2, D, H, W) mean and standard deviation of the label of each voxel."""
-    table = np.array([statistics[value] for value in values], np.float32)
-    index = np.searchsorted(np.array(values), array)
-    return np.stack([table[:, 0][index], table[:, 1][index]])
+    return noise, call

@@ -16,6 +16,9 @@ from medgan.settings import SynthesizeSettings
 from medgan.synthesis.scan import Run, usual_range
 from medgan.volume import Volume
 
+MOST = 5.0
+"""Standard deviations that a slider may be moved by."""
+
 
 def from_noise(settings: SynthesizeSettings, seed: int, mix: float, run: Run) -> tuple[Volume, dict[str, Any]]:
     """The volume that a seed gives, or one that lies ``mix`` of the way to the seed ``settings.toward``.
@@ -25,12 +28,10 @@ def from_noise(settings: SynthesizeSettings, seed: int, mix: float, run: Run) ->
     network = run.network
     if not isinstance(network, NoiseNet):
         raise ModelError(f"Model '{run.card.name}' has the network {run.card.network}, which takes no latent vector.")
-    latent = latent_of(seed, network.latent)
-    if settings.toward >= 0:
-        latent = between(latent, latent_of(settings.toward, network.latent), mix)
+    latent = latent_for(settings, seed, mix, network.latent)
     device = run.chosen.device
     with torch.inference_mode(), autocast(device):
-        made = network.to(device)(settings.truncation * latent[None].to(device))
+        made = network.to(device)(latent[None].to(device))
     if made.shape[1] != 1:
         raise ModelError(f"Model '{run.card.name}' makes {made.shape[1]} channels; choose one that makes one.")
     result = made[0, 0].float().clamp_min(0.0).cpu().numpy()
@@ -40,6 +41,31 @@ def from_noise(settings: SynthesizeSettings, seed: int, mix: float, run: Run) ->
     unit = "typical of the volumes that the model was trained on" if scale else "0 is the darkest, 1 the brightest"
     spacing = [float(step) for step in run.card.details.get("spacing_mm") or (1.0, 1.0, 1.0)]
     return Volume(result, centred(result.shape, spacing), {}, "float32"), {"intensity_unit": unit}
+
+
+def latent_for(settings: SynthesizeSettings, seed: int, mix: float, length: int) -> Tensor:
+    """(length,) the latent vector of a seed, or of what lies between it and another, shortened by the truncation; its
+    first numbers are those of the sliders. Raises ``ValueError``."""
+    latent = latent_of(seed, length)
+    if settings.toward >= 0:
+        latent = between(latent, latent_of(settings.toward, length), mix)
+    latent = settings.truncation * latent
+    set_by_hand = sliders_of(settings.sliders)
+    if len(set_by_hand) > length:
+        raise ValueError(f"'sliders' has {len(set_by_hand)} numbers, the latent vector only {length}; give fewer.")
+    latent[: len(set_by_hand)] = torch.tensor(set_by_hand)
+    return latent
+
+
+def sliders_of(text: str) -> list[float]:
+    """The numbers of "1.5 -0.3" or "1.5, -0.3". Raises ``ValueError``."""
+    try:
+        found = [float(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        raise ValueError(f"'sliders' must be numbers such as '1.5 -0.3', not {text!r}.") from None
+    if any(not abs(number) <= MOST for number in found):
+        raise ValueError(f"'sliders' must be numbers from -{MOST:g} to {MOST:g}, as standard deviations; not {text!r}.")
+    return found
 
 
 def latent_of(seed: int, length: int) -> Tensor:

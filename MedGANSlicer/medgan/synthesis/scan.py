@@ -11,14 +11,21 @@ import torch
 from torch import Tensor, nn
 
 import medgan
-from medgan.inference import ChosenDevice, Normalisation, autocast, fill_not_finite, run_with_fallback
-from medgan.models import ModelCard, ModelError, build_network, find, load_state
+from medgan.inference import LARGEST_TILE, ChosenDevice, Normalisation, autocast, fill_not_finite, run_with_fallback
+from medgan.models import ModelCard, ModelError, build_network, load_state
 from medgan.noise import intensity_range
 from medgan.progress import Progress
 from medgan.segmentation.grid import Grid, resampled, working_grid
+from medgan.synthesis.cards import find
 from medgan.volume import LabelMap, Volume
 
-BYTES_PER_VOXEL = {"medgan.TranslateNet": 700, "medgan.LabelNet": 1100, "medgan.AutoencoderNet": 300}
+BYTES_PER_VOXEL = {
+    "medgan.TranslateNet": 700,
+    "medgan.ContrastNet": 700,
+    "medgan.LabelNet": 1100,
+    "medgan.RenderNet": 450,
+    "medgan.AutoencoderNet": 300,
+}
 """Measured peak memory for each voxel of a tile (float32), and a third more."""
 
 BYTES_PER_VOXEL_UNKNOWN = 4000
@@ -34,9 +41,15 @@ class Run:
     memory_limit_bytes: int
     told: list[str]
 
-    def tiles(self, call: Callable[[nn.Module, Tensor], Tensor], array: np.ndarray, progress: Progress) -> np.ndarray:
+    def tiles(
+        self,
+        call: Callable[[nn.Module, Tensor], Tensor],
+        array: np.ndarray,
+        progress: Progress,
+        largest: int = LARGEST_TILE,
+    ) -> np.ndarray:
         """The answer to float32 channels (C, D, H, W): an array (C', D, H, W) on the CPU. ``call`` is the network's way
-        of taking a tile (1, C, D, H, W)."""
+        of taking a tile (1, C, D, H, W). ``largest``: voxels times channels of a tile on a CPU."""
 
         def make(device: torch.device) -> Callable[[Tensor], Tensor]:
             network = self.network.to(device)
@@ -49,7 +62,7 @@ class Run:
 
         per_voxel = BYTES_PER_VOXEL.get(self.card.network, BYTES_PER_VOXEL_UNKNOWN)
         result, self.chosen, told = run_with_fallback(
-            make, array, per_voxel, self.chosen, self.memory_limit_bytes, progress, channels=len(array)
+            make, array, per_voxel, self.chosen, self.memory_limit_bytes, progress, channels=len(array), largest=largest
         )
         self.told += told
         return result
@@ -80,6 +93,8 @@ def opened(model: str, tasks: Sequence[str], verb: str, chosen: ChosenDevice, me
     if card.task not in tasks:
         wanted = " or ".join(f"'{task}'" for task in tasks)
         raise ModelError(f"Model '{card.name}' is for the task '{card.task}'; choose one for {wanted}.")
+    if not card.weights:  # a method, no model
+        return Run(card, nn.Identity(), chosen, int(memory_limit_gb * 1e9), [])
     key = "faithful" if "faithful" in card.weights else next(iter(card.weights))
     network = build_network(card, load_state(card, key))
     return Run(card, network, chosen, int(memory_limit_gb * 1e9), [])

@@ -13,9 +13,7 @@ from medgan.synthesis.scan import Run, channels_of, prepared, usual_range
 from medgan.volume import LabelMap, Volume
 
 
-def translated(
-    inputs: Mapping[str, Volume | LabelMap], run: Run, progress: Progress
-) -> tuple[dict[str, Volume], dict[str, Any]]:
+def translated(inputs: Mapping[str, Volume | LabelMap], run: Run, progress: Progress) -> tuple[Volume, dict[str, Any]]:
     """The result on the grid of ``inputs["volume"]``, and what its intensities mean."""
     takes = int(run.card.network_arguments.get("in_channels", 1))
     if int(run.card.network_arguments.get("out_channels", 1)) != 1:
@@ -34,4 +32,4 @@ def translated(
     if scan.broken.any():
         result = np.where(scan.broken, np.nan, result).astype(np.float32)
         run.told.append("Voxels that are no finite numbers in the input are none in the result.")
-    return {"volume": volumes[0].like(result, "float32")}, {"intensity_unit": unit}
+    return volumes[0].like(result, "float32"), {"intensity_unit": unit}

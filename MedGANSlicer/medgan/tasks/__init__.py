@@ -16,6 +16,7 @@ TASKS = {
     "segment": "medgan.tasks.segment",
     "synthesize": "medgan.tasks.synthesize",
     "anomaly": "medgan.tasks.anomaly",
+    "recognise": "medgan.tasks.recognise",
 }
 """Module of each task, by the task's name; imported on use, because it imports torch."""
 

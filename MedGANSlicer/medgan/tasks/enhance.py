@@ -25,6 +25,7 @@ from medgan.inference import choose_device, fill_not_finite, robust_normalisatio
 from medgan.models import ModelCard, find_chain
 from medgan.noise import noise_profile
 from medgan.progress import Progress, part, silent
+from medgan.recognition.fits import fits, recognised
 from medgan.restoration import deblur, denoise, superres
 from medgan.restoration.fit import fitted
 from medgan.restoration.step import State, Step, Work, network_of
@@ -61,6 +62,9 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
     work = Work(settings, choose_device(settings.device))
     progress(0.01, "Measuring the volume")
     filled, broken = fill_not_finite(volume.array)
+    seen = recognised(volume)
+    for sentence in (sentence for card in cards for sentence in fits(card, seen)):
+        work.tell(sentence)
     state = measured(filled, volume.ijk_to_ras, settings)
     steps, result = _restored(state, cards, work, progress)
     grid = steps[-1].ijk_to_ras if steps else volume.ijk_to_ras

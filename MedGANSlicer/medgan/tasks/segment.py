@@ -22,6 +22,7 @@ from medgan.inference import MemoryRefused, choose_device, fill_not_finite, set_
 from medgan.memory import free_memory_bytes
 from medgan.models import ModelCard, ModelError, build_network, find, load_state
 from medgan.progress import Progress, part, silent
+from medgan.recognition.fits import fits
 from medgan.segmentation.coarse import channels_of, groups_of
 from medgan.segmentation.description import Description, Part, describe
 from medgan.segmentation.grid import Grid, resampled, working_grid
@@ -62,6 +63,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: SegmentSettings, prog
     source = Grid(volumes[0].shape, volumes[0].ijk_to_ras)
     spacing = (settings.spacing_mm,) * 3 if settings.spacing_mm > 0 else description.spacing_mm
     image, working = prepared(volumes, working_grid(source, spacing, description.orientation), description, runner.told)
+    runner.told += fits(card, volumes[0])
     axis = _mirror_axis(working, description, settings.flips, runner.told)
     probabilities = runner.probabilities(image, axis, part(progress, 0.06, 0.82))
     parts: Sequence[Part] = description.parts

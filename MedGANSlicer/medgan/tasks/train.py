@@ -17,9 +17,10 @@ import torch
 
 from medgan.models import ModelCard, find
 from medgan.progress import Progress, part, silent
-from medgan.settings import TrainSettings
+from medgan.settings import TrainKind, TrainSettings
 from medgan.tasks import Outputs
 from medgan.training import claim, export
+from medgan.training.class_figures import ClassFigures, class_figures
 from medgan.training.data import TrainingData, prepare
 from medgan.training.kinds import make_kind
 from medgan.training.loop import train
@@ -52,12 +53,15 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: TrainSettings, progre
             return Outputs()
         progress(0.99, "Writing the model")
         exported = kind.export(result.generator)
+        classes = None
+        if settings.kind is TrainKind.CLASSIFY:
+            classes = class_figures(result.generator, data.samples, data.facts.classes, folder)
         bundle = folder / "bundle" / settings.name
-        export.write_bundle(bundle, exported, settings, data, result, run_name)
+        export.write_bundle(bundle, exported, settings, data, result, run_name, classes)
         card = export.publish(bundle, settings.name)
         shutil.rmtree(bundle.with_name(f".{bundle.name}.part"), ignore_errors=True)
     progress(1.0, "Done")
-    return Outputs(report=_report(card, settings, data, result, start))
+    return Outputs(report=_report(card, settings, data, result, start, classes))
 
 
 def _folder(settings: TrainSettings) -> contextlib.AbstractContextManager[str]:
@@ -66,7 +70,12 @@ def _folder(settings: TrainSettings) -> contextlib.AbstractContextManager[str]:
 
 
 def _report(
-    card: ModelCard, settings: TrainSettings, data: TrainingData, result: TrainingResult, start: ModelCard | None
+    card: ModelCard,
+    settings: TrainSettings,
+    data: TrainingData,
+    result: TrainingResult,
+    start: ModelCard | None,
+    classes: ClassFigures | None,
 ) -> dict[str, Any]:
     messages = [*data.messages, *result.messages]
     if card.name != settings.name:
@@ -82,7 +91,8 @@ def _report(
         "seconds": round(result.seconds, 2),
         "stopped": result.stopped,
         "done": result.done,
-        "figures": export.figures_of(result),
+        "figures": export.figures_of(result) | (classes.flat() if classes else {}),
+        **({"classes": classes.rows, "confusion": [classes.classes, classes.matrix]} if classes else {}),
         "data": {
             "fingerprint": data.fingerprint,
             "patients": data.report["patients"],

@@ -16,8 +16,11 @@ LITTLE = 0.02
 INITIALS = ("psnr", "ssim", "mmd")
 
 
-def verdict(rows: Rows) -> str:
-    """One or two sentences that begin with Yes, No, or why nothing can be said."""
+def verdict(rows: Rows, keeps_best: bool = True) -> str:
+    """One or two sentences that begin with Yes, No, or why nothing can be said.
+
+    ``keeps_best``: whether the weights of the best validation are the ones that are exported.
+    """
     values = scores(rows)
     if not values and series(rows, "val_score"):
         return (
@@ -37,9 +40,10 @@ def verdict(rows: Rows) -> str:
     gain, whole = best - earlier, best - min(value for _, value in values)
     after = [value for step, value in values if step > best_step]
     if len(after) >= 3 and fmean(after[-3:]) < best - 3.0 * swing:
+        kept = "The weights of the best step are the ones kept." if keeps_best else "Fewer steps would have done."
         return (
             f"Yes, since step {best_step}: {name} was {best:.4g} there and fell to {fmean(after[-3:]):.4g} since. "
-            "The weights of the best step are the ones kept."
+            f"{kept}"
         )
     if whole <= 0 or gain <= max(LITTLE * whole, 0.0):
         return (

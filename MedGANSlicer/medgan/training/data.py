@@ -2,7 +2,8 @@
 
 Keys of a sample by kind: enhance {"target"} with its own noise {"sigma", "spread"}, or {"input", "target"}; translate
 {"source", "target"} (of the same place when there are pairs); label-to-volume and segment {"image", "labels"};
-from-noise and autoencoder {"image"}. Images are (C, D, H, W) float32, 0 the darkest and 1 the brightest; labels
+from-noise and autoencoder {"image"}; classify {"image", "class"}. Images are (C, D, H, W) float32, 0 the darkest and 1
+the brightest; labels
 (D, H, W) int64 indices, 0 the background.
 """
 
@@ -24,8 +25,9 @@ from medgan.progress import Progress, silent
 from medgan.settings import TrainKind, TrainSettings
 from medgan.training import data_cache, data_labels
 from medgan.training.data_cache import Entry
-from medgan.training.data_cases import ROLES, Cases
+from medgan.training.data_cases import ROLES, WHOLE, Cases
 from medgan.training.data_checks import load
+from medgan.training.data_classes import split_classes
 from medgan.training.data_files import DataError, Found, search
 from medgan.training.data_pairs import find_cases
 from medgan.training.data_report import (
@@ -138,7 +140,7 @@ def _made(
     write_report(folder, entries, report)
     if not entries:
         raise DataError(nothing_left(rejected, settings.kind))
-    split(entries, settings, messages)
+    (split_classes if settings.kind is TrainKind.CLASSIFY else split)(entries, settings, messages)
     working = _to_one_grid(entries, settings, cache, start, progress)
     held = data_cache.index(
         key,
@@ -216,7 +218,8 @@ def _facts(
         working_spacing_mm=None if working is None else (working[0], working[1], working[2]),
         orientation="" if settings.kind is TrainKind.ENHANCE else "RAS",
         ranges=ranges,
-        whole=settings.kind is TrainKind.FROM_NOISE,
+        classes=tuple(sorted({entry.group for entry in entries if entry.group})),
+        whole=settings.kind in WHOLE,
         patch=side,
         paired=bool(held["report"]["paired"]) or settings.kind is not TrainKind.TRANSLATE,
         modality="CT" if kinds == {"CT"} else "",
@@ -242,10 +245,12 @@ def _to_one_grid(
     whole = 0
     spacings = np.array([spacing_of(np.array(entry.matrix)) for entry in entries])
     fixed = _spacing_of_model(start) if start is not None and settings.kind is TrainKind.SEGMENT else None
-    if settings.kind is TrainKind.FROM_NOISE:
+    if settings.kind in WHOLE:
         whole = settings.patch_size()
-        extents = spacings * np.array([entry.shape[::-1] for entry in entries])
-        wanted = [float(f"{settings.spacing_mm or extents.max() / whole:.4g}")] * 3
+        extents = (spacings * np.array([entry.shape[::-1] for entry in entries])).max(axis=1)
+        # One volume that is far larger than the others must not make them all coarse.
+        largest = np.quantile(extents, 0.9) if settings.kind is TrainKind.CLASSIFY else extents.max()
+        wanted = [float(f"{settings.spacing_mm or largest / whole:.4g}")] * 3
     elif settings.spacing_mm:
         wanted = [settings.spacing_mm] * 3
     elif fixed is not None:
@@ -271,7 +276,7 @@ def _spacing_of_model(card: ModelCard) -> list[float] | None:
 
 def _side(entries: list[Entry], settings: TrainSettings) -> int:
     """The side of the patches; without a wish no longer than the volumes are."""
-    if settings.patch or settings.kind is TrainKind.FROM_NOISE:
+    if settings.patch or settings.kind in WHOLE:
         return settings.patch_size()
     longest = max(sorted(entry.shape)[1] for entry in entries)
     return min(settings.patch_size(), max(16, 8 * -(-longest // 8)))
@@ -284,7 +289,14 @@ def _key(
     plain = settings.to_dict()
     held: list[Any] = [{name: plain[name] for name in SETTINGS_OF_CACHE}, str(start.folder) if start else ""]
     for case in cases.cases:
-        held.append([case.name, case.patient, {role: [_stamp(one) for one in v] for role, v in case.volumes.items()}])
+        held.append(
+            [
+                case.name,
+                case.patient,
+                case.group,
+                {role: [_stamp(one) for one in v] for role, v in case.volumes.items()},
+            ]
+        )
     return text_hash(json.dumps(held, sort_keys=True))
 
 

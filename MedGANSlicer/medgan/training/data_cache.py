@@ -56,6 +56,8 @@ class Entry:
     labels: list[int] = field(default_factory=list)
     channels: dict[str, int] = field(default_factory=dict)
     validation: bool = False
+    group: str = ""
+    """Classification: the class."""
     noise: list[float] = field(default_factory=list)
     """Of clean volumes for enhancement: sigma and the 64 numbers of its spread (see medgan.noise)."""
 
@@ -84,6 +86,7 @@ def store(loaded: Loaded, number: int, folder: Path, kind: TrainKind) -> Entry:
         {},
         {role: voxels.modality for role, voxels in loaded.roles.items()},
         loaded.digest,
+        group=loaded.case.group,
     )
     arrays: dict[str, list[np.ndarray]] = {}
     matrix = first.matrix
@@ -94,7 +97,7 @@ def store(loaded: Loaded, number: int, folder: Path, kind: TrainKind) -> Entry:
         else:
             ranges = [range_of(array, voxels.modality, kind) for array in held]
             entry.ranges[role] = list(ranges[0])
-            held = [_scaled(array, *limits, kind) for array, limits in zip(held, ranges, strict=True)]
+            held = [scaled(array, *limits, kind) for array, limits in zip(held, ranges, strict=True)]
         if kind is not TrainKind.ENHANCE:
             turned = [to_ras(array, voxels.matrix) for array in held]
             held, matrix = [array for array, _ in turned], turned[0][1]
@@ -124,7 +127,7 @@ def regrid(entry: Entry, number: int, folder: Path, spacing_mm: Sequence[float],
         results = [resampled(channel, matrix, spacing_mm, role == "labels") for channel in channels]
         arrays[role], moved = [array for array, _ in results], results[0][1]
         if whole:
-            arrays[role] = [_cube(array, whole) for array in arrays[role]]
+            arrays[role] = [cube(array, whole) for array in arrays[role]]
     entry.matrix = moved.tolist()
     _write(entry, arrays, number, folder)
 
@@ -194,9 +197,10 @@ def index(key: str, entries: Sequence[Entry], **more: Any) -> dict[str, Any]:
     return {"version": VERSION, "key": key, "entries": [asdict(entry) for entry in entries], **more}
 
 
-def _scaled(array: np.ndarray, low: float, high: float, kind: TrainKind) -> np.ndarray:
-    scaled = (array.astype(np.float32) - np.float32(low)) / np.float32(high - low)
-    return scaled if kind is TrainKind.ENHANCE else np.clip(scaled, 0.0, 1.0)
+def scaled(array: np.ndarray, low: float, high: float, kind: TrainKind) -> np.ndarray:
+    """A channel with ``low`` at 0 and ``high`` at 1; what lies beyond is cut off but for enhancement."""
+    result = (array.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+    return result if kind is TrainKind.ENHANCE else np.clip(result, 0.0, 1.0)
 
 
 def _stored(array: np.ndarray) -> np.ndarray:
@@ -204,11 +208,11 @@ def _stored(array: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(array * ONE), limits.min, limits.max).astype(np.int16)
 
 
-def _cube(array: np.ndarray, side: int) -> np.ndarray:
+def cube(array: np.ndarray, side: int) -> np.ndarray:
     """An array in the middle of a cube; what does not fit is cut off."""
     start = [max(0, (length - side) // 2) for length in array.shape]
     array = array[tuple(slice(first, first + side) for first in start)]
-    cube = np.zeros((side,) * 3, array.dtype)
+    whole = np.zeros((side,) * 3, array.dtype)
     place = [(side - length) // 2 for length in array.shape]
-    cube[tuple(slice(first, first + length) for first, length in zip(place, array.shape, strict=True))] = array
-    return cube
+    whole[tuple(slice(first, first + length) for first, length in zip(place, array.shape, strict=True))] = array
+    return whole

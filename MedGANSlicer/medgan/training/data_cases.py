@@ -5,6 +5,7 @@ Nothing is read here. A case has a name, a patient, and one or more volumes for 
 - enhance: "target" (clean), or "input" and "target"; from-noise and autoencoder: "image"
 - translate: "source" and "target", one of them alone where there are no pairs
 - segment: "labels" and, unless images are made on the fly, "image"; label-to-volume: "labels" and "image"
+- classify: "image", and the case has a group: its class
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ ROLES = {
     TrainKind.FROM_NOISE: ("image",),
     TrainKind.SEGMENT: ("image", "labels"),
     TrainKind.AUTOENCODER: ("image",),
+    TrainKind.CLASSIFY: ("image",),
 }
+WHOLE = (TrainKind.FROM_NOISE, TrainKind.CLASSIFY)
+"""Kinds whose samples are whole volumes, brought to one cube."""
+
 CALLED = {"input": "input", "target": "target", "source": "source", "labels": "label map", "image": "image"}
 
 
@@ -32,6 +37,8 @@ class Case:
     name: str
     patient: str
     volumes: dict[str, list[Found]]
+    group: str = ""
+    """Classification: what it is an example of."""
 
 
 @dataclass

@@ -52,6 +52,8 @@ class Listed:
     line: int
     volumes: dict[str, Found]
     patient: str = ""
+    cells: dict[str, str] = field(default_factory=dict)
+    """Everything that stands in the row, by column."""
 
 
 @dataclass
@@ -174,7 +176,7 @@ def _listed(path: Path) -> Search:
     for line, row in cells:
         volumes = {name: _named(row[name], path.parent) for name in named if row.get(name)}
         if volumes:
-            found.rows.append(Listed(line, volumes, row.get(patient_column, "")))
+            found.rows.append(Listed(line, volumes, row.get(patient_column, ""), row))
     return found
 
 

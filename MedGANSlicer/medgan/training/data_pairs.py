@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from medgan.settings import Pairing, TrainKind, TrainSettings
 from medgan.training import data_names as names
 from medgan.training.data_cases import CALLED, Case, Cases
+from medgan.training.data_classes import classes_of_folders, classes_of_rows
 from medgan.training.data_files import DataError, Found, Search
 from medgan.training.data_rows import cases_of_rows
 from medgan.volume import LabelMap
@@ -14,7 +15,10 @@ from medgan.volume import LabelMap
 
 def find_cases(found: Search, settings: TrainSettings) -> Cases:
     """The cases of a search. Raises :class:`DataError` when the names do not tell what a kind needs to know."""
-    result = cases_of_rows(found, settings) if found.rows else _from_names(found.volumes, settings)
+    if settings.kind is TrainKind.CLASSIFY:
+        result = classes_of_rows(found, settings) if found.rows else classes_of_folders(found.volumes)
+    else:
+        result = cases_of_rows(found, settings) if found.rows else _from_names(found.volumes, settings)
     result.rejected[:0] = found.rejected
     if not any(row.patient for row in found.rows):
         _name_patients(result)

@@ -19,6 +19,8 @@ from medgan.generation import Ranges, at_places, random_places, rendered
 from medgan.recipes.data import pick
 from medgan.settings import Restores, TrainKind, TrainSettings
 from medgan.training.data_cache import ONE, Entry
+from medgan.training.data_cases import WHOLE
+from medgan.training.data_classes import one_sided
 from medgan.training.data_labels import Sides
 
 VALIDATION = 12
@@ -51,6 +53,7 @@ class Patches:
         self.folder, self.settings, self.manner = folder, settings, manner
         self.training = [entry for entry in entries if not entry.validation]
         self.checking = [entry for entry in entries if entry.validation] or self.training
+        self.classes = sorted({entry.group for entry in entries if entry.group})
         self._arrays: dict[str, np.ndarray] = {}
 
     def sample(self, rng: torch.Generator) -> dict[str, Tensor]:
@@ -73,10 +76,16 @@ class Patches:
         kind = self.settings.kind
         if kind is TrainKind.TRANSLATE and not self.manner.paired:
             return self._two_patches(entries, rng, vary)
+        if kind is TrainKind.CLASSIFY:  # every class equally often, however many volumes it has
+            group = self.classes[pick(len(self.classes), rng)] if vary else entries[0].group
+            entries = [entry for entry in entries if entry.group == group]
         entry = entries[pick(len(entries), rng)]
         if self.manner.made:
             return self._made(entry, rng, vary)
         patch = self._cut(entry, [role for role in entry.files if role != "places"], rng)
+        if kind is TrainKind.CLASSIFY:
+            image = self._mirrored(patch, rng) if vary else patch
+            return {**image, "class": torch.tensor(self.classes.index(entry.group))}
         if entry.noise:
             noise = torch.tensor(entry.noise)
             patch |= {"sigma": noise[0], "spread": noise[1:]}
@@ -190,7 +199,8 @@ class Patches:
     def _mirrored(self, patch: dict[str, Tensor], rng: torch.Generator) -> dict[str, Tensor]:
         """Left and right exchanged half of the time, where the labels have no sides or their sides are known."""
         sides = self.manner.sides
-        if not self.settings.flips or ("labels" in patch and not sides.may_mirror) or not pick(2, rng):
+        sided = ("labels" in patch and not sides.may_mirror) or one_sided(self.classes)
+        if not self.settings.flips or sided or not pick(2, rng):
             return patch
         result = {name: box.flip(-1).contiguous() for name, box in patch.items()}
         if "labels" in result:
@@ -201,7 +211,7 @@ class Patches:
         return self.settings.kind is TrainKind.ENHANCE and self.settings.restores is Restores.RESOLUTION
 
     def _whole(self) -> bool:
-        return self.settings.kind is TrainKind.FROM_NOISE
+        return self.settings.kind in WHOLE
 
     def _array(self, file: str) -> np.ndarray:
         if file not in self._arrays:

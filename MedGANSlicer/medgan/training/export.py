@@ -22,6 +22,7 @@ from medgan import bundle_files
 from medgan.evaluation.table import png
 from medgan.models import ModelCard, read_card, sha256_of
 from medgan.settings import TrainKind, TrainSettings
+from medgan.training.class_figures import ClassFigures
 from medgan.training.data import TrainingData
 from medgan.training.data_cache import HOUNSFIELD
 from medgan.training.figure import curves_picture
@@ -38,8 +39,11 @@ DOES = {
     "label-to-volume": "makes volumes from label maps",
     "from-noise": "makes volumes from noise",
     "segment": "segments volumes",
+    "classify": "says which of several classes a volume belongs to",
     "autoencoder": "restores what it knows, so that what it does not know shows as a difference",
 }
+
+ON_PATCHES = "Of the patients kept for validation, on patches:\n\n| figure | value |\n|---|---|\n"
 
 LIMITS = (
     "Trained by its user on the data described here; nobody has measured it on other scanners, sequences or patients. "
@@ -48,9 +52,18 @@ LIMITS = (
 
 
 def write_bundle(
-    folder: Path, exported: Exported, settings: TrainSettings, data: TrainingData, result: TrainingResult, run: str
+    folder: Path,
+    exported: Exported,
+    settings: TrainSettings,
+    data: TrainingData,
+    result: TrainingResult,
+    run: str,
+    classes: ClassFigures | None = None,
 ) -> ModelCard:
-    """Write the bundle ``folder``, complete or not at all, in the place of one of the same name; its card."""
+    """Write the bundle ``folder``, complete or not at all, in the place of one of the same name; its card.
+
+    ``classes``: of a classifier, what it can do.
+    """
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     for name in ("configs", "models", "docs"):
@@ -61,10 +74,16 @@ def write_bundle(
         torch.save({name: _small(tensor) for name, tensor in state.items()}, file)
         weights[key] = {"file": f"models/{file.name}", "sha256": sha256_of(file)}
     metadata = card_of(folder.name, exported, settings, data, result, run, weights)
+    if classes is not None:
+        ours = metadata["medgan"]
+        ours["figures"] |= classes.flat()
+        ours["evaluation"] = {"cases": classes.cases, "rows": classes.rows, "confusion": classes.matrix}
+        (part / "docs" / "confusion.png").write_bytes(classes.picture())
+        (part / "docs" / "confusion.csv").write_text(classes.csv(), encoding="utf-8")
     text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
     (part / "configs" / "metadata.json").write_text(text, encoding="utf-8")
     (part / "docs" / "curves.png").write_bytes(png(curves_picture(result.curves) / 255.0))
-    (part / "docs" / "README.md").write_text(readme(metadata, result), encoding="utf-8")
+    (part / "docs" / "README.md").write_text(readme(metadata, result, classes), encoding="utf-8")
     (part / "LICENSE").write_text("No licence was stated for this model by the person who trained it.\n", "utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(part, folder)
@@ -94,11 +113,14 @@ def card_of(
         "channel_def": {str(number): "image" for number in range(facts.channels)},
     }
     outputs = len(facts.labels) + 1 if exported.task == "segment" else facts.target_channels
-    described = {0: "background", **{label["index"]: label["name"] for label in facts.labels}}
-    channel_def = {
-        str(number): str(described[number]) if exported.task == "segment" else "image" for number in range(outputs)
-    }
+    described: dict[int, Any] = {0: "background", **{label["index"]: label["name"] for label in facts.labels}}
+    if exported.task == "classify":
+        outputs, described = len(facts.classes), dict(enumerate(facts.classes))
+    named = exported.task in ("segment", "classify")
+    channel_def = {str(number): str(described[number]) if named else "image" for number in range(outputs)}
     prediction = {**image, "num_channels": outputs, "channel_def": channel_def}
+    if exported.task == "classify":
+        prediction |= {"type": "probabilities", "format": "classes", "spatial_shape": []}
     # No names of folders: they may be names of patients.
     training = {**settings.to_dict(), "data": "", "out": "", "start": Path(settings.start).name}
     return {
@@ -163,7 +185,7 @@ def figures_of(result: TrainingResult) -> dict[str, Any]:
     return {}
 
 
-def readme(metadata: Mapping[str, Any], result: TrainingResult) -> str:
+def readme(metadata: Mapping[str, Any], result: TrainingResult, classes: ClassFigures | None = None) -> str:
     """The card that a person reads."""
     ours = metadata["medgan"]
     data, training = ours["data"], ours["training"]
@@ -197,11 +219,7 @@ def readme(metadata: Mapping[str, Any], result: TrainingResult) -> str:
 {chosen}
 
 ## Figures
-Of the patients kept for validation, on patches:
-
-| figure | value |
-|---|---|
-{figures or "| none | |"}
+{_figures_of_classes(classes) if classes else ON_PATCHES + (figures or "| none | |")}
 
 ## Limits
 {ours["limits"]}
@@ -209,6 +227,24 @@ Of the patients kept for validation, on patches:
 ## Licence
 Not stated. Write what you want others to know here and into "license" and "licence" of configs/metadata.json.
 """
+
+
+def _figures_of_classes(found: ClassFigures) -> str:
+    """The figures of a classifier, with their intervals, and its confusions."""
+    whose = "of the training itself, for none were kept" if found.seen else "of patients that the training has not seen"
+    lines = [
+        f"{found.cases} volumes {whose}; 95 % intervals (of shares: Wilson, else bootstrap over the cases; none where "
+        "the cases are too few to differ).",
+        *found.messages,
+        "",
+        "| figure | class | cases | value | 95 % interval |",
+        "|---|---|---|---|---|",
+    ]
+    for row in found.rows:
+        between = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        value = "" if row["value"] is None else f"{row['value']:.3f}"
+        lines.append(f"| {row['figure']} | {row['class'] or 'all'} | {row['cases']} | {value} | {between} |")
+    return "\n".join([*lines, "", "![Confusion matrix](confusion.png)", "", "The same in numbers: confusion.csv."])
 
 
 def publish(folder: Path, name: str) -> ModelCard:
@@ -226,7 +262,7 @@ def _small(tensor: Tensor) -> Tensor:
 
 def _normalise(settings: TrainSettings, data: TrainingData) -> dict[str, Any]:
     """How a volume comes to the network's unit, in the words of medgan.segmentation.description."""
-    if settings.kind is TrainKind.ENHANCE:
+    if settings.kind in (TrainKind.ENHANCE, TrainKind.CLASSIFY):
         return {}
     if data.samples.manner.made:
         return {"normalise": "percentiles"}
@@ -238,10 +274,13 @@ def _normalise(settings: TrainSettings, data: TrainingData) -> dict[str, Any]:
 def _intensity(settings: TrainSettings, data: TrainingData) -> str:
     kind = _normalise(settings, data).get("normalise", "range")
     low, high = HOUNSFIELD
+    usual = "0 is the darkest physical intensity, 1 the 99.9 percentile of the foreground"
+    if settings.kind is TrainKind.CLASSIFY:  # each volume by what it looks like
+        return f"CT: 0 is {low:g} HU and 1 is {high:g} HU; others: {usual}"
     return {
         "percentiles": "0 and 1 are the 0.5 and 99.5 percentiles of the volume",
         "hounsfield": f"0 is {low:g} HU and 1 is {high:g} HU",
-    }.get(kind, "0 is the darkest physical intensity, 1 the 99.9 percentile of the foreground")
+    }.get(kind, usual)
 
 
 def _data_sentence(fingerprint: Mapping[str, Any]) -> str:

@@ -61,9 +61,9 @@ def _chart(held: Mapping[str, Sequence[tuple[int, float]]]) -> np.ndarray:
     for share in (0.0, 0.5, 1.0):
         row = round(bottom - share * (bottom - TOP))
         sheet[row, LEFT:right] = 225
-        _write(sheet, row - 5, LEFT - 6, f"{low + share * (high - low):.3g}", (60, 60, 60), from_right=True)
+        write(sheet, row - 5, LEFT - 6, f"{low + share * (high - low):.3g}", (60, 60, 60), from_right=True)
         column = round(LEFT + share * (right - LEFT - 1))
-        _write(sheet, bottom + 8, column, f"{round(share * last)}", (60, 60, 60), from_right=share == 1.0)
+        write(sheet, bottom + 8, column, f"{round(share * last)}", (60, 60, 60), from_right=share == 1.0)
     place = LEFT
     for (name, points), color in zip(held.items(), COLORS, strict=False):
         steps, heights = np.array(points).T
@@ -71,7 +71,7 @@ def _chart(held: Mapping[str, Sequence[tuple[int, float]]]) -> np.ndarray:
         rows = bottom - np.clip((heights - low) / (high - low), 0.0, 1.0) * (bottom - TOP)
         for first in range(max(1, len(columns) - 1)):
             _line(sheet, columns[first : first + 2], rows[first : first + 2], color)
-        place = _write(sheet, 6, place, name, color) + 14
+        place = write(sheet, 6, place, name, color) + 14
     return sheet
 
 
@@ -83,7 +83,7 @@ def _line(sheet: np.ndarray, columns: np.ndarray, rows: np.ndarray, color: tuple
     sheet[np.minimum(down + 1, HEIGHT - 1), across] = color
 
 
-def _write(
+def write(
     sheet: np.ndarray, row: int, column: int, text: str, color: tuple[int, int, int], from_right: bool = False
 ) -> int:
     """Write a text of 10 pixels' height; the column after it."""

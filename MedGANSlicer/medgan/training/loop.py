@@ -289,7 +289,7 @@ class Training:
             self.write_row(validates=True)
         if self.folder.saved_step != self.step:
             self.save()
-        counts = self.kind.stops_early or not self.adversarial_began
+        counts = self.kind.keeps_best and (self.kind.stops_early or not self.adversarial_began)
         if self.validation.best and counts:
             self.average.network.load_state_dict(self.validation.best["state"])
         return TrainingResult(
@@ -297,8 +297,8 @@ class Training:
             steps=self.step,
             seconds=self.seconds,
             stopped=self.stopped,
-            best=self.validation.best_figures(),
-            done=verdict(self.folder.rows),
+            best=self.validation.best_figures() if self.kind.keeps_best else {},
+            done=verdict(self.folder.rows, self.kind.keeps_best),
             curves=self.folder.rows,
             messages=self.folder.messages,
             written=self.world.main,

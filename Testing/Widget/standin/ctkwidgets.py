@@ -136,9 +136,17 @@ class ctkSliderWidget(QtWidgets.QWidget):
         self._slider.sliderMoved.connect(self._slid)
 
     def _spun(self, value: float) -> None:
-        low, span = self._spin_box.minimum(), self._spin_box.maximum() - self._spin_box.minimum()
-        self._slider.setValue(round((value - low) / span * self._POSITIONS) if span else 0)
+        self._place()
         self.valueChanged.emit(value)
+
+    def _place(self) -> None:
+        low, span = self._spin_box.minimum(), self._spin_box.maximum() - self._spin_box.minimum()
+        self._slider.setValue(round((self._spin_box.value() - low) / span * self._POSITIONS) if span else 0)
+
+    def _limit(self, **limits: float) -> None:
+        for name, value in limits.items():
+            getattr(self._spin_box, f"set{name.capitalize()}")(value)
+        self._place()
 
     def _slid(self, position: int) -> None:
         low, span = self._spin_box.minimum(), self._spin_box.maximum() - self._spin_box.minimum()
@@ -164,10 +172,10 @@ class ctkSliderWidget(QtWidgets.QWidget):
     value = QtCore.Property(float, lambda self: self._spin_box.value(), setValue)
     decimals = QtCore.Property(int, lambda self: self._spin_box.decimals(), setDecimals)
     minimum = QtCore.Property(
-        float, lambda self: self._spin_box.minimum(), lambda self, value: self._spin_box.setMinimum(value)
+        float, lambda self: self._spin_box.minimum(), lambda self, value: self._limit(minimum=value)
     )
     maximum = QtCore.Property(
-        float, lambda self: self._spin_box.maximum(), lambda self, value: self._spin_box.setMaximum(value)
+        float, lambda self: self._spin_box.maximum(), lambda self, value: self._limit(maximum=value)
     )
     singleStep = QtCore.Property(
         float, lambda self: self._spin_box.singleStep(), lambda self, value: self._spin_box.setSingleStep(value)

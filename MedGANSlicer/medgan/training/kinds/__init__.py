@@ -6,6 +6,7 @@ from medgan.models import ModelCard
 from medgan.settings import TrainKind, TrainSettings
 from medgan.training.kinds.autoencoder import Autoencoder
 from medgan.training.kinds.base import Batch, Exported, Facts, Kind
+from medgan.training.kinds.classify import Classify
 from medgan.training.kinds.enhance import Enhance
 from medgan.training.kinds.from_noise import FromNoise
 from medgan.training.kinds.label_to_volume import LabelToVolume
@@ -21,6 +22,7 @@ _KINDS = {
     TrainKind.FROM_NOISE: FromNoise,
     TrainKind.SEGMENT: Segment,
     TrainKind.AUTOENCODER: Autoencoder,
+    TrainKind.CLASSIFY: Classify,
 }
 
 

@@ -32,6 +32,8 @@ class Facts:
     labels: tuple[dict[str, Any], ...] = ()
     """{"index", "value", "name", "color"} of every label but 0, in the order of the indices 1, 2, ... that "labels" of
     a batch hold."""
+    classes: tuple[str, ...] = ()
+    """Classification: their names, in the order of the numbers in "class"."""
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Along i, j, k; the median of the training volumes."""
     working_spacing_mm: tuple[float, float, float] | None = None
@@ -79,6 +81,10 @@ class Kind(nn.Module):
     stops_early: ClassVar[bool] = True
     """Whether a validation score that no longer rises means done. Where the adversarial term lowers the score on
     purpose, the loop compares only steps from before it began."""
+
+    keeps_best: ClassVar[bool] = True
+    """Whether the weights of the best validation are exported; False: the last ones, so that the validation patients
+    have chosen nothing and figures of them are honest."""
 
     score_name: ClassVar[str] = "psnr"
     """The value of :meth:`validate` that "score" repeats, higher is better."""

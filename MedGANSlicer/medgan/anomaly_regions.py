@@ -1,0 +1,75 @@
+"""The connected regions of a map of anomalies above a threshold: how high, how large, and where. Without torch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from medgan.volume import Volume
+
+NEIGHBOURS = np.ones((3, 3, 3), bool)
+"""Voxels that touch with a face, an edge or a corner are connected."""
+
+RESEARCH = "For research only; a region is a place to look at, not a diagnosis."
+
+
+def regions(anomaly: Volume, threshold: float, smallest_ml: float = 0.0) -> list[dict[str, Any]]:
+    """The regions where the map reaches the threshold, those with the largest sum of values first.
+
+    Each as plain JSON values: "number" from 1; "score", the mean of the map over the region, and "largest";
+    "volume_ml"; "centre_ras" in mm, the voxels weighted by the map; "box_ras": "centre" and "size" in mm of the box
+    along the axes of the voxels, which "axes" has as columns (directions of length 1); "sentence".
+    Raises ``ValueError`` for a threshold that is not above 0 or a smallest region below 0.
+    """
+    if not (math.isfinite(threshold) and threshold > 0):
+        raise ValueError(f"The threshold of a region must be above 0, not {threshold:g}.")
+    if not (math.isfinite(smallest_ml) and smallest_ml >= 0):
+        raise ValueError(f"The smallest region must be 0 ml or more, not {smallest_ml:g}.")
+    values = np.where(np.isfinite(anomaly.array), anomaly.array, 0.0)
+    parts, _ = ndimage.label(values >= threshold, NEIGHBOURS)
+    voxel_ml = abs(float(np.linalg.det(anomaly.ijk_to_ras[:3, :3]))) / 1000.0
+    found = []
+    for number, box in enumerate(ndimage.find_objects(parts), 1):
+        inside = parts[box] == number
+        volume_ml = int(inside.sum()) * voxel_ml
+        if volume_ml >= smallest_ml:
+            found.append(_region(values[box], inside, box, volume_ml, anomaly))
+    found.sort(key=lambda region: -region["score"] * region["volume_ml"])
+    numbered = enumerate(found, 1)
+    return [{"number": number, **region, "sentence": _sentence(number, region)} for number, region in numbered]
+
+
+def _region(
+    values: np.ndarray, inside: np.ndarray, box: tuple[slice, ...], volume_ml: float, anomaly: Volume
+) -> dict[str, Any]:
+    weights = values[inside].astype(np.float64)
+    places = np.argwhere(inside) + [part.start for part in box]
+    centre = np.average(places, axis=0, weights=weights)[::-1]
+    low, high = (np.array([getattr(part, end) for part in box[::-1]], float) for end in ("start", "stop"))
+    spacing = np.array(anomaly.spacing_mm)
+    matrix = anomaly.ijk_to_ras
+    return {
+        "score": round(float(weights.mean()), 4),
+        "largest": round(float(weights.max()), 4),
+        "volume_ml": round(volume_ml, 4),
+        "centre_ras": _rounded(matrix[:3, :3] @ centre + matrix[:3, 3]),
+        "box_ras": {
+            "centre": _rounded(matrix[:3, :3] @ ((low + high - 1.0) / 2) + matrix[:3, 3]),
+            "size": _rounded((high - low) * spacing),
+            "axes": [[round(float(number), 6) for number in row] for row in matrix[:3, :3] / spacing],
+        },
+    }
+
+
+def _sentence(number: int, region: dict[str, Any]) -> str:
+    right, front, up = region["centre_ras"]
+    words = zip((right, front, up), ("right", "anterior", "superior"), ("left", "posterior", "inferior"), strict=True)
+    place = ", ".join(f"{abs(mm):.0f} mm {one if mm >= 0 else other}" for mm, one, other in words)
+    return f"Region {number}: {region['volume_ml']:.3g} ml at {place}, score {region['score']:.2f}."
+
+
+def _rounded(numbers: np.ndarray) -> list[float]:
+    return [round(float(number), 3) for number in numbers]

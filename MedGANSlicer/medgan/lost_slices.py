@@ -1,0 +1,94 @@
+"""Slices that are not what they should be: empty ones, exact repetitions, and gaps where one or more are missing.
+
+A gap shows as a step to the next slice that is far larger than those around it. Numpy only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+AROUND = 4
+"""Steps before and after one that it is compared with."""
+
+GAP = 1.45
+"""Ratio to the steps around from which a step is a gap; slices of sharp scans stay below."""
+
+LONGEST_LINE = 160
+"""Voxels along each side of a slice that are looked at, about."""
+
+FEWEST = 6
+"""Slices below which nothing can be said of gaps."""
+
+
+@dataclass
+class LostSlices:
+    """What was found along one array axis, as slice numbers from 0; ``gaps`` lie between a slice and the next."""
+
+    axis: int = 0
+    empty: list[int] = field(default_factory=list)
+    repeated: list[int] = field(default_factory=list)
+    gaps: list[int] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return len(self.empty) + len(self.repeated) + len(self.gaps)
+
+
+def lost_slices(array: np.ndarray, axes: tuple[int, ...], noise: float = 0.0) -> LostSlices:
+    """What is wrong with the slices of a finite [k, j, i] volume across the axis of ``axes`` that has most of it.
+
+    ``noise``: standard deviation of the noise, which adds to every step. Empty slices at the ends do not count.
+    """
+    return max((_across(array, axis, noise) for axis in axes), key=lambda found: found.count)
+
+
+def _across(array: np.ndarray, axis: int, noise: float) -> LostSlices:
+    slices = np.moveaxis(array, axis, 0)
+    found = LostSlices(axis)
+    if len(slices) < 3:
+        return found
+    step = [max(1, side // LONGEST_LINE) for side in slices.shape[1:]]
+    slices = slices[:, :: step[0], :: step[1]].reshape(len(slices), -1)
+    filled = np.flatnonzero(np.ptp(slices, axis=1) > 0)
+    if len(filled) < 3:
+        return found
+    low, high = float(slices.min()), float(slices.max())
+    dark = low + 0.1 * (high - low)
+    filled = filled[(slices[filled] > dark).any(axis=1)]
+    if len(filled) < 3:
+        return found
+    first, last = int(filled[0]), int(filled[-1])
+    found.empty = [number for number in range(first, last) if np.ptp(slices[number]) == 0]
+    steps = np.full(len(slices) - 1, np.nan)
+    for number in range(first, last):
+        one, other = slices[number], slices[number + 1]
+        if number in found.empty or number + 1 in found.empty:
+            continue
+        if np.array_equal(one, other):
+            found.repeated.append(number + 1)
+            continue
+        if number in found.repeated:  # the step after a repetition is that of two slices
+            continue
+        inside = np.maximum(one, other) > dark
+        if inside.sum() >= 32:
+            square = float(((one - other)[inside].astype(np.float64) ** 2).mean()) - 2.0 * noise**2
+            steps[number] = np.sqrt(max(square, 0.0))
+    found.gaps = _gaps(steps)
+    return found
+
+
+def _gaps(steps: np.ndarray) -> list[int]:
+    """Steps that are far larger than those around them."""
+    gaps: list[int] = []
+    if np.isfinite(steps).sum() < FEWEST:
+        return gaps
+    for number in np.flatnonzero(np.isfinite(steps)).tolist():
+        near = steps[max(0, number - AROUND) : number + AROUND + 1].copy()
+        near[min(number, AROUND)] = np.nan
+        known = near[np.isfinite(near)]
+        # The largest of its neighbours, not their median: a change of anatomy is no gap.
+        if len(known) >= AROUND and steps[number] > GAP * np.max(known) > 0:
+            gaps.append(number)
+    return gaps

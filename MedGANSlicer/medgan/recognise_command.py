@@ -1,0 +1,199 @@
+"""``medgan recognise``: from the options of the command line to what volumes are, one by one or as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import medgan
+from medgan import console
+from medgan.settings import Device, RecogniseSettings, Saliency
+from medgan.volume import FORMATS, Volume, VolumeError, file_format, read_volume
+
+
+@dataclass
+class Result:
+    """What became of one file."""
+
+    source: Path
+    report: dict[str, Any] = field(default_factory=dict)
+    why: Volume | None = None
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "input": str(self.source),
+            "status": "failed" if self.error else "done",
+            "error": self.error or None,
+            "report": self.report,
+        }
+
+
+def recognise(
+    context: typer.Context,
+    paths: Annotated[list[Path], typer.Argument(metavar="IN...", help="Volume files, folders of them, DICOM folders.")],
+    table: Annotated[Path | None, typer.Option("--csv", help="Also write one line a file: a .csv file.")] = None,
+    saliency: Annotated[
+        Path | None, typer.Option(help="Also write which places spoke for the answer (0 to 1): a volume file.")
+    ] = None,
+    method: Annotated[
+        Saliency, typer.Option(help="With --saliency: how it is found; 'none' counts as grad-cam.")
+    ] = Saliency.GRAD_CAM,
+    target: Annotated[str, typer.Option(help='With --saliency: the answer to explain, as in "MR FLAIR".')] = "",
+    model: Annotated[str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")] = "recognise",
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
+    memory: Annotated[float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")] = 0.0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    json: console.Json = False,
+) -> None:
+    """Say what volumes are: kind of scan, part of the body, plane of the slices; and how good they are.
+
+    With a model of your own ('medgan train classify') its classes. For research, not for diagnosis.
+    """
+    from medgan import models, plan
+    from medgan.segmentation.files import write_text
+    from medgan.synthesis import files
+
+    try:
+        use = Saliency.NONE if saliency is None else Saliency.GRAD_CAM if method is Saliency.NONE else method
+        settings = RecogniseSettings(plan.resolved_model(model), use, target, device, memory)
+        sources = [file for path in paths for file in plan.volume_files(path)]
+        _check_usage(sources, table, saliency)
+    except ValueError as error:
+        raise console.failed(_with_options(str(error)), console.USAGE) from error
+    try:
+        models.verify(models.find(settings.model))
+        if saliency is not None:
+            files.check_targets([saliency], sources, overwrite)
+        if table is not None and table.exists() and not overwrite:
+            raise VolumeError(f"'{table}' exists already; add --overwrite to replace it.")
+    except (ValueError, files.FileFailed) as error:
+        raise console.failed(str(error), console.FAILED) from error
+    results = []
+    with console.interruptible(), console.bar() as bar:
+        line = bar.add_task("Reading", total=float(len(sources)), name="")
+        for number, source in enumerate(sources):
+            bar.update(line, completed=number, name=source.name)
+            results.append(_attempt(source, settings, context.obj))
+            if not json:
+                _say(results[-1], len(sources) == 1)
+    failed = sum(bool(result.error) for result in results)
+    try:
+        if saliency is not None and results[0].why is not None:
+            report = results[0].report
+            said = files.description(report, settings.to_dict(), sources, content=f"why {report.get('explained', '')}")
+            files.write_marked({saliency: results[0].why}, {saliency: said | {"synthetic": False}})
+        if table is not None:
+            write_text(table_text(results), table)
+    except VolumeError as error:
+        console.complain(str(error))
+        failed += 1
+    if json:
+        console.print_json(
+            {"version": medgan.__version__, "failed": failed, "files": [result.to_dict() for result in results]}
+        )
+    if failed:
+        raise typer.Exit(console.FAILED)
+
+
+def table_text(results: Sequence[Result]) -> str:
+    """CSV with one line a file: answers with their confidence, figures of the quality, warnings; or the error."""
+    rows = []
+    for result in results:
+        row: dict[str, Any] = {"file": str(result.source)}
+        for head, found in result.report.get("what", {}).items():
+            row |= {head: found["label"], f"{head}_confidence": found["confidence"]}
+        for seen in result.report.get("quality", ()):
+            unit = f" ({seen['unit']})" if seen.get("unit") else ""
+            value = seen["value"]
+            row[f"{seen['name']}{unit}"] = float(f"{value:.4g}") if isinstance(value, float) else value
+        row["warnings"] = " ".join(result.report.get("warnings", ()))
+        row["error"] = result.error
+        rows.append(row)
+    last = ("warnings", "error")
+    columns = list(dict.fromkeys(name for row in rows for name in row if name not in last)) + list(last)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _check_usage(sources: Sequence[Path], table: Path | None, saliency: Path | None) -> None:
+    """Raise ``plan.UsageError`` for names that can not be meant so."""
+    from medgan.plan import UsageError
+
+    if table is not None:
+        if table.suffix.lower() != ".csv":
+            raise UsageError(f"'{table}' is not the name of a table; end it with .csv.")
+        if not table.parent.is_dir():
+            raise UsageError(f"There is no folder '{table.parent}' to write '{table.name}' into; make it first.")
+    if saliency is not None:
+        if not file_format(saliency):
+            raise UsageError(f"'{saliency}' is not the name of a volume file; end it with one of {', '.join(FORMATS)}.")
+        if len(sources) > 1:
+            raise UsageError("--saliency goes with one volume; give one file.")
+
+
+def _attempt(source: Path, settings: RecogniseSettings, debug: bool) -> Result:
+    """What becomes of one file, be it a failure. In this process: the network is small, and a child takes longer to
+    start than it to run."""
+    from medgan.frames import has_frames, read_frames
+    from medgan.tasks import task
+
+    try:
+        notes = []
+        if has_frames(source):
+            frames = read_frames(source)
+            volume = frames[next(iter(frames))]
+            notes.append(f"The file holds {len(frames)} frames; the first one was looked at.")
+        else:
+            volume = read_volume(source)
+        notes += volume.meta.get("messages", [])
+        outputs = task("recognise")({"volume": volume}, settings, lambda fraction, message="": None)
+        outputs.report["messages"] = notes + outputs.report["messages"]
+        why = outputs.volumes.get("why")
+        return Result(source, outputs.report, why if isinstance(why, Volume) else None)
+    except ValueError as error:
+        return Result(source, error=str(error))
+    except MemoryError:
+        if debug:
+            raise
+        return Result(source, error=f"'{source.name}' does not fit into memory.")
+
+
+def _say(result: Result, alone: bool) -> None:
+    name, report = result.source.name, result.report
+    if result.error:
+        console.complain(_with_options(result.error) if alone else f"{name}: {_with_options(result.error)}")
+        return
+    for message in report["messages"]:
+        console.note(f"{name}: {message}")
+    for warning in report["warnings"]:
+        console.complain(f"{name}: {warning}")
+    if not alone:
+        console.say(f"{name}: {report['sentence']}")
+        return
+    console.say(report["sentence"])
+    rows = []
+    for found in report["what"].values():
+        likely = sorted(found["scores"].items(), key=lambda pair: -pair[1])[:3]
+        rows.append((found["title"], ", ".join(f"{label} {100 * score:.0f} %" for label, score in likely)))
+    rows += [(seen["title"], seen["sentence"]) for seen in report["quality"]]
+    rows += [("Advice", held["sentence"]) for held in report["advice"]]
+    console.table(rows)
+    console.note(report["research"])
+
+
+def _with_options(sentence: str) -> str:
+    """The same sentence with the options of the command line in place of the names of settings."""
+    for setting, option in {"memory_limit_gb": "--memory", "model": "--model", "target": "--target"}.items():
+        sentence = sentence.replace(f"Setting '{setting}'", option)
+    return sentence

@@ -1,0 +1,147 @@
+"""The samples of a set: which they are, what each is made from, and whether it was made before."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medgan.batch import FileFailed
+from medgan.labelfiles import table_beside
+from medgan.labeltable import read_table
+from medgan.models import sha256_of
+from medgan.records import NOT_IN_KEY
+from medgan.settings import SynthesizeSettings
+from medgan.synthesis.cards import find
+from medgan.volume import LabelMap, Volume, file_format, read_label_map, read_volume
+
+DIGITS = 4
+"""Of the seed in a name, at least."""
+
+PAINTER, SHAPES = "label-to-volume", "medgan.ShapeNet"
+"""A model of shapes has its label maps painted by another model; by this one unless its card names one."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that samples are made from: the name of the input of the task, where it lies, and what it holds."""
+
+    role: str
+    path: Path
+    sha256: str
+
+    def said(self, folder: Path) -> dict[str, str]:
+        """What a sidecar in ``folder`` says of it."""
+        try:
+            place = Path(os.path.relpath(self.path, folder)).as_posix()
+        except ValueError:  # another drive of Windows
+            place = str(self.path.absolute())
+        return {"role": self.role, "name": self.path.name, "path": place, "sha256": self.sha256}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One volume of a set. ``number`` counts from 0, ``settings`` are those that make it alone."""
+
+    number: int
+    name: str
+    patient: str
+    settings: SynthesizeSettings
+    sources: tuple[Source, ...]
+
+    def key(self, weights: Mapping[str, str]) -> dict[str, Any]:
+        """What has to be the same for the sample to be the same."""
+        return key_of(self.settings.to_dict(), weights, [(each.role, each.sha256) for each in self.sources])
+
+
+def key_of(
+    settings: Mapping[str, Any], weights: Mapping[str, str], sources: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """Plain JSON values; the model counts by its weights, not by where it lies."""
+    chosen = {name: value for name, value in settings.items() if name not in (*NOT_IN_KEY, "model")}
+    return {"settings": chosen, "weights": dict(weights), "sources": [list(each) for each in sources]}
+
+
+def task_of(model: str) -> tuple[str, dict[str, str]]:
+    """What a model makes volumes from, and the SHA-256 of all weights that take part. Raises ``ModelError``."""
+    card = find(model)
+    weights = {key: weight.sha256 for key, weight in card.weights.items()}
+    painter = card.details.get("painter") or (PAINTER if card.network == SHAPES else "")
+    if painter:
+        weights |= {f"{painter}/{key}": weight.sha256 for key, weight in find(str(painter)).weights.items()}
+    return card.task, weights
+
+
+def weights_of(held: Mapping[str, Any]) -> dict[str, str]:
+    """The same, of what stands beside a sample."""
+    weights, painted = dict(held["model_sha256"]), held.get("painted_by") or {}
+    return weights | {f"{painted['model']}/{key}": sha for key, sha in painted.get("model_sha256", {}).items()}
+
+
+def planned(settings: SynthesizeSettings, sources: Sequence[Path], also: Mapping[str, Path], task: str) -> list[Sample]:
+    """The samples that are asked for, in order; ``also`` are inputs that all have, by their roles.
+
+    Raises :class:`FileFailed` for files that can not be read.
+
+    Of several label maps a seed takes the one numbered seed modulo their number, so it does not matter how many
+    volumes are made together.
+    """
+    width = max(DIGITS, len(str(settings.seed + settings.count - 1)))
+    extra = tuple(Source(role, path, fingerprint(path)) for role, path in also.items())
+    maps, channels = [], []
+    for number, path in enumerate(dict.fromkeys(sources), 1):
+        if task == "label-to-volume":
+            maps.append(Source("labels", path, fingerprint(path)))
+        else:
+            channels.append(Source(f"volume {number}" if number > 1 else "volume", path, fingerprint(path)))
+    samples = []
+    for number in range(settings.count):
+        own: dict[str, Any] = {"count": 1}
+        seed = settings.seed + number
+        name = f"{seed:0{width}d}"
+        if settings.toward >= 0:
+            seed = settings.seed
+            name = f"{seed:0{width}d}to{settings.toward:0{width}d}at{number + 1:03d}"
+            own["mix"] = number / (settings.count - 1) if settings.count > 1 else settings.mix
+        elif task == "translate":
+            name = plain_word(channels[0].path)
+        used = (maps[seed % len(maps)],) if maps else tuple(channels)
+        patient = plain_word(used[0].path) if used else f"sub-{name}"
+        alone = SynthesizeSettings.from_dict({**settings.to_dict(), **own, "seed": seed})
+        assert isinstance(alone, SynthesizeSettings)
+        samples.append(Sample(number, name, patient, alone, used + extra))
+    return samples
+
+
+def plain_word(path: Path) -> str:
+    """The name of a file without its ending, letters and digits only, as names in BIDS are."""
+    ending = file_format(path)
+    stem = path.name[: len(path.name) - len(ending)] if ending else path.name
+    return re.sub(r"[^A-Za-z0-9]", "", stem) or "scan"
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file, or of all files of a folder. Raises :class:`FileFailed`."""
+    try:
+        if not path.is_dir():
+            return sha256_of(path)
+        whole = hashlib.sha256()
+        for file in sorted(each for each in path.iterdir() if each.is_file()):
+            whole.update(f"{file.name} {sha256_of(file)}\n".encode())
+        return whole.hexdigest()
+    except OSError as error:
+        raise FileFailed(f"'{path}' can not be read: {error.strerror}.") from error
+
+
+def read_source(source: Source) -> Volume | LabelMap:
+    """What the task gets. Names of labels come from the table beside the map, if there is one."""
+    if source.role != "labels":
+        return read_volume(source.path)
+    labels = read_label_map(source.path)
+    if not labels.labels and file_format(source.path) and table_beside(source.path).is_file():
+        labels.labels = read_table(table_beside(source.path)).labels
+    return labels

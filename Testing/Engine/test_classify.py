@@ -1,0 +1,253 @@
+"""A person's own classes: from folders or a list to a model that says what a new volume is, and how far to trust it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import phantoms
+from medgan import models
+from medgan.classification import classify, prepared
+from medgan.evaluation.table import from_png
+from medgan.models import ModelError
+from medgan.settings import Device, RecogniseSettings, Saliency, TrainKind, TrainSettings
+from medgan.tasks.recognise import run as recognise
+from medgan.tasks.train import run as train
+from medgan.training.class_figures import confusion_picture, wilson
+from medgan.training.data import prepare
+from medgan.training.data_classes import one_sided
+from medgan.training.data_files import DataError, Found, Listed, Search, search
+from medgan.training.data_pairs import find_cases
+from medgan.training.kinds.classify import varied
+from medgan.volume import LabelMap, Volume, write_volume
+
+SHAPE = (20, 26, 24)
+CLASSIFY = {"kind": TrainKind.CLASSIFY, "patch": 16, "batch": 4, "device": Device.CPU, "minutes": 0.0}
+
+
+def a_ball(hollow: bool, seed: int, matrix: np.ndarray | None = None) -> Volume:
+    """A full or a hollow ball in air, of random size, brightness and noise."""
+    rng = np.random.default_rng(seed)
+    k, j, i = np.meshgrid(*(np.linspace(-1, 1, side) for side in SHAPE), indexing="ij")
+    radius = np.sqrt(k**2 + j**2 + i**2) / rng.uniform(0.7, 0.85)
+    inside = (radius < 1) & (radius > (0.75 if hollow else -1))
+    array = phantoms.rician(inside * rng.uniform(500, 900), 15.0, seed)
+    return Volume(array, phantoms.awkward_geometry() if matrix is None else matrix)
+
+
+def settings(**changes) -> TrainSettings:
+    return TrainSettings(**(CLASSIFY | changes))
+
+
+def cases_of(*names: str, **changes):
+    return find_cases(Search([Found(name) for name in names]), settings(**changes))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small model of full and hollow balls, and the report of its training."""
+    root = tmp_path_factory.mktemp("classes")
+    for hollow, name in ((False, "full"), (True, "hollow")):
+        (root / "data" / name).mkdir(parents=True)
+        for number in range(5 if hollow else 4):
+            write_volume(a_ball(hollow, number + 10 * hollow), root / "data" / name / f"p{number}{name}_T1.nii.gz")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDGAN_MODELS", str(root / "models"))
+        more = {"data": str(root / "data"), "out": str(root / "run"), "name": "balls", "steps": 40}
+        report = train({}, settings(**more, validation_share=0.4, validate_every=20, sample_every=40)).report
+        yield root, report, models.find("balls")
+
+
+# --- which class, whose volume --------------------------------------------------------------------
+
+
+def test_class_is_the_folder_and_the_same_patient_stays_one():
+    cases = cases_of("mask/p1_T1", "mask/p2_T1", "none/p1_T2", "none/sub/p3_T1", "loose_T1", "none/p3_seg")
+    found = {(case.group, case.patient) for case in cases.cases}
+    assert found == {("mask", "p1"), ("mask", "p2"), ("none", "p1"), ("none", "sub/p3")}
+    assert dict(cases.rejected) == {
+        "loose_T1": "It lies in no folder of a class.",
+        "none/p3_seg": "A label map by its name; classes are learned from images.",
+    }
+
+
+def test_list_names_files_classes_and_patients(tmp_path):
+    rows = "file,diagnosis,patient\nmr/a.nii.gz,0,ann\nmr/b.nii.gz,1,ben\nmr/c.nii.gz,,cid\n"
+    (tmp_path / "list.csv").write_text(rows)
+    cases = find_cases(search(str(tmp_path / "list.csv"), {}), settings())
+    assert [(case.group, case.patient) for case in cases.cases] == [("0", "ann"), ("1", "ben")]
+    assert cases.cases[0].volumes["image"][0].path == tmp_path / "mr" / "a.nii.gz"
+    assert cases.rejected == [("line 4", "It names no class.")]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (Search([Found("one/p1"), Found("one/p2")]), "the only class is 'one'; put the volumes"),
+        (Search([Found("p1"), Found("p2")]), "no volume has a class"),
+        (
+            Search(rows=[Listed(2, {"image": Found("p1")}, "", {"image": "p1", "age": "7"})], columns=["image"]),
+            "no column of classes; name it 'class', or choose it as target: it has image, age",
+        ),
+    ],
+)
+def test_data_without_two_classes_is_refused(made, said):
+    with pytest.raises(DataError, match=said):
+        find_cases(made, settings())
+
+
+def test_kept_patients_are_of_every_class_and_never_trained_on(tmp_path):
+    inputs = {f"{name}/p{n}": a_ball(name == "b", n + 10 * (name == "b")) for name, many in (("a", 6), ("b", 3))
+              for n in range(many)}  # fmt: skip
+    data = prepare(inputs, settings(validation_share=0.34), tmp_path)
+    kept, seen = data.samples.checking, data.samples.training
+    assert {entry.group for entry in kept} == {entry.group for entry in seen} == {"a", "b"}
+    assert not {entry.patient for entry in kept} & {entry.patient for entry in seen}
+    assert data.facts.classes == ("a", "b")
+    rng = torch.Generator().manual_seed(0)
+    drawn = [data.samples.sample(rng) for _ in range(60)]
+    assert drawn[0]["image"].shape == (1, 16, 16, 16)
+    assert 20 <= sum(int(sample["class"]) for sample in drawn) <= 40  # though a has twice the volumes
+    assert "Volumes of each class: 'a' 6, 'b' 3; every class is drawn equally often." in data.messages
+
+
+def test_class_with_one_patient_can_not_be_kept_and_is_named(tmp_path):
+    inputs = {name: a_ball(False, n) for n, name in enumerate(("a/p1", "a/p2", "b/p3"))}
+    with pytest.raises(DataError, match="The class 'b' has only one patient"):
+        prepare(inputs, settings(), tmp_path)
+
+
+def test_label_map_of_the_scene_is_no_example():
+    held = LabelMap(np.ones(SHAPE, np.int16), np.eye(4))
+    with pytest.raises(DataError, match="the only class is 'b'"):
+        find_cases(search("", {"a/p1": held, "b/p2": a_ball(False, 0)}), settings())
+
+
+def test_classes_named_after_sides_are_not_mirrored():
+    assert one_sided(["left knee", "other"])
+    assert not one_sided(["leftover", "bright"])
+
+
+def test_varied_volume_is_another_one_of_the_same_thing():
+    image = torch.from_numpy(prepared(a_ball(False, 0), [2.0, 2.0, 2.0], 16)[0])[None]
+    one, same, other = (varied(image, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert 0.0 <= float(one.min()) <= float(one.max()) <= 1.0
+    assert np.corrcoef(one.ravel(), image.ravel())[0, 1] > 0.6
+
+
+# --- how good it is -------------------------------------------------------------------------------
+
+
+def test_interval_of_a_share_is_wilsons():
+    assert wilson(8, 10) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    assert wilson(10, 10) == (pytest.approx(0.7225, abs=1e-4), pytest.approx(1.0))
+    assert wilson(0, 0) == (None, None)
+
+
+def test_confusions_are_drawn_darker_where_there_are_more():
+    drawn = confusion_picture(["full", "hollow"], [[9, 1], [0, 4]])
+    cells = [[drawn[row + 5, column + 5] for column in (72, 136)] for row in (44, 108)]
+    assert cells[0][0].tolist() < cells[0][1].tolist()
+    assert cells[1][0].tolist() == [255, 255, 255]
+    assert (drawn < 100).any()
+
+
+def test_training_says_what_the_model_can_do(trained):
+    root, report, card = trained
+    assert report["figures"]["accuracy"] == 1.0
+    assert report["figures"]["accuracy_low"] == pytest.approx(wilson(4, 4)[0], abs=1e-4)
+    assert report["figures"]["auc"] == 1.0
+    assert report["confusion"] == [["full", "hollow"], [[2, 0], [0, 2]]]
+    assert (card.task, card.details["classes"], card.network) == ("classify", ["full", "hollow"], "medgan.ClassNet")
+    assert card.details["evaluation"]["cases"] == 4
+    text = (card.folder / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "4 volumes of patients that the training has not seen" in text
+    assert "| accuracy | all | 4 | 1.000 | 0.510 to 1.000 |" in text
+    assert "p1full" not in text + json.dumps(card.details)  # no names of patients
+    assert (card.folder / "docs" / "confusion.csv").read_text().splitlines() == [
+        "truth,found full,found hollow",
+        "full,2,0",
+        "hollow,0,2",
+    ]
+    assert from_png((card.folder / "docs" / "confusion.png").read_bytes()).shape[2] == 3
+    with (root / "run" / "evaluation" / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["truth"] for row in rows] == [row["prediction"] for row in rows]
+    assert all(float(row["score full"]) + float(row["score hollow"]) == pytest.approx(1.0, abs=1e-4) for row in rows)
+    assert (root / "run" / "evaluation" / "report.html").is_file()
+
+
+# --- and its use ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_new_volume_is_classified_however_it_lies(trained, turned):
+    matrix = phantoms.geometry((1.4, 0.9, 1.2), (0.0, 90.0, 180.0), (100.0, -50.0, 7.0)) if turned else None
+    for hollow, name in ((False, "full"), (True, "hollow")):
+        found = classify(trained[2], a_ball(hollow, 77 + hollow, matrix), Device.CPU).what["class"]
+        assert (found["label"], found["unknown"]) == (name, False)
+        assert found["confidence"] == max(found["scores"].values()) > 0.6
+        assert sum(found["scores"].values()) == pytest.approx(1.0)
+
+
+def test_recognition_takes_own_classes_and_says_why(trained):
+    volume = a_ball(True, 78)
+    chosen = RecogniseSettings(model=str(trained[2].folder), saliency=Saliency.OCCLUSION, device=Device.CPU)
+    outputs = recognise({"volume": volume}, chosen)
+    assert outputs.report["what"]["class"]["label"] == "hollow"
+    assert outputs.report["model"] == "balls"
+    assert "not a diagnosis" in outputs.report["research"]
+    assert len(outputs.report["quality"]) == 6
+    why = outputs.volumes["why"]
+    np.testing.assert_array_equal(why.ijk_to_ras, volume.ijk_to_ras)
+    assert why.shape == volume.shape
+    assert 0.0 <= why.array.min() < why.array.max() <= 1.0
+
+
+def test_answer_that_is_not_sure_is_unknown(trained):
+    card = trained[2]
+    card.details["unknown_below"] = 1.0
+    try:
+        found = classify(card, a_ball(True, 79), Device.CPU)
+    finally:
+        del card.details["unknown_below"]
+    assert found.what["class"]["label"] == "unknown"
+    assert found.what["class"]["nearest"] == "hollow"
+    assert "No class reaches 100 %" in found.messages[-1]
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [(np.zeros(SHAPE), "constant"), (np.ones((1, 1, 1)), "at least 4"), (np.full(SHAPE, np.nan), "not finite")],
+)
+def test_volume_that_shows_nothing_is_refused(trained, array, said):
+    with pytest.raises(ValueError, match=said):
+        classify(trained[2], Volume(array, np.eye(4)), Device.CPU)
+
+
+def test_wrong_model_class_or_memory_is_said(trained):
+    card = trained[2]
+    with pytest.raises(ModelError, match="is for the task 'enhance'"):
+        classify(models.find("denoise"), a_ball(True, 1), Device.CPU)
+    with pytest.raises(ValueError, match="names no class of the model: 'square'; there are: full, hollow"):
+        classify(card, a_ball(True, 1), Device.CPU, saliency="grad-cam", target="square")
+    with pytest.raises(ValueError, match="crop the volume"):
+        classify(card, a_ball(True, 1), Device.CPU, memory_limit_gb=1e-4)
+
+
+def test_training_that_goes_on_from_a_model_needs_its_classes(trained, tmp_path):
+    inputs = {f"{name}/p{n}{name}": a_ball(False, n + 10 * ord(name)) for name in "ab" for n in range(2)}
+    with pytest.raises(ModelError, match="knows the classes full, hollow, the data has a, b"):
+        train(inputs, settings(out=str(tmp_path / "run"), name="other", start=str(trained[2].folder), steps=1))
+
+
+def test_model_is_written_into_no_other_place(trained):
+    root = trained[0]
+    assert {path.name for path in Path(root / "models").iterdir()} == {"balls"}

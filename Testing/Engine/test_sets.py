@@ -1,0 +1,221 @@
+"""Sets of made volumes: names, pairs, what stands beside them, going on after an interruption, nnU-Net, once more."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import kind_tools
+import phantoms
+from medgan.batch import FileFailed
+from medgan.job import Job
+from medgan.networks import NETWORKS
+from medgan.settings import Contrast, SynthesizeSettings, TrainKind, TrainSettings
+from medgan.synthesis import sets
+from medgan.synthesis.set_again import again
+from medgan.training.data_files import search
+from medgan.training.data_pairs import find_cases
+from medgan.training.kinds.base import Exported, plain_state
+from medgan.volume import Label, LabelMap, VolumeError, read_label_map, read_volume, write_volume
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory) -> dict[str, str]:
+    """Folders of untrained models: "labels" and "noise"."""
+    found = {}
+    for name, task, network, arguments in (
+        ("labels", "label-to-volume", "medgan.LabelNet", {"widths": [4, 8], "told": 4, "style": 4}),
+        ("noise", "from-noise", "medgan.NoiseNet", {"latent": 8, "widths": [8, 8, 4]}),
+    ):
+        torch.manual_seed(2)
+        network_of = NETWORKS[network](**arguments)
+        folder = tmp_path_factory.mktemp("models") / name
+        exported = Exported(task, network, arguments, {"faithful": plain_state(network_of)}, {})
+        card = kind_tools.bundle_of(exported, folder)
+        found[name] = str(folder)
+        found[f"{name} sha"] = card.weights["faithful"].sha256
+    return found
+
+
+@pytest.fixture
+def quick(monkeypatch, bundles):
+    """Jobs whose child makes volumes at once (see child_of_sets.py)."""
+    monkeypatch.setattr(Job, "child_script", Path(__file__).with_name("child_of_sets.py"))
+    monkeypatch.setenv("MEDGAN_TEST_WEIGHTS", f"faithful={bundles['labels sha']}")
+
+
+@pytest.fixture
+def maps(tmp_path) -> list[Path]:
+    """Two small label maps on an awkward grid, the second with values of its own and names beside it."""
+    paths = []
+    for name, values in (("head one", (0, 3, 900)), ("head-two", (0, 3, 17))):
+        array = np.array(values, np.int16)[np.arange(60).reshape(3, 4, 5) % 3]
+        path = tmp_path / f"{name}.nii.gz"
+        write_volume(LabelMap(array, phantoms.awkward_geometry()), path)
+        paths.append(path)
+    (tmp_path / "head-two.labels.csv").write_text("value,name\n3,Cortex\n17,Hippocampus\n", encoding="utf-8")
+    return paths
+
+
+def order(bundles, out, maps=(), **more):
+    settings = {name: more.pop(name) for name in list(more) if name in SynthesizeSettings.__dataclass_fields__}
+    settings.setdefault("model", bundles["labels"])
+    return sets.Order(SynthesizeSettings(**settings), out, tuple(maps), **more)
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as held:
+        return list(csv.DictReader(held))
+
+
+def test_a_set_has_pairs_with_all_that_it_takes_to_make_them_again(quick, bundles, maps, tmp_path):
+    out = tmp_path / "made ü"
+    seen = []
+    made = sets.make(order(bundles, out, maps, count=3, seed=5, contrast=Contrast.T1), lambda e: seen.append(e["seed"]))
+    assert [entry["status"] for entry in made] == ["done"] * 3
+    assert sorted(seen) == [5, 6, 7]
+    image = read_volume(out / "sub-0006" / "anat" / "sub-0006_T1w.nii.gz")
+    labels = read_label_map(out / "sub-0006" / "anat" / "sub-0006_dseg.nii.gz")
+    source = read_label_map(maps[0])  # 6 modulo 2
+    assert np.array_equal(labels.array, np.roll(source.array, 6, axis=2))
+    assert np.allclose(image.array, labels.array + 0.006 + 0.005, atol=1e-4)
+    assert np.allclose(image.ijk_to_ras, source.ijk_to_ras, atol=1e-3)
+    beside = json.loads((out / "sub-0006" / "anat" / "sub-0006_T1w.json").read_text(encoding="utf-8"))
+    assert beside["synthetic"] is True
+    assert beside["settings"]["seed"] == 6
+    assert beside["settings"]["count"] == 1
+    assert beside["inputs"][0]["name"] == "head one.nii.gz"
+    assert (out / "sub-0006" / "anat" / beside["inputs"][0]["path"]).samefile(maps[0])
+    assert beside["model_sha256"] == {"faithful": bundles["labels sha"]}
+    assert beside["told"] == 6
+    rows = rows_of(out)
+    assert [row["seed"] for row in rows] == ["5", "6", "7"]
+    assert [row["patient"] for row in rows] == ["headtwo", "headone", "headtwo"]
+    assert json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))["Synthetic"] is True
+    assert "Hippocampus" in (out / "labels.csv").read_text(encoding="utf-8")
+
+
+def test_training_takes_both_layouts_and_the_list_with_its_patients(quick, bundles, maps, tmp_path):
+    sets.make(order(bundles, tmp_path / "bids", maps, count=3))
+    sets.make(order(bundles, tmp_path / "Dataset501_Made", maps, count=3, nnunet=True))
+    settings = TrainSettings(kind=TrainKind.SEGMENT)
+    for place in (tmp_path / "bids", tmp_path / "Dataset501_Made", tmp_path / "bids" / "manifest.csv"):
+        cases = find_cases(search(str(place), {}), settings)
+        assert [sorted(case.volumes) for case in cases.cases] == [["image", "labels"]] * 3, (place, cases.rejected)
+        for case in cases.cases:
+            assert case.volumes["image"][0].name.replace("image", "").strip("_0/")[:8]
+            assert case.volumes["labels"][0].path.is_file()
+    assert {case.patient for case in cases.cases} == {"headone", "headtwo"}  # never one in both parts of the data
+
+
+def test_a_set_goes_on_where_it_was_stopped_and_knows_what_is_not_its_own(quick, bundles, maps, tmp_path, monkeypatch):
+    out = tmp_path / "made"
+    monkeypatch.setenv("MEDGAN_TEST_FAILS", "2")
+    monkeypatch.setattr(sets, "TOGETHER", 2)
+    with pytest.raises(FileFailed, match=r"The seed 2 can not be used\. 2 of 4 volumes are there; --resume goes on\."):
+        sets.make(order(bundles, out, maps, count=4))
+    assert len(rows_of(out)) == 2
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.nii.gz")}
+    assert len(before) == 4
+    monkeypatch.delenv("MEDGAN_TEST_FAILS")
+    with pytest.raises(FileFailed, match="exists already; add --resume to go on"):
+        sets.make(order(bundles, out, maps, count=4))
+    (out / "sub-0001" / "anat" / "sub-0001_dseg.nii.gz").unlink()  # a pair that is not whole is made anew
+    made = sets.make(order(bundles, out, maps, count=4, resume=True))
+    assert [entry["status"] for entry in made] == ["done before", "done", "done", "done"]
+    kept = out / "sub-0000" / "anat" / "sub-0000_image.nii.gz"
+    assert kept.stat().st_mtime_ns == before[kept]
+    with pytest.raises(FileFailed, match="other inputs or with other settings"):
+        sets.make(order(bundles, out, maps, count=4, resume=True, noise=0.1))
+    with pytest.raises(FileFailed, match="other inputs or with other settings"):
+        sets.make(order(bundles, out, maps[:1], count=4, resume=True))
+    assert len(sets.make(order(bundles, out, maps, count=6, resume=True))) == 6
+    assert len(rows_of(out)) == 6
+
+
+def test_nnunet_gets_values_without_gaps_that_later_volumes_do_not_change(quick, bundles, maps, tmp_path):
+    out = tmp_path / "Dataset501_Made"
+    assert not sets.notes(order(bundles, out, nnunet=True))
+    assert "DatasetNNN_Name" in sets.notes(order(bundles, tmp_path / "made", nnunet=True))[0]
+    sets.make(order(bundles, out, maps[:1], count=1, nnunet=True))
+    first = read_label_map(out / "labelsTr" / "0000.nii.gz").array
+    source = read_label_map(maps[0]).array
+    assert np.array_equal(first, np.searchsorted([0, 3, 900], source))
+    assert json.loads((out / "dataset.json").read_text(encoding="utf-8"))["labels"] == {
+        "background": 0, "label 3": 1, "label 900": 2}  # fmt: skip
+    sets.make(order(bundles, out, maps[1:], count=1, seed=1, nnunet=True))
+    about = json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+    assert about["labels"] == {"background": 0, "label 3": 1, "label 900": 2, "Hippocampus": 3}
+    assert about["numTraining"] == 2
+    assert about["file_ending"] == ".nii.gz"
+    assert set(np.unique(read_label_map(out / "labelsTr" / "0001.nii.gz").array)) == {0, 1, 3}
+    assert (out / "imagesTr" / "0001_0000.nii.gz").is_file()
+    assert np.array_equal(read_label_map(out / "labelsTr" / "0000.nii.gz").array, first)
+
+
+def test_volumes_from_noise_bring_their_own_labels(quick, bundles, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDGAN_TEST_WEIGHTS", f"faithful={bundles['noise sha']}")
+    out = tmp_path / "Dataset502_Made"
+    sets.make(order(bundles, out, model=bundles["noise"], count=2, nnunet=True, jobs=2))
+    names = json.loads((out / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    assert sorted(names.values()) == [0, 1, 2]
+    assert len(names) == 3  # two labels of one name stay two
+    assert [row["patient"] for row in rows_of(out)] == ["sub-0000", "sub-0001"]
+    way = sets.make(order(bundles, tmp_path / "way", model=bundles["noise"], count=3, seed=4, toward=9))
+    assert [entry["settings"]["mix"] for entry in way] == [0.0, 0.5, 1.0]
+    assert [entry["settings"]["seed"] for entry in way] == [4, 4, 4]
+    assert (tmp_path / "way" / "sub-0004to0009at002" / "anat").is_dir()
+
+
+def test_one_sample_is_made_again_from_what_stands_beside_it(quick, bundles, maps, tmp_path):
+    out = tmp_path / "Dataset501_Made"
+    sets.make(order(bundles, out, maps, count=3, nnunet=True))
+    beside = out / "imagesTr" / "0001_0000.json"
+    said = again(beside)
+    assert said["same"] is True
+    assert "output" not in said
+    target = tmp_path / "again.nii.gz"
+    said = again(beside, target)
+    assert np.array_equal(read_volume(target).array, read_volume(out / "imagesTr" / "0001_0000.nii.gz").array)
+    labels = read_label_map(tmp_path / "again_labels.nii.gz").array
+    assert np.array_equal(labels, read_label_map(out / "labelsTr" / "0001.nii.gz").array)
+    assert again(tmp_path / "again.json")["same"] is True  # the copy can be made again as well
+    moved = tmp_path / "elsewhere.nii.gz"
+    os.replace(maps[1], moved)
+    with pytest.raises(FileFailed, match=r"'head-two\.nii\.gz'.* is not at .*; give it as IN"):
+        again(beside)
+    assert again(beside, sources=[moved])["same"] is True
+    with pytest.raises(FileFailed, match="does not hold what 'head-two"):
+        again(beside, sources=maps[:1])
+    held = json.loads(beside.read_text(encoding="utf-8"))
+    held["settings"]["mix"] = 0.9  # as if the program had changed
+    beside.write_text(json.dumps(held), encoding="utf-8")
+    changed = again(beside, sources=[moved])
+    assert changed["same"] is False
+    assert changed["largest_difference"] == pytest.approx(100 * 0.004 / 17, rel=0.01)
+    held["model_sha256"] = {"faithful": "0" * 64}
+    beside.write_text(json.dumps(held), encoding="utf-8")
+    with pytest.raises(FileFailed, match="with other weights"):
+        again(beside, sources=[moved])
+    with pytest.raises(VolumeError, match="does not describe a sample"):
+        again(out / "dataset.json")
+
+
+def test_lots_hold_what_follows_one_another(quick, bundles, maps):
+    from medgan.synthesis.set_samples import planned
+
+    settings = SynthesizeSettings(bundles["labels"], count=20, seed=3)
+    samples = planned(settings, maps, {}, "label-to-volume")
+    assert [len(lot) for lot in sets.lots_of(samples, 1)] == [4] * 5
+    assert [len(lot) for lot in sets.lots_of(samples, 8)] == [3, 3, 3, 3, 3, 3, 2]
+    assert [len(lot) for lot in sets.lots_of(samples[:3] + samples[6:9], 1)] == [3, 3]
+    inputs = sets.inputs_of(samples[1:4])  # seeds 4, 5, 6 take the first, the second, the first map
+    assert list(inputs) == ["labels", "labels 2"]
+    assert 900 in inputs["labels"].array
+    assert inputs["labels 2"].labels[17] == Label("Hippocampus", inputs["labels 2"].labels[17].color)
