@@ -111,7 +111,12 @@ def table(rows: list[tuple[str, str]]) -> None:
 
 
 def models_table(cards: list[Any]) -> None:
-    grid = Table("Name", "Version", "What it does", "Task", "For", "Licence", box=None, pad_edge=False)
+    grid = Table(box=None, pad_edge=False)
+    widths: dict[str, tuple[int | None, int | None]] = {"What it does": (13, None), "For": (None, 9)}
+    for heading in ("Name", "Version", "What it does", "Task", "For", "Licence"):
+        # In 80 columns all names are whole: one that is cut off can not be typed.
+        least, most = widths.get(heading, (None, None))
+        grid.add_column(heading, no_wrap=heading in ("Name", "Task", "Licence"), min_width=least, max_width=most)
     for card in cards:
         grid.add_row(*map(_plain, (card.name, card.version, card.title, card.task, card.modality, card.licence)))
     Console(highlight=False).print(grid)

@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--heads", nargs="+", default=list(segment_parts.HELD_OUT))
     parser.add_argument("--contrasts", nargs="+", default=[*segment_parts.CONTRASTS, "random"])
     parser.add_argument("--with-skull-only", action="store_true")
+    parser.add_argument("--slices", nargs="+", type=int, default=[1, segment_parts.THICK], help="mm along S")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -44,7 +45,7 @@ def main() -> None:
     if options.only != "tissue":
         skulls = (True,) if options.with_skull_only else (True, False)
         rows = segment_parts.measure(
-            options.data, options.model, options.heads, options.contrasts, options.atlas, skulls=skulls
+            options.data, options.model, options.heads, options.contrasts, options.atlas, skulls, options.slices
         )
         collect(held, "parts", rows, options.output)
 

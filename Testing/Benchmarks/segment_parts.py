@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from segment_atlas import registered_labels
-from segment_heads import CONTRASTS, HELD_OUT, Scan, drawn, head, parts_of, scans
+from segment_heads import CONTRASTS, HELD_OUT, THICK, Scan, drawn, head, parts_of, scans
 from segment_measures import dice, hd95
 
 from medgan.settings import Device, SegmentSettings
@@ -37,11 +37,11 @@ ATLAS = "synthseg_01"
 def measure(
     data: Path, models: Sequence[str], names: Sequence[str] = HELD_OUT,
     contrasts: Sequence[str] = (*CONTRASTS, "random"), with_atlas: bool = False,
-    skulls: Sequence[bool] = (True, False),
+    skulls: Sequence[bool] = (True, False), slices_mm: Sequence[int] = (1, THICK),
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """One row for each scan, method, structure and side, as they get ready."""
     atlas = head(data / "labels" / f"{ATLAS}.nii.gz") if with_atlas else None
-    for scan in scans(data, names, contrasts, skulls=skulls):
+    for scan in scans(data, names, contrasts, slices_mm, skulls):
         spacing = np.linalg.norm(scan.volume.ijk_to_ras[:3, :3], axis=0)[::-1]
         about = {"head": scan.name, "contrast": scan.contrast, "skull": scan.skull, "slices_mm": scan.slices_mm}
         for method in [*models, *(["atlas"] if atlas is not None else [])]:

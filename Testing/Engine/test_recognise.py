@@ -50,6 +50,14 @@ def seen(volume: Volume, **changes):
     return recognise.run({"volume": volume}, RecogniseSettings(**changes)).report
 
 
+def test_body_is_found_where_sums_of_32_bit_voxels_overflow():
+    array = np.full((32, 32, 32), 1e36, np.float32)
+    array[8:24, 8:24, 8:24] = 3e38
+    straight = slices.straightened(Volume(array, phantoms.geometry((5, 5, 5))), array)
+    assert straight.array.shape == (32, 32, 32)
+    assert all(box.stop > box.start for box in straight.box)
+
+
 def test_straightened_volume_runs_to_the_right_the_front_and_the_head():
     array = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
     # i runs down, j to the left, k to the front: coronal slices of 3 mm.

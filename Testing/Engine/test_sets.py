@@ -205,6 +205,10 @@ def test_one_sample_is_made_again_from_what_stands_beside_it(quick, bundles, map
         again(beside, sources=[moved])
     with pytest.raises(VolumeError, match="does not describe a sample"):
         again(out / "dataset.json")
+    for broken in ({"image": 5}, {"labels": 5}, {"model_sha256": 5}, {"painted_by": 5}, {"label_values": {"a": 1}}):
+        beside.write_text(json.dumps(held | broken), encoding="utf-8")
+        with pytest.raises(VolumeError, match="does not describe a sample"):
+            again(beside)
 
 
 def test_lots_hold_what_follows_one_another(quick, bundles, maps):

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import phantoms
+from medgan.batch import FileFailed
 from medgan.networks.contrast import BRIGHTEST, ContrastNet, laid_on
 from medgan.recipes.contrast import fitted_curves
 from medgan.recipes.contrast_data import Pairs, worsened
 from medgan.settings import SynthesizeSettings, Target
 from medgan.synthesis import contrast
 from medgan.synthesis.contrast import unit_of
+from medgan.synthesis.sets import Order, make
 from medgan.tasks import synthesize
-from medgan.volume import LabelMap, Volume
+from medgan.volume import LabelMap, Volume, read_volume, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -162,3 +165,19 @@ def test_one_slice_and_one_voxel_do_not_break_it():
         made = translated(Volume(array, np.eye(4))).volumes["sample 1"].array
         assert made.shape == shape
         assert np.isfinite(made).all()
+
+
+def test_the_guards_are_written_beside_the_result_and_not_over_other_files(a_head, a_translation, tmp_path):
+    write_volume(a_head, tmp_path / "t1.nii.gz")
+    settings = SynthesizeSettings("translate", source=Target.T1, target=Target.T2)
+    order = Order(settings, tmp_path / "t2.nii.gz", (tmp_path / "t1.nii.gz",), one_file=True)
+    (tmp_path / "t2_uncertainty.nii.gz").write_text("mine")
+    with pytest.raises(FileFailed, match=r"t2_uncertainty.nii.gz' exists already; add --overwrite"):
+        make(order)
+    assert not (tmp_path / "t2.nii.gz").exists()
+    make(replace(order, overwrite=True))
+    for name, what in (("t2", "volume"), ("t2_difference", "difference"), ("t2_uncertainty", "uncertainty")):
+        written = read_volume(tmp_path / f"{name}.nii.gz")
+        expected = a_translation.volumes[a_translation.report["samples"][0][what]]
+        assert np.allclose(written.ijk_to_ras, a_head.ijk_to_ras, atol=1e-4)
+        assert np.abs(written.array - expected.array).max() < 0.02 * np.abs(expected.array).max()

@@ -45,7 +45,8 @@ def body_box(array: np.ndarray, grid: Grid) -> tuple[slice, slice, slice]:
     steps = [min(_BLOCK, side) for side in array.shape]
     counts = [side // step for side, step in zip(array.shape, steps, strict=True)]
     whole = array[tuple(slice(0, count * step) for count, step in zip(counts, steps, strict=True))]
-    means = whole.reshape(counts[0], steps[0], counts[1], steps[1], counts[2], steps[2]).mean(axis=(1, 3, 5))
+    blocks = whole.reshape(counts[0], steps[0], counts[1], steps[1], counts[2], steps[2])
+    means = blocks.mean(axis=(1, 3, 5), dtype=np.float64)  # sums of float32 may overflow
     low = float(np.percentile(means, 1))
     foreground = means > low + 0.5 * (_dividing_level(means) - low)
     box = []

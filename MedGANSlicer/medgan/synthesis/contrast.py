@@ -107,10 +107,14 @@ def _codes(volume: Volume, settings: SynthesizeSettings, run: Run) -> tuple[int,
     if not isinstance(run.network, ContrastNet):
         raise ModelError(f"Model '{run.card.name}' has the network {run.card.network}, which takes no contrast.")
     if settings.target is Target.ANY:
-        raise ValueError("Say into which contrast to translate: set 'target' to T1, T2 or FLAIR.")
+        raise ValueError(
+            "Say into which contrast to translate, T1, T2 or FLAIR: 'Target', or --target on the command line."
+        )
     source = settings.source.value if settings.source is not Target.ANY else recognised(volume)
     if source not in CONTRASTS:
-        raise ValueError("It could not be told which contrast the scan has; set 'source' to T1, T2 or FLAIR.")
+        raise ValueError(
+            "It could not be told which contrast the scan has; say it: 'Source', or --source T1, T2 or FLAIR."
+        )
     if settings.source is Target.ANY:
         run.told.append(f"The scan was taken for a {source}.")
     if source == settings.target.value:

@@ -69,7 +69,9 @@ def intensities_of(
     typed = parsed(settings.intensities)
     strange = [value for value in typed if value not in values and value != 0]
     if strange:
-        run.told.append(f"Intensities for the labels {_listed(strange, labels)} were given; the label map has none.")
+        run.told.append(
+            f"Intensities were given for labels that the label map does not have: {_listed(strange, labels)}."
+        )
     contrast = settings.contrast
     if contrast is Contrast.USUAL and reference is not None:
         contrast = Contrast.REFERENCE

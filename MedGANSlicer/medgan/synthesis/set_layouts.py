@@ -38,6 +38,11 @@ class OneFile:
     def labels(self, name: str) -> Path:
         return labels_beside(self.out)
 
+    def guard(self, what: str) -> Path:
+        """``OUT_difference.nii.gz`` and the like."""
+        ending = file_format(self.out)
+        return self.out.with_name(f"{self.out.name[: len(self.out.name) - len(ending)]}_{what}{ending}")
+
     def stored(self, labels: LabelMap) -> tuple[LabelMap, dict[str, Any]]:
         """The label map as it is written, and what its sidecar says of the values."""
         return labels, {}

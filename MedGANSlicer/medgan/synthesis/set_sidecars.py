@@ -59,12 +59,16 @@ def read_sidecar(path: Path) -> dict[str, Any]:
         held = json.loads(path.read_text(encoding="utf-8"))
         if not (isinstance(held, dict) and held["synthetic"] is True and isinstance(held["settings"], dict)):
             raise ValueError
-        for entry in held["inputs"]:
-            _ = entry["role"], entry["path"], entry["sha256"], entry["name"]
-        _ = held["image"], held["model_sha256"]
+        words = [entry[name] for entry in held["inputs"] for name in ("role", "path", "sha256", "name")]
+        words += [held["image"], held.get("labels") or ""]
+        if not all(isinstance(word, str) and "\0" not in word for word in words):
+            raise ValueError
+        for value, number in (held.get("label_values") or {}).items():
+            _ = int(value), int(number)
+        weights_of(held)
     except OSError as error:
         raise VolumeError(f"'{path}' can not be read: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise VolumeError(
             f"'{path}' does not describe a sample of a set; give the .json that lies beside its volume."
         ) from error

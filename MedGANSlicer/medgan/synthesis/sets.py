@@ -38,6 +38,9 @@ TOGETHER = 4
 SUFFIX = {"T1": "T1w", "T2": "T2w", "FLAIR": "FLAIR", "CT": "CT"}
 """Ends of the names of volumes whose contrast is known, as in BIDS."""
 
+GUARDS = ("difference", "uncertainty")
+"""What a translation also returns, in volumes of their own; written beside a single result."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -92,6 +95,7 @@ def make(
     if not order.one_file:
         make_folder(order.out)
     layout = order.layout()
+    guards = GUARDS if task == "translate" else ()
     found: dict[int, dict[str, Any]] = {}
     for sample in samples:
         held = is_made(sidecar_of(layout.image(sample.name)), sample.key(weights)) if order.resume else None
@@ -99,10 +103,10 @@ def make(
             found[sample.number] = entry_of(held, layout.image(sample.name), "done before")
             said(found[sample.number])
         elif not order.overwrite:
-            _refuse_existing(layout, sample, sample.key(weights) if order.resume else None)
+            _refuse_existing(layout, sample, sample.key(weights) if order.resume else None, guards)
     missing = [sample for sample in samples if sample.number not in found]
     if missing:
-        _check_room(layout, missing)
+        _check_room(layout, missing, guards)
         if isinstance(layout, NnUnet):
             maps = {source.path: source for sample in missing for source in sample.sources if source.role == "labels"}
             layout.know(one for each in maps.values() if isinstance(one := read_source(each), LabelMap))
@@ -139,7 +143,7 @@ def notes(order: Order) -> list[str]:
     return []
 
 
-def _refuse_existing(layout: Layout, sample: Sample, key: dict[str, Any] | None) -> None:
+def _refuse_existing(layout: Layout, sample: Sample, key: dict[str, Any] | None, guards: Sequence[str]) -> None:
     """Raise :class:`FileFailed` for what would be replaced; with a key, not for what was begun with the same."""
     image = layout.image(sample.name)
     beside = sidecar_of(image)
@@ -148,14 +152,16 @@ def _refuse_existing(layout: Layout, sample: Sample, key: dict[str, Any] | None)
             said = "was made from other inputs or with other settings; choose another folder, or add --overwrite"
             raise FileFailed(f"'{image}' {said}.")
         return
-    for file in (image, beside, layout.labels(sample.name)):
+    more = [layout.guard(what) for what in guards] if isinstance(layout, OneFile) else []
+    for file in (image, beside, layout.labels(sample.name), *more):
         if file.exists():
             how = "--overwrite" if isinstance(layout, OneFile) else "--resume to go on, or --overwrite"
             raise FileFailed(f"'{file}' exists already; add {how} to replace it.")
 
 
-def _check_room(layout: Layout, samples: Sequence[Sample]) -> None:
-    for path in {file for sample in samples for file in (layout.image(sample.name), layout.labels(sample.name))}:
+def _check_room(layout: Layout, samples: Sequence[Sample], guards: Sequence[str]) -> None:
+    more = [layout.guard(what) for what in guards] if isinstance(layout, OneFile) else []
+    for path in {file for one in samples for file in (layout.image(one.name), layout.labels(one.name), *more)}:
         for source in {each.path for sample in samples for each in sample.sources}:
             if path.exists() and source.exists() and path.samefile(source):
                 raise FileFailed(f"'{path}' is an input itself; give the result another name.")
@@ -241,10 +247,15 @@ def _made(
             held[name] = volume
             for number, sample in list(waiting.items()):
                 image, labels = names[number]
-                if image in held and (labels is None or labels in held):
+                about = report["samples"][number - 1]
+                guards = {what: about[what] for what in GUARDS if what in about} if isinstance(layout, OneFile) else {}
+                if all(one in held for one in (image, *([labels] if labels else []), *guards.values())):
                     del waiting[number]
+                    if isinstance(layout, OneFile):
+                        for what, guarded in guards.items():
+                            write(held.pop(guarded), layout.guard(what))
                     pair = held.pop(image), held.pop(labels) if labels else None
-                    yield _written(sample, pair, report, report["samples"][number - 1], layout)
+                    yield _written(sample, pair, report, about, layout)
                     watched(JobState(fraction=1.0, message="Writing"))
 
 
