@@ -90,8 +90,8 @@ def test_tiles_leave_no_seam(a_scan, monkeypatch):
     whole = run({"volume": a_scan}, settings())
     plain = inference.plan_tiles
 
-    def small_tiles(shape, per_voxel, free, on_cpu, most_voxels=0, channels=1):
-        return plain(shape, per_voxel, free, on_cpu, 44**3, channels)
+    def small_tiles(shape, per_voxel, free, on_cpu, most_voxels, *more):
+        return plain(shape, per_voxel, free, on_cpu, 44**3, *more)
 
     monkeypatch.setattr(inference, "plan_tiles", small_tiles)
     said: list[str] = []

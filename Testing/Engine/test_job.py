@@ -154,7 +154,7 @@ def test_cancel_ends_a_process_whose_interpreter_hangs(tmp_path):
         start = time.monotonic()
         job.cancel()
         assert job.wait(5).status is JobStatus.CANCELLED
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 3.0  # on a machine with much else to do; a second is usual
         assert gone(pid)
 
 

@@ -42,7 +42,11 @@ def test_shipped_models_are_usable():
     shipped = [card for card in models.catalogue().values() if card.folder.parent == models.SHIPPED]
     tasks = {card.name: card.task for card in shipped}
     enhance = dict.fromkeys(("denoise", "deblur", "superres"), "enhance")
-    assert tasks == {**enhance, "brain-parts": "segment", "tissue-ct": "segment", "features": "features"}
+    segment = dict.fromkeys(("brain-parts", "tissue-ct"), "segment")
+    made = {"label-to-volume": "label-to-volume", "brain-from-noise": "from-noise", "translate": "translate"}
+    assert tasks == {
+        **enhance, **segment, **made, "features": "features", "recognise": "recognise", "anomaly": "anomaly",
+    }  # fmt: skip
     for card in shipped:
         for key in card.weights:
             models.build_network(card, models.load_state(card, key))
@@ -196,7 +200,7 @@ def test_network_of_ours_that_this_version_does_not_know_is_refused_when_built(b
     card = models.find(bundle)
     with pytest.raises(
         ModelError,
-        match=r"asks for the network 'medgan\.Newer'; this version knows medgan\.AutoencoderNet, medgan\.DeblurNet",
+        match=r"asks for the network 'medgan\.Newer'; this version knows medgan\.AutoencoderNet, medgan\.ClassNet",
     ):
         models.build_network(card, models.load_state(card, "faithful"))
 
