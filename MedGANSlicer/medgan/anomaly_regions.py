@@ -28,18 +28,27 @@ def regions(anomaly: Volume, threshold: float, smallest_ml: float = 0.0) -> list
         raise ValueError(f"The threshold of a region must be above 0, not {threshold:g}.")
     if not (math.isfinite(smallest_ml) and smallest_ml >= 0):
         raise ValueError(f"The smallest region must be 0 ml or more, not {smallest_ml:g}.")
-    values = np.where(np.isfinite(anomaly.array), anomaly.array, 0.0)
-    parts, _ = ndimage.label(values >= threshold, NEIGHBOURS)
+    high = (anomaly.array >= threshold) & (anomaly.array < np.inf)
+    if not high.any():
+        return []
+    around = _box(high)
+    parts, count = ndimage.label(high[around], NEIGHBOURS)
     voxel_ml = abs(float(np.linalg.det(anomaly.ijk_to_ras[:3, :3]))) / 1000.0
+    volumes_ml = np.bincount(parts.ravel(), minlength=count + 1) * voxel_ml
     found = []
-    for number, box in enumerate(ndimage.find_objects(parts), 1):
-        inside = parts[box] == number
-        volume_ml = int(inside.sum()) * voxel_ml
-        if volume_ml >= smallest_ml:
-            found.append(_region(values[box], inside, box, volume_ml, anomaly))
+    for number, near in enumerate(ndimage.find_objects(parts), 1):
+        if volumes_ml[number] >= smallest_ml:  # a slider is dragged: no work for the many that are too small
+            box = tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(around, near, strict=True))
+            found.append(_region(anomaly.array[box], parts[near] == number, box, float(volumes_ml[number]), anomaly))
     found.sort(key=lambda region: -region["score"] * region["volume_ml"])
     numbered = enumerate(found, 1)
     return [{"number": number, **region, "sentence": _sentence(number, region)} for number, region in numbered]
+
+
+def _box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box with all that is true."""
+    sides = (np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3))
+    return tuple(slice(int(where[0]), int(where[-1]) + 1) for where in sides)
 
 
 def _region(
