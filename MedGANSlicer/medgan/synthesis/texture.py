@@ -13,6 +13,9 @@ from scipy import fft
 
 OCTAVES = 5
 
+STEPS = 65_536
+"""Squared frequencies that are told apart in making noise."""
+
 
 def octave_shares(residual: np.ndarray) -> np.ndarray:
     """(OCTAVES,) share of the variance of an array [k, j, i] in each octave, summing to 1; equal where it has none.
@@ -23,7 +26,7 @@ def octave_shares(residual: np.ndarray) -> np.ndarray:
     power = spectrum.real**2 + spectrum.imag**2
     power[0, 0, 0] = 0.0
     power[..., 1 : (residual.shape[-1] + 1) // 2] *= 2.0  # the half of the spectrum that rfftn leaves out
-    places = _octave(residual.shape)
+    places = _octave_of(_squared(residual.shape))
     shares = np.array([float((power * _part(places, octave)).sum(dtype=np.float64)) for octave in range(OCTAVES)])
     total = shares.sum()
     return shares / total if total > 0 else np.full(OCTAVES, 1.0 / OCTAVES)
@@ -35,37 +38,49 @@ def coloured_noise(shape: Sequence[int], shares: Sequence[float], rng: np.random
     An octave whose waves are longer than the volume is left out.
     """
     size = [fft.next_fast_len(int(side), real=True) for side in shape]
-    white = rng.standard_normal(size, dtype=np.float32)
-    spectrum = fft.rfftn(white)
-    places = _octave(size)
-    gain = np.zeros(places.shape, np.float32)
+    # White noise has a white spectrum, so the spectrum is drawn instead of the noise. Of the first and the last plane
+    # of the half spectrum the inverse keeps the even half only.
+    half = size[2] // 2 + 1
+    spectrum = rng.standard_normal((size[0], size[1], 2 * half), dtype=np.float32).view(np.complex64)
+    spectrum[..., 0] *= np.float32(2**0.5)
+    if size[2] % 2 == 0:
+        spectrum[..., -1] *= np.float32(2**0.5)
+    places = (_squared(size) * np.float32(STEPS / 0.75)).astype(np.int32)
+    many = np.bincount(places.ravel(), minlength=STEPS + 1).astype(np.float64)
+    octaves = _octave_of((np.arange(STEPS + 1) + 0.5) * (0.75 / STEPS))
+    gain = np.zeros(STEPS + 1)
     for octave, share in enumerate(shares):
-        part = _part(places, octave)
-        if octave == OCTAVES - 1:
-            part[0, 0, 0] = 0.0
-        modes = float(part.sum(dtype=np.float64))
-        if modes > 0:
-            gain += np.float32(max(share, 0.0) / modes) * part
-    spectrum *= np.sqrt(gain)
-    made = fft.irfftn(spectrum, s=size)[tuple(slice(0, side) for side in shape)]
+        weight = _part(octaves, octave)
+        modes = float((many * weight).sum()) - float(weight[0])  # less the mean of the whole
+        if modes > 0.5:
+            gain += max(share, 0.0) / modes * weight
+    factor = np.sqrt(gain).astype(np.float32)[places]
+    factor[0, 0, 0] = 0.0
+    spectrum *= factor
+    made = fft.irfftn(spectrum, s=size, overwrite_x=True)[tuple(slice(0, side) for side in shape)]
     spread = float(made.std())
     if not spread > 0:  # a single voxel, or no octave that fits
-        return white[tuple(slice(0, side) for side in shape)].copy()
+        return rng.standard_normal(tuple(shape), dtype=np.float32)
     made /= np.float32(spread)
     return np.ascontiguousarray(made, np.float32)
 
 
-def _octave(shape: Sequence[int]) -> np.ndarray:
-    """Octave of every place of the half spectrum, 0 to OCTAVES - 1, with fractions."""
+def _squared(shape: Sequence[int]) -> np.ndarray:
+    """Squared frequency of every place of the half spectrum, in cycles a voxel, up to 0.75."""
     k, j, i = (
         (fft.rfftfreq(side) if axis == 2 else fft.fftfreq(side)).astype(np.float32) for axis, side in enumerate(shape)
     )
-    squared = k[:, None, None] ** 2 + j[None, :, None] ** 2 + i[None, None, :] ** 2
+    squared: np.ndarray = k[:, None, None] ** 2 + j[None, :, None] ** 2 + i[None, None, :] ** 2
+    return squared
+
+
+def _octave_of(squared: np.ndarray) -> np.ndarray:
+    """Octave of a squared frequency, 0 to OCTAVES - 1, with fractions."""
     places: np.ndarray = np.clip(-0.5 * np.log2(np.maximum(4.0 * squared, 1e-12)), 0.0, OCTAVES - 1.0)
     return places
 
 
 def _part(places: np.ndarray, octave: int) -> np.ndarray:
     """Weight of an octave at each place; the weights of all octaves sum to 1."""
-    part: np.ndarray = np.clip(1.0 - np.abs(places - np.float32(octave)), 0.0, None)
+    part: np.ndarray = np.clip(1.0 - np.abs(places - octave), 0.0, None)
     return part
