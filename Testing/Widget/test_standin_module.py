@@ -1,5 +1,6 @@
 """The stand-in runs a module that uses Slicer as the module template does, through a person's day."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,18 @@ def test_error_in_a_hook_fails_the_test(slicer_standin, a_widget):
 
 
 def test_error_in_an_observer_fails_the_test(slicer_standin, a_widget):
+    a_widget.addObserver(scripted_nodes()[0], vtk.vtkCommand.ModifiedEvent, lambda caller, event: {}["gone"])
+    with slicer_standin.problems.expected("KeyError"):
+        scripted_nodes()[0].Modified()
+
+
+@pytest.fixture
+def a_foreign_excepthook(make_standin, monkeypatch):
+    """As typer leaves one behind in the process of a test that ran a command."""
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: None)
+
+
+def test_error_in_an_observer_is_seen_whatever_ran_before(a_foreign_excepthook, slicer_standin, a_widget):
     a_widget.addObserver(scripted_nodes()[0], vtk.vtkCommand.ModifiedEvent, lambda caller, event: {}["gone"])
     with slicer_standin.problems.expected("KeyError"):
         scripted_nodes()[0].Modified()

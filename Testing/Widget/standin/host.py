@@ -32,6 +32,9 @@ class Standin:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # For each test anew: what ran before in this process (typer, for one) leaves a hook of its own behind.
+        self._listening = contextlib.ExitStack()
+        self._listening.enter_context(problems.listening())
         self._search_path = list(sys.path)
         self._module_names: list[str] = []
         self.scene_holder, self.scene, application_logic = new_scene()
@@ -142,6 +145,7 @@ class Standin:
             QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
             self._layouts.let_go()
             self.scene.Clear(True)
+            self._listening.close()
 
 
 _PLAYED_IN_SLICER = (
@@ -180,7 +184,7 @@ def install() -> Iterator[Callable[[Path], Standin] | None]:
     sys.modules["SampleData"] = sampledata
     for name in _PLAYED_IN_SLICER:
         setattr(slicer, name, proxy_class(PLAYED[name]))
-    with utilities.replaced(), problems.listening():
+    with utilities.replaced():
         try:
             yield Standin
         finally:
