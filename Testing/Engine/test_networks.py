@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import phantoms
-from medgan.networks import NETWORKS
+from medgan.networks import NETWORKS, denoise
 from medgan.networks.denoise import DenoiseNet
 from medgan.noise import noise_profile
 
@@ -54,6 +55,34 @@ def test_untrained_network_is_already_a_threshold_denoiser(a_network):
 def test_constant_volume_stays_constant(a_network):
     result = answer(a_network, np.full((12, 12, 12), 0.7, np.float32), 0.05, np.full(64, 0.05, np.float32))
     assert np.abs(result - result.mean()).max() < 1e-3
+
+
+def test_blocks_are_summed_as_by_a_transposed_convolution(a_network):
+    kept = torch.randn(2, 64, 5, 6, 7, generator=torch.Generator().manual_seed(1))
+    one = F.conv_transpose3d(kept, a_network.basis, stride=2)
+    other = denoise._depth_to_space(F.conv3d(kept, denoise._overlapping(a_network.basis), padding=1))
+    torch.testing.assert_close(other, one)
+
+
+def test_bands_are_averages_over_boxes_within_the_volume():
+    means = torch.randn(1, 1, 7, 12, 5, generator=torch.Generator().manual_seed(1))
+    bands, rest = denoise._bands(means)
+    torch.testing.assert_close(bands.sum(1, keepdim=True) + rest, means)
+    box = means[0, 0, 0:3, 4:7, 0:2]  # around (1, 5, 0), at the edge of the last axis
+    torch.testing.assert_close(means[0, 0, 1, 5, 0] - bands[0, 0, 1, 5, 0], box.mean())
+
+
+def test_mixed_precision_costs_far_less_than_the_noise(a_network):
+    """As on a GPU: a bright volume with little noise, where rounding the volume would be worse than the noise."""
+    for parameter in a_network.leave.parameters():
+        torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(1))
+    array = (phantoms.rician(phantoms.head((24, 24, 24)), 5.0) + 500) / 1500
+    profile = noise_profile(array)
+    full = answer(a_network, array, profile.sigma, profile.spread)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = answer(a_network, array, profile.sigma, profile.spread)
+    assert not np.array_equal(mixed, full)
+    assert np.sqrt(np.square(mixed - full).mean()) < 0.02 * profile.sigma
 
 
 def test_networks_are_modules_by_name():

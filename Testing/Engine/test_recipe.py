@@ -84,11 +84,11 @@ RECIPES = {
 def test_training_lowers_the_error_on_patches_it_has_not_seen(a_data_folder, tmp_path, name):
     recipe, make, patches, least = RECIPES[name]
     torch.manual_seed(3)
-    start = make()
+    start = make(**training.SIZE)
     torch.save(start.state_dict(), tmp_path / "start.pt")
     more = f"--adversarial-share 0 --rate 0.003 --start {tmp_path / 'start.pt'}".split()
     train(a_data_folder, tmp_path / "run", 30, *more, recipe=recipe)
-    trained = make()
+    trained = make(**training.SIZE)
     held = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
     trained.load_state_dict({key: tensor.float() for key, tensor in held.items()})
     source = load_sources(a_data_folder / "manifest.csv", {"one", "ct"})
@@ -109,6 +109,21 @@ def test_network_built_around_the_denoiser_may_start_from_it(a_data_folder, tmp_
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["network"]
     for name, tensor in torch.load(tmp_path / "denoise.pt", weights_only=True).items():
         assert torch.equal(state[f"core.{name}"], tensor)
+
+
+def test_larger_network_starts_with_the_answers_of_the_smaller_one(a_data_folder):
+    torch.manual_seed(5)
+    small, large = DenoiseNet(), DenoiseNet(**training.SIZE)
+    for parameter in small.parameters():  # a fresh network answers like a threshold, whatever lies inside
+        torch.nn.init.normal_(parameter, std=0.05)
+    training.begin_with(small.state_dict(), large)
+    batch = NoisyPatches(Pool(load_sources(a_data_folder / "manifest.csv", set()), [], torch.device("cpu")), 18).batch(
+        2, torch.Generator().manual_seed(1)
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(large(*batch.inputs), small(*batch.inputs))
+    with pytest.raises(ValueError, match="no deepest"):
+        training.begin_with(large.state_dict(), small)
 
 
 def test_left_out_volumes_are_never_read(a_data_folder):

@@ -127,8 +127,13 @@ def test_mixed_precision_learns_what_float32_learns(tmp_path, precision):
     assert bool(scaler) == (precision == "float16")
 
 
-def test_automatic_precision_is_float32_on_the_cpu():
-    assert updates.number_format(Precision.AUTO, torch.device("cpu")) is torch.float32
+@pytest.mark.parametrize(("fast", "format"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_automatic_precision_is_bfloat16_where_the_processor_is_fast_with_it(monkeypatch, fast, format):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    assert updates.number_format(Precision.AUTO, torch.device("cpu")) is format
+    assert updates.number_format(Precision.FLOAT32, torch.device("cpu")) is torch.float32
+    assert updates.number_format(Precision.AUTO, torch.device("mps")) is torch.float32
 
 
 def test_float16_finds_a_scale_without_counting_it_as_a_failure(tmp_path):

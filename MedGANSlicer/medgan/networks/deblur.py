@@ -22,9 +22,9 @@ class DeblurNet(nn.Module):
     voxels; returns (B, 1, D, H, W) in the unit of the image.
     """
 
-    def __init__(self, channels: int = 32, deep_channels: int = 64, pairs: int = 1, deep_pairs: int = 3) -> None:
+    def __init__(self, channels: int = 32, **size: int) -> None:
         super().__init__()
-        self.core = DenoiseNet(channels, deep_channels, pairs, deep_pairs)
+        self.core = DenoiseNet(channels, **size)
         self.told = nn.Sequential(nn.Linear(2, 32), nn.LeakyReLU(0.1), nn.Linear(32, channels))
         start_at_zero(self.told[2])
 

@@ -32,9 +32,9 @@ class SliceNet(nn.Module):
     fine slices; returns (B, 1, F, H, W) in the unit of the image.
     """
 
-    def __init__(self, channels: int = 32, deep_channels: int = 64, pairs: int = 1, deep_pairs: int = 3) -> None:
+    def __init__(self, channels: int = 32, **size: int) -> None:
         super().__init__()
-        self.core = DenoiseNet(channels, deep_channels, pairs, deep_pairs)
+        self.core = DenoiseNet(channels, **size)
         self.place = nn.Sequential(nn.Linear(TOLD, 32), nn.LeakyReLU(0.1), nn.Linear(32, channels))
         start_at_zero(self.place[2])
 

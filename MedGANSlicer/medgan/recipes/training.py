@@ -27,6 +27,7 @@ from monai.losses import PatchAdversarialLoss
 from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 
+from medgan.precision import training_autocast
 from medgan.recipes import files
 from medgan.recipes.data import Source, load_label_maps, load_sources
 
@@ -90,6 +91,23 @@ def frequency_distance(result: Tensor, clean: Tensor) -> Tensor:
     return (one - other).abs().mean()
 
 
+SIZE = {"deep_pairs": 6, "deepest_channels": 64, "deepest_pairs": 2}
+"""Arguments of the networks that are trained, where they differ from the networks' own defaults."""
+
+
+def begin_with(weights: dict[str, Tensor], network: nn.Module) -> None:
+    """Let a network start from the weights of a smaller one, or, where it has a ``core``, from those of a denoiser.
+
+    What the weights lack starts as the recipe's network does, which changes nothing at first. Raises ``ValueError``
+    for weights that the network has no place for.
+    """
+    inside = "core.profile.0.weight" in network.state_dict() and "core.profile.0.weight" not in weights
+    part = network.get_submodule("core") if inside else network
+    unknown = part.load_state_dict(weights, strict=False).unexpected_keys
+    if unknown:
+        raise ValueError(f"These weights belong to another network: it has no {unknown[0]}.")
+
+
 class Trainer:
     """All that a training run has to keep to go on later as if nothing had happened."""
 
@@ -101,10 +119,7 @@ class Trainer:
         self.network = network.to(device)
         if options.start is not None:
             held = torch.load(options.start, map_location=device, weights_only=True)
-            weights = {name: tensor.float() for name, tensor in held.items()}
-            whole = weights.keys() == self.network.state_dict().keys()
-            # A network built around the denoiser may start from that one alone.
-            (self.network if whole else self.network.get_submodule("core")).load_state_dict(weights)
+            begin_with({name: tensor.float() for name, tensor in held.items()}, self.network)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=options.rate, betas=(0.9, 0.99), weight_decay=1e-4
@@ -121,9 +136,6 @@ class Trainer:
         by_time = self.elapsed / (60.0 * self.options.minutes) if self.options.minutes else 0.0
         by_steps = self.step / self.options.steps if self.options.steps else 0.0
         return max(by_time, by_steps)
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
     def train(self) -> None:
         """Run until the budget is spent, saving every few minutes."""
@@ -158,7 +170,7 @@ class Trainer:
         done = min(1.0, self.share() / max(1e-6, 1.0 - self.options.adversarial_share))
         for group in self.optimiser.param_groups:
             group["lr"] = self.options.rate * warm * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * done)))
-        with self.autocast():
+        with training_autocast(self.device):
             result = self.network(*batch.inputs)
         loss = self.balance.weigh(squared_error(result.float(), batch.clean), batch)
         self._update(loss, self.optimiser, self.network)
@@ -175,7 +187,7 @@ class Trainer:
             self.network.load_state_dict(self.faithful)
         for group in self.optimiser.param_groups:
             group["lr"] = 1e-4
-        with self.autocast():
+        with training_autocast(self.device):
             result = self.network(*batch.inputs)
         result = result.float()
         # Discriminator: real clean patches against results.
@@ -232,6 +244,7 @@ class Trainer:
             "random": self.generator.get_state().cpu(), "step": self.step, "elapsed": self.elapsed,
         }  # fmt: skip
         files.save(state, self.options.out / "checkpoint.pt")
+        (self.options.out / "arguments.json").write_text(json.dumps(SIZE), encoding="utf-8")
         half = files.halved(self.average.state_dict())
         if self.faithful is None:
             files.save(half, self.options.out / "model.pt")
@@ -288,7 +301,7 @@ def left_out(text: str) -> set[str]:
 
 def run(
     options: argparse.Namespace,
-    make_network: Callable[[], nn.Module],
+    make_network: Callable[..., nn.Module],
     make_patches: Callable[[list[Source], list[np.ndarray], torch.device], PatchSource],
 ) -> None:
     """Train as the options say, going on from the checkpoint in the output folder if there is one."""
@@ -300,6 +313,6 @@ def run(
     sources = load_sources(manifest, left_out(options.leave_out))
     print(f"{len(sources)} volumes: " + ", ".join(source.name for source in sources), flush=True)
     torch.manual_seed(options.seed)
-    trainer = Trainer(options, make_patches(sources, load_label_maps(manifest), device), make_network(), device)
+    trainer = Trainer(options, make_patches(sources, load_label_maps(manifest), device), make_network(**SIZE), device)
     trainer.resume()
     trainer.train()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medgan.precision import fast_bfloat16
 from medgan.settings import Precision
 from medgan.training.parallel import World
 
@@ -16,10 +17,9 @@ CLIP = 1.0
 
 
 def number_format(wanted: Precision, device: torch.device) -> torch.dtype:
-    """The format of the forward passes. Automatic: bfloat16 on a GPU that has it, else float32."""
+    """The format of the forward passes. Automatic: bfloat16 where the device is fast with it, else float32."""
     if wanted is Precision.AUTO:
-        has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if has_it else torch.float32
+        return torch.bfloat16 if fast_bfloat16(device) else torch.float32
     return {
         Precision.FLOAT32: torch.float32,
         Precision.BFLOAT16: torch.bfloat16,
