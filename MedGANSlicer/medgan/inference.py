@@ -19,6 +19,7 @@ from torch import Tensor
 
 from medgan.memory import free_memory_bytes
 from medgan.noise import intensity_range
+from medgan.precision import fast_bfloat16
 from medgan.progress import Progress
 from medgan.settings import Device
 
@@ -127,8 +128,14 @@ def cpu_device(reason: str = "") -> ChosenDevice:
     return ChosenDevice(torch.device("cpu"), f"CPU ({threads} thread{'s' if threads > 1 else ''})", reason)
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """Mixed precision where it is known to help: CUDA. CPU and Apple GPU compute in float32."""
+def autocast(device: torch.device, on_cpu: bool = False) -> torch.autocast:
+    """Mixed precision where it is known to help: CUDA. Apple GPUs compute in float32.
+
+    ``on_cpu``: also on processors that are fast with bfloat16, for networks that keep in float32 what must not be
+    rounded; others might change their answers there, so they compute in float32 on every CPU.
+    """
+    if device.type == "cpu":
+        return torch.autocast("cpu", torch.bfloat16, enabled=on_cpu and fast_bfloat16(device))
     kind = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
     return torch.autocast(device.type, dtype=kind, enabled=device.type == "cuda")
 

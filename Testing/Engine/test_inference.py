@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import phantoms
+from medgan import inference
 from medgan.inference import (
     OVERLAP,
     ChosenDevice,
@@ -162,3 +163,12 @@ def test_a_missing_gpu_is_said():
 
 def test_free_memory_is_a_plausible_number():
     assert 50_000_000 < free_memory_bytes() < 1 << 45
+
+
+def test_only_networks_made_for_it_are_rounded_on_a_fast_processor(monkeypatch):
+    cpu, one = torch.device("cpu"), torch.ones(1, 1)
+    full, half = torch.float32, torch.bfloat16
+    for fast, asked, format in ((True, True, half), (True, False, full), (False, True, full)):
+        monkeypatch.setattr(inference, "fast_bfloat16", lambda device, fast=fast: fast)
+        with inference.autocast(cpu, on_cpu=asked):
+            assert (one @ one).dtype is format

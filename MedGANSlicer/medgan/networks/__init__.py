@@ -42,4 +42,4 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 """Network class by the name that stands in a bundle's metadata."""
 
 NOISE_CONDITIONED = (DenoiseNet,)
-"""Networks that take (image, sigma, spread), through ``shift_averaged``; others that denoise take the image alone."""
+"""Networks that take (image, sigma, spread); others that denoise take the image alone."""

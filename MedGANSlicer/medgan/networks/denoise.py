@@ -141,15 +141,6 @@ class DenoiseNet(nn.Module):
         count = F.conv3d(weight, torch.ones_like(self.basis[:1, :, :2, :2, :2]), padding=1)
         return _depth_to_space(total / count)
 
-    def shift_averaged(self, image: Tensor, sigma: Tensor, spread: Tensor) -> Tensor:
-        """The mean of ``forward`` on its block grid and on the grid a voxel further, for twice the work.
-
-        Cycle spinning, Coifman and Donoho 1995: errors that depend on where the blocks lie average out.
-        """
-        mode = "reflect" if min(image.shape[2:]) > 1 else "replicate"
-        moved = self(F.pad(image, (1, 0, 1, 0, 1, 0), mode=mode), sigma, spread)
-        return 0.5 * (self(image, sigma, spread) + moved[:, :, 1:, 1:, 1:])
-
     def _body(self, relative: Tensor, spread: Tensor, more: Callable[[int], Tensor] | None) -> Tensor:
         """``more``: what a network built on this one tells it, (1 or B, C, d or 1, 1, 1) for d blocks along D."""
         told = self.profile(torch.log(spread.clamp(1e-3, 1e3)))
@@ -163,6 +154,18 @@ class DenoiseNet(nn.Module):
         deep = self.up(self.deep(deep))
         x = self.after(x + _depth_to_space(deep))
         return self.leave(F.leaky_relu(x, 0.1))
+
+
+def shift_averaged(answer: Callable[[Tensor, int], Tensor], image: Tensor) -> Tensor:
+    """The mean of an answer on the network's block grid and on the grid a voxel further, for twice the work.
+
+    ``answer`` is given the volume (B, C, D, H, W), or it with as many voxels more in front of each axis as the number
+    beside it says, and answers with that size. Cycle spinning, Coifman and Donoho 1995: errors that depend on where the
+    blocks lie average out.
+    """
+    mode = "reflect" if min(image.shape[2:]) > 1 else "replicate"
+    moved = answer(F.pad(image, (1, 0, 1, 0, 1, 0), mode=mode), 1)
+    return 0.5 * (answer(image, 0) + moved[:, :, 1:, 1:, 1:])
 
 
 def _bands(means: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,16 +14,17 @@ from medgan.deconvolution import blurred, inverse_for, noise_after
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks.deblur import DeblurNet
+from medgan.networks.denoise import shift_averaged
 from medgan.noise import NoiseProfile
-from medgan.restoration.step import State, Step, Work, mirror_averaged
+from medgan.restoration.step import State, Step, Work
 from medgan.settings import EnhanceSettings
 from medgan.sharpness import NATIVE, estimate_blur
 
 if TYPE_CHECKING:
     from medgan.recipes.training import PatchSource
 
-BYTES_PER_VOXEL = 360
-"""Measured peak memory of the network for each voxel of a tile (float32)."""
+BYTES_PER_VOXEL = 380
+"""Measured peak memory of the network for each voxel of a tile."""
 
 LEAST, MOST = 0.3, 2.2
 """Blur in voxels between which the network was trained; below the first there is nothing to do."""
@@ -127,8 +128,8 @@ def _predictor(
         spread = torch.from_numpy(profile.spread).to(device)[None]
 
         def predict(tile: Tensor) -> Tensor:
-            with autocast(device):
-                answer = mirror_averaged(lambda sharp: network(sharp, sigma, spread, blur), tile)
+            with autocast(device, on_cpu=True):
+                answer = shift_averaged(lambda sharp, before: network(sharp, sigma, spread, blur), tile)
             return answer.float()
 
         return predict

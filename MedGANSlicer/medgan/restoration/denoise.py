@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks import NOISE_CONDITIONED
+from medgan.networks.denoise import shift_averaged
 from medgan.noise import NoiseProfile
 from medgan.restoration.step import State, Step, Work
 
-BYTES_PER_VOXEL = {"medgan.DenoiseNet": 360}
-"""Measured peak memory of a network for each voxel of a tile (float32)."""
+BYTES_PER_VOXEL = {"medgan.DenoiseNet": 380}
+"""Measured peak memory of a network for each voxel of a tile."""
 
 BYTES_PER_VOXEL_UNKNOWN = 4000
 
@@ -40,15 +41,17 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
 def conditioned_on(network: nn.Module, profile: NoiseProfile) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:
     """For a device, the function from a tile (1, 1, D, H, W) to the network's answer of that shape."""
 
+    known = isinstance(network, NOISE_CONDITIONED)
+
     def make(device: torch.device) -> Callable[[Tensor], Tensor]:
         network.to(device)
         sigma = torch.tensor([profile.sigma], dtype=torch.float32, device=device)
         spread = torch.from_numpy(profile.spread).to(device)[None]
 
         def predict(tile: Tensor) -> Tensor:
-            with autocast(device):
-                if isinstance(network, NOISE_CONDITIONED):
-                    answer: Any = network.shift_averaged(tile, sigma, spread)
+            with autocast(device, on_cpu=known):
+                if known:
+                    answer: Any = shift_averaged(lambda image, before: network(image, sigma, spread), tile)
                 else:
                     answer = network(tile)
             if answer.shape != tile.shape:

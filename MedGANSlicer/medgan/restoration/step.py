@@ -105,13 +105,6 @@ def network_of(card: ModelCard, character: float, work: Work) -> nn.Module:
     return build_network(card, blended_state(card, character, work))
 
 
-def mirror_averaged(network: Callable[[Tensor], Tensor], volume: Tensor) -> Tensor:
-    """The mean of a network's answers for (B, C, D, H, W) and for it mirrored along all axes: fewer errors for twice
-    the work, because those that depend on where the network's grid lies average out."""
-    axes = (2, 3, 4)
-    return 0.5 * (network(volume) + network(volume.flip(axes)).flip(axes))
-
-
 def blended_state(card: ModelCard, character: float, work: Work) -> dict[str, Tensor]:
     """Weights between the faithful (0) and the natural ones (1), by linear interpolation, in float32.
 

@@ -14,7 +14,7 @@ from medgan.gridplan import AXES, LARGEST_RATIO, planned
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks.superres import SliceNet
-from medgan.restoration.step import State, Step, Work, mirror_averaged
+from medgan.restoration.step import State, Step, Work
 from medgan.settings import EnhanceSettings
 from medgan.slices import SliceOperator, along, expected_error, finer_grid
 from medgan.volume import spacing_of
@@ -136,8 +136,8 @@ def _predictor(
         expected = torch.tensor([level], dtype=torch.float32, device=device)
 
         def predict(tile: Tensor) -> Tensor:  # (1, N, 1, H, W) -> (1, F, 1, H, W)
-            with autocast(device):
-                answer = mirror_averaged(lambda slices: network(slices, expected, operator), tile.transpose(1, 2))
+            with autocast(device, on_cpu=True):
+                answer = network(tile.transpose(1, 2), expected, operator, averaged=True)
             return answer.float().transpose(1, 2)
 
         return predict
