@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from medgan.models import build_network, find, load_state
-from medgan.networks.shapes import ShapeNet, centres, composed, flow, smallest_jacobian
+from medgan.networks import shapes
+from medgan.networks.shapes import FLUID, WHITE, ShapeNet, centres, composed, flow, level_at, smallest_jacobian
 from medgan.progress import silent
-from medgan.recipes.shapes import groups_of, model_of
+from medgan.recipes.shapes import groups_of, model_of, with_folds
 from medgan.settings import SynthesizeSettings
 from medgan.synthesis.scan import Run
 from medgan.synthesis.shapes import shape_of
@@ -62,7 +63,57 @@ def test_the_fitted_model_holds_each_head_that_it_was_fitted_to():
     network.load_state_dict(state)
     assert network.components == 3
     assert torch.allclose(network.float().velocity(network.own[1]), velocities["d"], atol=0.05)
-    assert np.array_equal(network.codes.numpy()[network.base(0).numpy()], bases["b"])
+    assert np.array_equal(network.codes.numpy()[network.unpacked("base0").numpy()], bases["b"])
+
+
+def a_folded_model(**more):
+    """A model of two heads whose folds are all fluid and all white matter on a base of grey matter; nothing moves."""
+    velocities = {name: torch.zeros(3, 4, 5, 4) for name in "ab"}
+    base = np.full(SIZE, 3, np.int16)
+    base[:, :, : SIZE[2] // 2] = 24
+    base[:4] = 515
+    state, arguments = model_of(velocities, {"a": base})
+    state, arguments = with_folds(state, arguments, [np.full(SIZE, level, np.uint8) for level in (FLUID, WHITE)])
+    network = ShapeNet(**{**arguments, **more})
+    network.load_state_dict({**state, "scales": torch.ones(1), "own": torch.zeros(1, 1)})
+    return network.float(), base
+
+
+def test_the_cortex_is_folded_by_the_head_whose_field_is_largest_and_grey_lies_between(monkeypatch):
+    monkeypatch.setattr(shapes, "SHARPNESS", 6.0)  # the box is small
+    network, base = a_folded_model(bend_mm=0.0)
+    latent = torch.zeros(network.latent)
+    assert np.array_equal(network.shape(latent).labels, base)  # no field, so the base keeps its own
+    fields = latent[2:].view(2, *network.regions)
+    fields[1, :, :, 0], fields[0, :, :, 1] = 1.0, 1.0  # white matter at the left, fluid at the right
+    found = network.shape(latent).labels
+    assert np.array_equal(found[:4], base[:4])  # bone is not folded
+    assert (found[4:, :, :10] == 2).all()
+    assert (found[4:, :, -10:] == 24).all()
+    row = found[20, 20]
+    assert set(np.unique(row)) == {2, 3, 24}
+    assert sorted(row.tolist(), key=[2, 3, 24].index) == row.tolist()
+
+
+def test_further_bending_is_as_large_as_asked_and_folds_nothing():
+    network, _ = a_folded_model(bend_mm=1.5)
+    rng = torch.Generator().manual_seed(0)
+    latent = torch.zeros(network.latent)
+    latent[-2400:] = torch.randn(2400, generator=rng)
+    large = ShapeNet((208, 224, 176), (32, 34, 27), 1, (4,), 2, bend_mm=4.0)
+    size = large.bend(torch.randn(large.latent, generator=rng)).square().sum(dim=0).mean().sqrt()
+    assert float(size) == pytest.approx(4.0, rel=0.1)
+    shape = network.shape(latent)
+    assert shape.smallest_jacobian > 0
+    assert not np.array_equal(shape.labels, network.shape(0.0 * latent).labels)
+
+
+def test_levels_are_between_those_of_the_voxels_around_where_there_are_any():
+    levels = torch.zeros(1, 3, 3, 3, dtype=torch.uint8)
+    levels[0, 1, 1], levels[0, 2, 1] = 1, 3
+    heads = torch.zeros(4, dtype=torch.long)
+    places = torch.tensor([[1.0, 1.5, 2.0, 0.2], [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
+    assert torch.allclose(level_at(levels, heads, places), torch.tensor([1.0, 2.0, 3.0, 0.0]))
 
 
 def test_groups_tell_parts_from_tissues():

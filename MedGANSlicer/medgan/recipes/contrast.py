@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medgan.networks.contrast import BRIGHTEST, CONTRASTS, ContrastNet, local_mean
+from medgan.precision import training_autocast
 from medgan.recipes import files
 from medgan.recipes.contrast_data import TRAINING, VALIDATION, Pairs, load_triples
 from medgan.recipes.data import load_label_maps
@@ -79,7 +80,9 @@ class Trainer:
                           for name in ("source", "target"))  # fmt: skip
         codes = (torch.tensor([getattr(crop, name) for crop in crops], device=self.options.device)
                  for name in ("source_code", "target_code"))  # fmt: skip
-        made, spread = self.network(source, *codes).split(1, dim=1)
+        with training_autocast(source.device):
+            answer = self.network(source, *codes)
+        made, spread = answer.float().split(1, dim=1)
         weight = (F.max_pool3d(source, 3, 1, 1) > 0).float() + 0.02
         weight = weight / weight.mean()
         off = (made - target).abs()
@@ -96,8 +99,11 @@ class Trainer:
         files.save(state, self.options.out / "checkpoint.pt")
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint."""
+        """Go on from a checkpoint, or from weights alone."""
         state = torch.load(path, map_location=self.options.device, weights_only=True)
+        if "optimiser" not in state:
+            self.network.load_state_dict(state)
+            return
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["random"].cpu())
@@ -155,7 +161,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--side", type=int, default=56, help="voxels along the side of a crop")
     options.add_argument("--rate", type=float, default=2e-3, help="learning rate")
     options.add_argument("--device", default="cpu")
-    options.add_argument("--start", type=Path, help="checkpoint to go on from, instead of the one in --out")
+    options.add_argument("--start", type=Path, help="checkpoint or weights to start from, if there is none in --out")
     options.add_argument("--save-minutes", type=float, default=4.0)
     options.add_argument("--log-every", type=int, default=20)
     options.add_argument("--seed", type=int, default=1)
@@ -167,9 +173,9 @@ def main(arguments: list[str] | None = None) -> None:
     pairs = Pairs(load_triples(chosen.data, TRAINING), maps, chosen.side)
     print(f"{len(pairs.triples)} heads in three contrasts, {len(maps)} label maps", flush=True)
     trainer = Trainer(chosen, pairs)
-    checkpoint = chosen.start or chosen.out / "checkpoint.pt"
-    if checkpoint.exists():
-        trainer.resume(checkpoint)
+    checkpoint = chosen.out / "checkpoint.pt"
+    if checkpoint.exists() or chosen.start:
+        trainer.resume(checkpoint if checkpoint.exists() else chosen.start)
     trainer.train()
     figures = validated(trainer.network, load_triples(chosen.data, VALIDATION))
     files.log({"step": trainer.step, **figures}, chosen.out)

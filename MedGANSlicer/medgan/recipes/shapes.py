@@ -2,8 +2,10 @@
 
 Every training label map is turned and shifted onto the template (six numbers), and a velocity is fitted whose flow
 carries the template to it: mean square difference of smoothed tissues, and smoothness. The velocities' mean and
-principal components, and a few of the label maps as bases, are written as ``model.pt`` with ``arguments.json``.
-A map that was fitted is kept, so that a run which is started again goes on with the next. About 15 minutes of one core.
+principal components, a few of the label maps as bases, and the folds of all of them on the template are written as
+``model.pt`` with ``arguments.json``. A map that was fitted is kept, so that a run which is started again goes on with
+the next. About 15 minutes of one core. ``--components BUNDLE`` takes mean, components and bases of a model that was
+fitted to these maps before, and looks for the maps among the components only: about 3 minutes.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medgan.generation import at_places, tissue_of
-from medgan.networks.shapes import ShapeNet, centres, flow, sampled
+from medgan.models import build_network, find, load_state
+from medgan.networks.shapes import FLOW_STEP_MM, LEVELS, ShapeNet, centres, flow, level_at, sampled, slabs
 from medgan.recipes import files
 from medgan.recipes.data import read_manifest
 from medgan.segmentation.grid import Grid, resampled, working_grid
@@ -43,6 +46,12 @@ STAGES = ((5.0, 90), (3.0, 30))
 """Voxels of a stage in mm, and its steps."""
 
 SMOOTHNESS = 3e-4
+
+REGIONS, BEND_MM = (2, 3, 2), 5.0
+"""Knots of the fields of regions with the folds of one head, and the size of further random bending."""
+
+SEARCH_MM, SEARCH_STEPS = 6.0, 60
+"""Voxels and steps of the search among the components of a model that was fitted before."""
 
 CALM = 8
 """Passes of smoothing away from the brain."""
@@ -168,10 +177,58 @@ def calmed(velocity: Tensor, template: np.ndarray) -> Tensor:
     return near * velocity + (1.0 - near) * calm
 
 
+def among(labels: np.ndarray, template: Tensor, network: ShapeNet) -> tuple[Tensor, float]:
+    """The same as :func:`fitted` among the components of a model; ``template``: soft, of ``SEARCH_MM``."""
+    weights = torch.zeros(network.components, requires_grad=True)
+    optimiser = torch.optim.Adam([weights], lr=0.15)
+    own, mask = soft(labels, SEARCH_MM), seen(labels, SEARCH_MM)
+    places = centres(own.shape[1:], SIZE_MM)
+    first, last = 0.0, 0.0
+    for number in range(SEARCH_STEPS):
+        for group in optimiser.param_groups:
+            group["lr"] = 0.15 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * number / SEARCH_STEPS)))
+        moved = flow(network.velocity(weights), own.shape[1:], SIZE_MM)
+        loss = (mask * (sampled(template, places + moved, SIZE_MM) - own).square().sum(dim=0)).sum() / mask.sum()
+        first, last = first or float(loss.detach()), float(loss.detach())
+        optimiser.zero_grad()
+        (loss + 1e-4 * weights.square().sum()).backward()
+        optimiser.step()
+    return network.velocity(weights.detach()), last / first
+
+
+def folds_of(labels: np.ndarray, velocity: Tensor) -> np.ndarray:
+    """uint8 levels of the folds of a map, carried back to the template along the velocity that leads to it."""
+    coarse = [max(8, round(side / FLOW_STEP_MM)) for side in SIZE_MM]
+    back = flow(-velocity, coarse, SIZE_MM)
+    table = np.zeros(int(max(labels.max(), *LEVELS)) + 1, np.uint8)
+    table[list(LEVELS)] = list(LEVELS.values())
+    levels, result = torch.from_numpy(table[labels])[None], np.zeros(SIZE_MM, np.uint8)
+    for slab, places in slabs(SIZE_MM, SIZE_MM):
+        found = (places + sampled(back, places, SIZE_MM)).flatten(1)
+        heads = torch.zeros(found.shape[1], dtype=torch.long)
+        result[slab] = level_at(levels, heads, found).round().numpy().reshape(places.shape[1:])
+    return result
+
+
+def packed(array: np.ndarray) -> Tensor:
+    """(n,) uint8 a volume compressed."""
+    return torch.from_numpy(np.frombuffer(lzma.compress(array.astype(np.uint8).tobytes(), preset=9), np.uint8).copy())
+
+
+def with_folds(
+    state: dict[str, Tensor], arguments: dict[str, object], folds: Sequence[np.ndarray]
+) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """State and arguments of a :class:`ShapeNet` with the folds of these heads (levels on the template)."""
+    kept = {name: held for name, held in state.items() if not name.startswith("folds")}
+    held = {f"folds{number}": packed(levels) for number, levels in enumerate(folds)}
+    made = {"folds": [len(each) for each in held.values()], "regions": list(REGIONS), "bend_mm": BEND_MM}
+    return {**kept, **held}, {**arguments, **made}
+
+
 def model_of(
     velocities: dict[str, Tensor], bases: dict[str, np.ndarray]
 ) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """The state and the arguments of a :class:`ShapeNet`."""
+    """The state and the arguments of a :class:`ShapeNet` without folds."""
     stack = torch.stack(list(velocities.values()))
     mean, count = stack.mean(dim=0), len(stack)
     _, strengths, modes = torch.linalg.svd((stack - mean).flatten(1), full_matrices=False)
@@ -180,16 +237,23 @@ def model_of(
     whole = (modes / largest.view(-1, 1, 1, 1, 1) * 127).round().to(torch.int8)
     scales = spread * largest / 127
     codes = np.unique(np.concatenate([np.unique(base) for base in bases.values()]))
-    packed = [
-        lzma.compress(np.searchsorted(codes, base).astype(np.uint8).tobytes(), preset=9) for base in bases.values()
-    ]
+    held = {f"base{n}": packed(np.searchsorted(codes, base)) for n, base in enumerate(bases.values())}
     own = [((velocities[name] - mean) * modes).flatten(1).sum(dim=1) / spread for name in bases]
     state = {"mean": mean.half(), "modes": whole, "scales": scales, "own": torch.stack(own)}
     state["codes"] = torch.from_numpy(codes.astype(np.int16))
-    state |= {f"base{n}": torch.from_numpy(np.frombuffer(held, np.uint8).copy()) for n, held in enumerate(packed)}
+    state |= held
     size, knots = list(next(iter(bases.values())).shape), list(mean.shape[1:])
     arguments = {"size_mm": size, "knots": knots, "components": count - 1}
-    return state, {**arguments, "packed": [len(held) for held in packed], "codes": len(codes)}
+    return state, {**arguments, "packed": [len(each) for each in held.values()], "codes": len(codes)}
+
+
+def opened(bundle: Path) -> ShapeNet:
+    """The model of a bundle. Raises ``ValueError`` for one with another box or other knots."""
+    card = find(bundle)
+    network = build_network(card, load_state(card, "faithful"))
+    if not isinstance(network, ShapeNet) or network.size_mm != SIZE_MM or network.mean.shape[1:] != KNOTS:
+        raise ValueError(f"The model in {bundle} is none of shapes on the same knots.")
+    return network.float()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -197,6 +261,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
     options.add_argument("--out", type=Path, required=True, help="folder for fitted velocities, log and weights")
     options.add_argument("--quick", action="store_true", help="few steps, to see whether it runs")
+    options.add_argument("--components", type=Path, help="bundle whose components are taken instead of fitted anew")
     options.add_argument("--maps", type=int, default=0, help="fit the first maps only; 0: all")
     chosen = options.parse_args(arguments)
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -208,22 +273,29 @@ def main(arguments: list[str] | None = None) -> None:
     stages = tuple((step, 2 if chosen.quick else steps) for step, steps in STAGES)
     template = upright(paths[TEMPLATE])
     templates, rough = [soft(template, step) for step, _ in stages], soft(template, 6.0)
-    velocities, bases = {}, {}
+    before = None if chosen.components is None else opened(chosen.components)
+    velocities, bases, folds = {}, {}, []
     for name, path in paths.items():
         begun, kept = time.monotonic(), chosen.out / f"{name}.pt"
         if not kept.exists():
             labels, velocity, left = template, torch.zeros(3, *KNOTS), 0.0
             if name != TEMPLATE:
                 labels = turned(upright(path), rough, steps=2 if chosen.quick else 60)
-                velocity, left = fitted(labels, templates, stages)
+                velocity, left = among(labels, rough, before) if before else fitted(labels, templates, stages)
             files.save({"velocity": velocity, "labels": torch.from_numpy(labels)}, kept)
             said = {"map": name, "left": left, "farthest_mm": float(velocity.norm(dim=0).max())}
             files.log({**said, "seconds": time.monotonic() - begun}, chosen.out)
         held = torch.load(kept, weights_only=True)
-        velocities[name] = calmed(held["velocity"], template)
+        velocities[name] = held["velocity"] if before else calmed(held["velocity"], template)
+        folds.append(folds_of(held["labels"].numpy(), velocities[name]))
         if name in BASES:
             bases[name] = held["labels"].numpy()
-    state, made = model_of(velocities, bases)
+    if chosen.components is None:
+        state, made = model_of(velocities, bases)
+    else:
+        card = find(chosen.components)
+        state, made = load_state(card, "faithful"), dict(card.network_arguments)
+    state, made = with_folds(state, made, folds)
     files.save(state, chosen.out / "model.pt")
     (chosen.out / "arguments.json").write_text(json.dumps(made) + "\n", encoding="utf-8")
     network = ShapeNet(**made)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 
 from medgan.models import ModelError
@@ -31,6 +32,9 @@ LARGEST = 30_000_000
 
 MARGIN = 6
 """Voxels around the labels in which the network makes the background."""
+
+SOFT = 0.7
+"""Voxels by which labels are smoothed (standard deviation) before the network sees them."""
 
 AIR = 32
 """Side of the piece of background by which all that is farther from the labels goes."""
@@ -83,6 +87,8 @@ def painted(labels: LabelMap, look: Intensities, seed: int, run: Run, progress: 
     working = network_grid(source, run.card)
     edge = look.statistics.get(0, (0.0, 0.0))
     told = condition(labels, look.statistics)
+    if isinstance(run.network, RenderNet):
+        told = softened(told)
     maps = [resampled(held, source, working, fill) for held, fill in zip(told, edge, strict=True)]
     if isinstance(run.network, RenderNet):
         noise, call = _coloured(working, look, seed)
@@ -100,7 +106,7 @@ def _around_body(
 ) -> np.ndarray:
     """The network's answer around all that is not background; what is far from it gets noise of the mean and the level
     that the network gives to background alone."""
-    box = _box((maps[0] != np.float32(edge[0])) | (maps[1] != np.float32(edge[1])))
+    box = _box((np.abs(maps[0] - edge[0]) > 1e-4) | (np.abs(maps[1] - edge[1]) > 1e-4))
     channels = np.stack([part[box] for part in (*maps, noise)])
     sides = channels.shape[1:]
     # Tiles that start at multiples agree where they overlap; so the last one has to end at one as well.
@@ -134,6 +140,11 @@ def condition(labels: LabelMap, statistics: Statistics) -> np.ndarray:
     values, index = indexed(labels, statistics)
     table = np.array([statistics[int(value)] for value in values], np.float32)
     return np.stack([table[:, 0][index], table[:, 1][index]])
+
+
+def softened(channels: np.ndarray) -> np.ndarray:
+    """Maps without the steps of voxels that belong to one label or the other: a scanner's point spread is wider."""
+    return np.stack([ndimage.gaussian_filter(held, SOFT, mode="nearest", radius=2) for held in channels])
 
 
 def indexed(labels: LabelMap, statistics: Statistics) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,9 @@ SPREADS = {
 }  # fmt: skip
 """Standard deviation of MR intensities within a tissue, where 1 is the brightest of the scan."""
 
+T2_OF_BRAINS = {"white": 0.28, "deep": 0.3, "grey": 0.37}
+"""Mean intensities in T2 of two training patients, where fluid is 0.95; those of medgan.generation are brighter."""
+
 HOUNSFIELD = {
     "white": (28, 6), "deep": (34, 6), "grey": (38, 8), "fluid": (8, 8), "vessel": (50, 15), "eye": (12, 6),
     "soft": (-60, 35), "muscle": (52, 15), "skin": (-10, 40), "cortical": (1000, 300), "cancellous": (400, 170),
@@ -63,7 +66,10 @@ def preset(contrast: Contrast, value: int, labels: LabelMap) -> tuple[float, flo
         return next(
             ((mean, sd) for words, mean, sd in HOUNSFIELD_OF_NAMES if any(word in name for word in words)), None
         )
-    return (CONTRASTS[contrast.value][found], SPREADS[found]) if found else None
+    if not found:
+        return None
+    means = T2_OF_BRAINS if contrast is Contrast.T2 else {}
+    return means.get(found, CONTRASTS[contrast.value][found]), SPREADS[found]
 
 
 def _plain(name: str) -> str:

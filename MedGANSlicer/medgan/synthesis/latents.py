@@ -43,16 +43,19 @@ def from_noise(settings: SynthesizeSettings, seed: int, mix: float, run: Run) ->
     return Volume(result, centred(result.shape, spacing), {}, "float32"), {"intensity_unit": unit}
 
 
-def latent_for(settings: SynthesizeSettings, seed: int, mix: float, length: int) -> Tensor:
+def latent_for(settings: SynthesizeSettings, seed: int, mix: float, length: int, sliders: int = 0) -> Tensor:
     """(length,) the latent vector of a seed, or of what lies between it and another, shortened by the truncation; its
-    first numbers are those of the sliders. Raises ``ValueError``."""
+    first numbers are those of the sliders, of which there may be ``sliders`` (0: as many as numbers). Raises
+    ``ValueError``."""
     latent = latent_of(seed, length)
     if settings.toward >= 0:
         latent = between(latent, latent_of(settings.toward, length), mix)
     latent = settings.truncation * latent
     set_by_hand = sliders_of(settings.sliders)
-    if len(set_by_hand) > length:
-        raise ValueError(f"'sliders' has {len(set_by_hand)} numbers, the latent vector only {length}; give fewer.")
+    if len(set_by_hand) > (sliders or length):
+        raise ValueError(
+            f"'sliders' has {len(set_by_hand)} numbers, the latent vector only {sliders or length}; give fewer."
+        )
     latent[: len(set_by_hand)] = torch.tensor(set_by_hand)
     return latent
 

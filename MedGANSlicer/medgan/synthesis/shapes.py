@@ -55,7 +55,7 @@ def shape_of(
     step = settings.spacing_mm or float((run.card.details.get("spacing_mm") or [1.0])[0])
     if step < FINEST_MM:
         raise ValueError(f"Voxels of {step:g} mm are finer than the model; set 'spacing_mm' to {FINEST_MM:g} or more.")
-    latent = latent_for(settings, seed, mix, network.latent)
+    latent = latent_for(settings, seed, mix, network.latent, network.components)
     shape = network.shape(latent, step, progress)
     spacing = [size / count for size, count in zip(network.size_mm, shape.labels.shape, strict=True)][::-1]
     found = [int(value) for value in np.unique(shape.labels) if value]
