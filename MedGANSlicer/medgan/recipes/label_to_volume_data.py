@@ -16,7 +16,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from medgan.degradation import gaussian_blur, uniform
+from medgan.degradation import uniform
 from medgan.networks.render import style_of
 from medgan.noise import intensity_range
 from medgan.recipes import files
@@ -31,9 +31,6 @@ FINEST_MM = 0.9
 
 CLASSES = ((4, 1.5), (7, 1.0), (11, 0.7))
 """Number of classes of a label map of intensities, and how far the volume is smoothed before (mm)."""
-
-SOFTNESS = (0.4, 0.9)
-"""How far labels are smoothed, in voxels (standard deviation), as medgan.synthesis.labels does it."""
 
 SAMPLE = 112
 """Side of the middle part in which the spectrum of a residual is measured."""
@@ -208,8 +205,6 @@ class Lessons:
         image, labels = chosen.image[box].float(), chosen.maps[number][box].long()
         statistics = joined(chosen.tables[number], generator, 0.5 * uniform(0.0, 1.0, generator) ** 2)
         condition = statistics[labels].movedim(-1, 0)
-        softness = uniform(*SOFTNESS, generator)
-        condition = torch.stack([gaussian_blur(held, [softness] * 3) for held in condition])
         order = torch.randperm(3, generator=generator).tolist()
         flips = [axis + 1 for axis in range(3) if uniform(0, 1, generator) < 0.5]
         turned = torch.cat([image[None], condition]).permute(0, *(axis + 1 for axis in order)).flip(flips)

@@ -134,7 +134,8 @@ def of_27(array: np.ndarray) -> np.ndarray:
 
 
 def _thin(image: np.ndarray, index: np.ndarray, wanted: np.ndarray, values: list[int]) -> dict[int, float]:
-    """How much labels without an inside are too dark, against the mixture of the means around each voxel."""
+    """How much labels without an inside are too dark: what brings them to between their mean and the mixture of the
+    means around each voxel, for a network may or may not show partial volume."""
     found = {}
     reach = np.array(image.shape).reshape(3, 1) - 1
     around = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij")).reshape(3, -1, 1)
@@ -146,10 +147,11 @@ def _thin(image: np.ndarray, index: np.ndarray, wanted: np.ndarray, values: list
         near = np.clip(places[:, None] + around, 0, reach[:, None])
         labels = index[tuple(near)]
         own = (labels == value).mean(axis=0)
-        expected = wanted[value, 0] + PARTIAL_VOLUME * (wanted[labels, 0].mean(axis=0) - wanted[value, 0])
-        weight = own**2  # what is added is spread over the neighbourhood, too
-        off = float((weight * (expected - image[tuple(places)])).sum() / (weight * own).sum())
-        found[value] = float(np.clip(off, -0.5, 0.5))
+        mixed = PARTIAL_VOLUME * (wanted[labels, 0].mean(axis=0) - wanted[value, 0])
+        weight = own**2
+        too_dark, lack = (float((weight * each).sum()) for each in (wanted[value, 0] - image[tuple(places)], mixed))
+        off = too_dark - np.clip(too_dark, *sorted((-lack, 0.0)))
+        found[value] = float(np.clip(off / (weight * own).sum(), -0.5, 0.5))  # it is spread over the neighbourhood, too
     return found
 
 
