@@ -69,6 +69,8 @@ class Ranges:
     thickest_mm: float = 6.0
     noise: float = 0.08
     bias: float = 0.3
+    swollen_share: float = 0.0
+    """Share of the heads whose fluid spaces are made wider or narrower than those of the label map."""
 
 
 def random_places(
@@ -106,6 +108,47 @@ def random_places(
         bent = F.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=True)
         places = places + bent[0].permute(1, 2, 3, 0)
     return places, mirrored
+
+
+SWELLING_MM = {
+    (4, 43, 136, 163): (-3.0, 12.0),
+    (5, 44, 137, 164): (-1.0, 7.0),
+    (14, 72): (-1.0, 4.0),
+    (24,): (-1.0, 2.5),
+}
+"""How far the borders of fluid spaces are moved outwards at random: lateral and inferior ventricles, third ventricle,
+and the fluid around the brain, which widens where the brain shrinks."""
+
+
+def random_swelling(generator: torch.Generator) -> Tensor:
+    """(600,) by how many mm each FreeSurfer code is to swell; left and right differ by up to a quarter."""
+    swelling = torch.zeros(600, device=generator.device)
+    for codes, (least, most) in SWELLING_MM.items():
+        by = uniform(least, most, generator)
+        for code in codes:
+            swelling[code] = by * uniform(0.75, 1.0, generator)
+    return swelling
+
+
+def swollen(places: Tensor, labels: Tensor, swelling_mm: Tensor, reach_mm: float, step_mm: float) -> Tensor:
+    """Places of a view (D, H, W, 3) whose codes are ``labels`` (D, H, W), changed so that structures swell.
+
+    Borders move along the gradient of the structures blurred by ``reach_mm``, those of large ones by ``swelling_mm``
+    (600,) of their code, those of thin ones less; what lies around is pushed away and thinned, nothing is torn.
+    """
+    weight = F.avg_pool3d(swelling_mm[labels.clamp_max(599)][None, None], 2)[0, 0]
+    soft = gaussian_blur(weight, [reach_mm / (2.0 * step_mm)] * 3)
+    inwards = torch.stack(torch.gradient(soft)) * (math.sqrt(2.0 * math.pi) * reach_mm / (2.0 * step_mm))  # mm
+    shift = F.interpolate(inwards[None], size=tuple(labels.shape), mode="trilinear", align_corners=False)
+    size = torch.tensor(labels.shape, device=places.device, dtype=torch.float32)
+    axes = [torch.linspace(-1.0, 1.0, n, device=places.device) for n in labels.shape]
+    own = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+    half_way = shift[0].permute(1, 2, 3, 0) / step_mm / (size - 1)  # half of it, in units of half the view
+    there = own + half_way
+    for field in (shift, places.permute(3, 0, 1, 2)[None]):
+        found = F.grid_sample(field, there.flip(-1)[None], padding_mode="border", align_corners=True)[0]
+        there = there + found.permute(1, 2, 3, 0) / step_mm / (size - 1)
+    return found.permute(1, 2, 3, 0)
 
 
 def at_places(source: Tensor, places: Tensor, mode: str = "nearest") -> Tensor:

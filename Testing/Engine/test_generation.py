@@ -17,7 +17,9 @@ from medgan.generation import (
     random_image,
     random_means,
     random_places,
+    random_swelling,
     rendered,
+    swollen,
 )
 
 STILL = Ranges(rotation_degrees=0, scale=0, shear=0, shift_mm=0, bend_mm=0)
@@ -106,3 +108,32 @@ def test_codes_of_the_right_side_and_the_left_exchange():
     codes = torch.tensor(sorted(RIGHT_TO_LEFT) + sorted(RIGHT_TO_LEFT.values()) + [0, 16, 515])
     assert torch.equal(mirrored_codes(mirrored_codes(codes)), codes)
     assert mirrored_codes(torch.tensor([2, 41, 16])).tolist() == [41, 2, 16]
+
+
+def test_ventricles_swell_and_push_what_lies_around_them_without_tearing_it():
+    shape = (40, 48, 40)
+    k, j, i = torch.meshgrid(*[torch.arange(n) - (n - 1) / 2 for n in shape], indexing="ij")
+    radius = 2.0 * (k**2 + j**2 + i**2).sqrt()  # mm
+    labels = torch.where(radius < 36, 2, 0)
+    labels[radius < 20], labels[radius < 16] = 11, 4  # a shell around the ventricle
+    places = torch.stack(torch.meshgrid(*[torch.arange(n, dtype=torch.float32) for n in shape], indexing="ij"), -1)
+    swelling = torch.zeros(600)
+    same = at_places(labels, swollen(places, labels, swelling, 7.0, 2.0)).round().long()
+    assert torch.equal(same, labels)
+    for by_mm in (6.0, -4.0):
+        swelling[4] = by_mm
+        found = at_places(labels, swollen(places, labels, swelling, 7.0, 2.0)).round().long()
+        grown = [float(radius[found == 4].max() - radius[labels == 4].max()), float(radius[found == 2].max() - 36.0)]
+        assert grown[0] == pytest.approx(by_mm, abs=2.5)
+        assert abs(grown[1]) < 2.0
+        pushed = radius[found == 11].mean() - radius[labels == 11].mean()
+        assert float(pushed) * by_mm > 0.0
+        assert ((found == 4) & (radius < 5)).sum() == (radius < 5).sum()
+
+
+def test_random_swelling_is_alike_on_both_sides_and_seeded():
+    one, other = random_swelling(seeded(3)), random_swelling(seeded(3))
+    assert torch.equal(one, other)
+    ratio = float(one[4] / one[43])
+    assert 0.7 < ratio < 1.4
+    assert one[[2, 41, 10, 515]].eq(0).all()

@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from medgan.networks.mixture import fitted, likely
+from medgan.models import find
+from medgan.networks.mixture import Mixture, fitted, for_voxels_of_half, likely
 from medgan.networks.parts import PartsNet, gathered, scattered
 from medgan.parts import STRUCTURES, classes_of_codes, values
 from medgan.recipes import parts
@@ -130,6 +131,37 @@ def test_brightness_finds_the_true_border_and_the_field_of_the_coil(a_head_of_tw
     field = fitted(image + ramp, prior).field
     slope = float((field[..., -6] - field[..., 6]).mean())
     assert 0.5 < slope / float(ramp[..., -6] - ramp[..., 6]) < 1.2
+
+
+def test_a_thin_structure_that_is_looked_for_in_the_wrong_place_has_the_brightness_of_what_is_like_it():
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.zeros(1, 32, 32, 32, dtype=torch.long)
+    truth[:, 4:12, 4:28, 4:28] = 1  # large
+    truth[:, 20:23, 4:28, 4:28] = 2  # thin, equally bright
+    image = torch.tensor([0.2, 0.6, 0.6])[truth][None] + 0.04 * torch.randn(1, 1, 32, 32, 32, generator=generator)
+    guess = F.one_hot(truth, 3).permute(0, 4, 1, 2, 3).float()
+    guess[:, [0, 2]] = guess[:, [0, 2]].roll(5, 2)  # beside its place
+    prior = F.avg_pool3d(F.pad(guess, [1] * 6, mode="replicate"), 3, 1) * 0.97 + 0.01
+    alone, together = (float(fitted(image, prior, alike).mean[2]) for alike in ((), ((1, 2),)))
+    assert alone < 0.3
+    assert together == pytest.approx(0.6, abs=0.05)
+
+
+def test_smaller_voxels_are_noisier_and_what_they_are_is_known_from_their_differences():
+    generator = torch.Generator().manual_seed(1)
+    fine = 0.5 + 0.08 * torch.randn(1, 1, 32, 32, 32, generator=generator)
+    coarse = F.avg_pool3d(fine, 2)
+    known = Mixture(torch.tensor([0.5]), coarse.var()[None], torch.zeros_like(coarse))
+    spread = for_voxels_of_half(known, fine, coarse, torch.ones_like(coarse) > 0).variance.sqrt()
+    assert float(spread) == pytest.approx(0.08, rel=0.05)
+
+
+def test_the_shipped_model_knows_which_structures_are_the_same_tissue():
+    names = [structure.name for structure in STRUCTURES]
+    groups = find("brain-parts").network_arguments["alike"]
+    assert [names[index] for index in groups[-1]] == ["caudate", "putamen", "accumbens"]
+    assert [names[group[0]] for group in groups] == ["cerebral white matter", "cerebral cortex", "lateral ventricle",
+                                                     "caudate"]  # fmt: skip
 
 
 def test_heads_are_turned_to_one_orientation_whatever_the_file(a_data_folder):

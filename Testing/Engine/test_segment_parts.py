@@ -141,6 +141,17 @@ def test_labels_follow_probabilities_to_another_grid():
     assert values.tolist() == [0, 70000, 3]
 
 
+def test_in_thick_slices_the_answer_at_the_middle_of_the_slice_counts():
+    working = Grid((10, 4, 4), np.eye(4))
+    probabilities = np.zeros((3, 10, 4, 4), np.float32)
+    probabilities[1], probabilities[2, 2], probabilities[1, 2] = 1.0, 1.0, 0.0  # one plane alone says otherwise
+    thick = np.diag([1.0, 1.0, 5.0, 1.0])
+    thick[2, 3] = 2.0
+    labels = indices_on(probabilities, working, Grid((2, 4, 4), thick))
+    assert (labels[0] == 2).all()
+    assert (labels[1] == 1).all()
+
+
 def test_entropy_by_hand():
     probabilities = np.array([[1.0, 0.5, 1 / 3], [0.0, 0.5, 1 / 3], [0.0, 0.0, 1 / 3]]).reshape(3, 1, 1, 3)
     assert entropy(probabilities).ravel() == pytest.approx([0.0, np.log(2) / np.log(3), 1.0], abs=1e-6)

@@ -31,6 +31,9 @@ STIFFNESS = 0.02
 FLOOR = 0.01
 """Probability of every class anywhere, while the atlas is being bent: no voxel may veto."""
 
+TRACE, MARGIN = 0.05, 3
+"""Voxels are looked at that are so likely to lie in the brain, and so many voxels around them."""
+
 
 @dataclass
 class Bend:
@@ -52,20 +55,29 @@ class Bend:
 
     def places(self, shape: Sequence[int]) -> Tensor:
         """(d, h, w, 3) places for a view of that many voxels."""
+        return self.of(own_places(shape, self.matrix.device))
+
+    def of(self, places: Tensor) -> Tensor:
+        """Where places (..., 3) of the view lie in the other view."""
         device = self.matrix.device
-        axes = [torch.linspace(-1.0, 1.0, n, device=device) for n in shape]
         half = torch.tensor(self.extent_mm, device=device) / 2
-        mm = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1) * half
-        mm = mm @ (torch.eye(3, device=device) + self.matrix).T + 100.0 * self.shift
+        mm = (places * half) @ (torch.eye(3, device=device) + self.matrix).T + 100.0 * self.shift
         for knots in self.knots:
-            bent = F.interpolate(knots, size=tuple(shape), mode="trilinear", align_corners=True)
-            mm = mm + 10.0 * bent[0].permute(1, 2, 3, 0)
+            mm = mm + 10.0 * at(knots[0], places).movedim(0, -1)
         return mm / half
+
+
+def own_places(shape: Sequence[int], device: torch.device) -> Tensor:
+    """(d, h, w, 3) places of the voxels of a view."""
+    axes = [torch.linspace(-1.0, 1.0, n, device=device) for n in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
 
 
 def at(view: Tensor, places: Tensor) -> Tensor:
     """(C, ...) values of a view (C, d, h, w) at places (..., 3); beyond the edge those of the edge."""
-    return F.grid_sample(view[None], places.flip(-1)[None], align_corners=True, padding_mode="border")[0]
+    points = places.flip(-1).reshape(1, 1, 1, -1, 3)
+    found = F.grid_sample(view[None], points, align_corners=True, padding_mode="border")
+    return found.reshape(len(view), *places.shape[:-1])
 
 
 def bend_onto(
@@ -81,7 +93,10 @@ def bend_onto(
         moving, fixed = moving.detach().float().clone(), fixed.detach().float().clone()
         weight = torch.ones_like(fixed[0]) if known is None else known.float().clone()
         weight = weight / weight.sum()
-        device, shape = fixed.device, fixed.shape[1:]
+        device = fixed.device
+        # Far from the brain nothing is to be explained.
+        close = F.max_pool3d((fixed[:1] < 1.0 - TRACE).float(), 2 * MARGIN + 1, 1, MARGIN)[0] > 0
+        points, fixed, weight = own_places(fixed.shape[1:], device)[close], fixed[:, close], weight[close]
         first = start or Bend(tuple(extent_mm), torch.zeros(3, 3), torch.zeros(3))  # type: ignore[arg-type]
         bend = first.copied(device)
 
@@ -90,7 +105,7 @@ def bend_onto(
                 if later_rate and step == 2 * steps // 3:
                     optimiser.param_groups[0]["lr"] = later_rate
                 optimiser.zero_grad()
-                found = at(moving, bend.places(shape))
+                found = at(moving, bend.of(points))
                 loss = -((fixed * torch.log(found + FLOOR)).sum(0) * weight).sum()
                 for knots in bend.knots:
                     for axis in (2, 3, 4):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from medgan.generation import robust_range
 from medgan.networks.atlas import Atlas
-from medgan.networks.mixture import Mixture, fitted, likely, resized
+from medgan.networks.mixture import Mixture, fitted, for_voxels_of_half, likely
 
 STRIDE = 32
 """Sides are padded to a multiple of this, and to two of them at least: the coarsest level needs several voxels."""
@@ -39,7 +39,7 @@ VIEW = (80, 96, 80)
 LOOKS = 2
 """How often the view is centred on the brain that was found."""
 
-BENDS = 2
+BENDS = 3
 """How often the atlas is bent: onto the network's answer, then onto what came of that."""
 
 LEAST_BRAIN_ML = 100.0
@@ -96,15 +96,22 @@ class RoughNet(nn.Module):
 
 class PartsNet(nn.Module):
     """See the module. ``lateral``: for every structure whether it has a left and a right one; background is the first,
-    the last three (CSF, skull, other tissue) lie around the brain.
+    the last three (CSF, skull, other tissue) lie around the brain. ``alike``: groups of structures (by their place in
+    ``lateral``) that are the same tissue, equally bright in any scan.
 
     Called on one scan (1, 1, D, H, W) of 1 mm in 0..1 with the axes S, A, R, it returns the logarithm of the
     probability of every label (1, L, D, H, W): background, then each structure, the left before the right one.
     """
 
-    def __init__(self, lateral: Sequence[bool], channels: Sequence[int] = (24, 48, 96, 128)) -> None:
+    def __init__(
+        self,
+        lateral: Sequence[bool],
+        channels: Sequence[int] = (24, 48, 96, 128),
+        alike: Sequence[Sequence[int]] = (),
+    ) -> None:
         super().__init__()
         self.lateral = tuple(bool(each) for each in lateral)
+        self.alike = tuple(tuple(int(index) for index in group) for group in alike)
         self.rough = RoughNet(channels, len(self.lateral) + 1)
         self.atlas = Atlas(len(self.lateral) - 3, VIEW, 2.0)
 
@@ -124,7 +131,8 @@ class PartsNet(nn.Module):
         rough = self._by_the_atlas(near, rough)
         box = [slice(2 * each.start, 2 * each.stop) for each in box]
         seen = ((part_of(padded, box) - low) / (high - low)).clamp(0.0, 1.0)
-        mixture = resized(self.mixture(near, rough), seen.shape[2:])
+        brain = torch.softmax(rough[:, :-1], 1)[:, 1:-3].sum(1, keepdim=True) > 0.5
+        mixture = for_voxels_of_half(self.mixture(near, rough), seen, near, brain)
         wide = F.interpolate(rough, scale_factor=2, mode="trilinear", align_corners=False)
         for start in range(0, seen.shape[2], SLAB):
             slab = slice(start, min(seen.shape[2], start + SLAB))
@@ -152,7 +160,7 @@ class PartsNet(nn.Module):
         box = [slice(each // 2, each // 2 + here) for each, here in zip(missing, near.shape[2:], strict=True)]
         bend = None
         for _ in range(BENDS):
-            found = likely(near, prior, fitted(near, prior)).exp()
+            found = likely(near, prior, fitted(near, prior, self.alike)).exp()
             seen = F.pad(torch.cat([found[:, around].sum(1, keepdim=True), found[:, inside]], 1), pads)
             whole, bend = self.atlas.bent_onto(seen[0], known, bend)
             bent = part_of(whole[None], box)
@@ -187,7 +195,7 @@ class PartsNet(nn.Module):
 
     def mixture(self, half: Tensor, rough: Tensor) -> Mixture:
         """How bright every structure is in a scan (1, 1, d, h, w) of 2 mm, given the rough answer."""
-        return fitted(half, torch.softmax(rough[:, :-1], 1))
+        return fitted(half, torch.softmax(rough[:, :-1], 1), self.alike)
 
     def labels(self, answer: Answer) -> Tensor:
         """Logarithm of the probability of every label, from the answers for structures and side."""

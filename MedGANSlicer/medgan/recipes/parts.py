@@ -1,9 +1,10 @@
 """Train the network that names the parts of a head: ``python -m medgan.recipes.parts --data DIR --out DIR``.
 
 No scan is needed: scans are made on the fly from the label maps of the data folder, with random shapes, contrasts
-and slice thicknesses (medgan.generation). In the last share of the training a critic that sees scan and answer is
-played against (SegAN: Xue et al., Neuroinformatics 16:383, 2018: features of the critic, at several scales, of the
-answer and of the truth are to agree). Seeded; can be stopped and started again at any moment with the same command.
+and slice thicknesses, more than half of them with wider or narrower ventricles (medgan.generation). In the last share
+of the training a critic that sees scan and answer is played against (SegAN: Xue et al., Neuroinformatics 16:383,
+2018: features of the critic, at several scales, of the answer and of the truth are to agree). Seeded; can be stopped
+and started again at any moment with the same command.
 Label maps named in ``--leave-out`` are only looked at to check. ``python -m medgan.recipes.atlas`` adds the atlas to
 the weights.
 """
@@ -27,14 +28,26 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from medgan.degradation import uniform
-from medgan.generation import Ranges, at_places, mirrored_codes, random_places, rendered
+from medgan.generation import (
+    Ranges,
+    at_places,
+    mirrored_codes,
+    random_places,
+    random_swelling,
+    rendered,
+    swollen,
+)
 from medgan.networks.parts import VIEW, PartsNet, split
 from medgan.parts import STRUCTURES, classes_of_codes
+from medgan.precision import training_autocast
 from medgan.recipes import files
 from medgan.recipes.data import read_manifest
 from medgan.volume import read_volume
 
 LEFT_OUT = "synthseg_17,synthseg_18,synthseg_19,synthseg_20"
+
+SWOLLEN_SHARE = 0.6
+"""Few of the heads have large ventricles; so many lessons get ventricles that are wider or narrower than theirs."""
 
 BRAIN = [code for code, (index, _side) in classes_of_codes().items() if 0 < index < len(STRUCTURES) - 3]
 
@@ -102,7 +115,11 @@ def lesson(
 ) -> Lesson:
     """A random scan of a randomly bent head, sometimes without skull."""
     places, mirrored = random_places(shape, head.middle, step, generator, ranges)
-    found = at_places(head.codes.to(generator.device), places).round().long()
+    codes_there = head.codes.to(generator.device)
+    found = at_places(codes_there, places).round().long()
+    if uniform(0.0, 1.0, generator) < ranges.swollen_share:
+        swelling, reach_mm = random_swelling(generator), uniform(5.0, 10.0, generator)
+        found = at_places(codes_there, swollen(places, found, swelling, reach_mm, step)).round().long()
     if mirrored:
         found = mirrored_codes(found)
     if uniform(0.0, 1.0, generator) < ranges.stripped_share:
@@ -164,7 +181,7 @@ class Trainer:
         self.options, self.heads, self.checks = options, heads, checks
         self.device = torch.device(options.device)
         self.codes = Codes(self.device)
-        self.ranges = Ranges()
+        self.ranges = Ranges(swollen_share=SWOLLEN_SHARE)
         torch.manual_seed(options.seed)
         self.network = PartsNet([structure.lateral for structure in STRUCTURES]).to(self.device)
         if options.start:
@@ -212,7 +229,9 @@ class Trainer:
         """One step on one random scan of a random head; what is to be logged."""
         self._rate(share)
         held = lesson(self.head(), VIEW, 2.0, self.codes, self.generator, self.ranges)
-        answer = self.network.rough(held.image)
+        with training_autocast(self.device):
+            answer = self.network.rough(held.image)
+        answer = answer.float()
         loss, dice = dice_and_entropy(answer, held.structure, held.side)
         values = {"loss": float(loss.detach()), "dice": float(torch.nanmean(dice[1:]))}
         against = self.options.critic_weight > 0 and share >= 1.0 - self.options.critic_share

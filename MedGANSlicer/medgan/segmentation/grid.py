@@ -101,8 +101,11 @@ def _around(source: Grid, axes: np.ndarray, spacing_mm: np.ndarray) -> Grid:
     return Grid((int(size[2]), int(size[1]), int(size[0])), matrix)
 
 
-def resampled(array: np.ndarray, source: Grid, target: Grid, fill: float = 0.0) -> np.ndarray:
+def resampled(
+    array: np.ndarray, source: Grid, target: Grid, fill: float = 0.0, averaged: bool = True
+) -> np.ndarray:  # fmt: skip
     """Float32 voxels on another grid: linear between voxels, averaged where the target is coarser, ``fill`` outside.
+    Without ``averaged`` the value at the centre of each voxel counts alone.
 
     Voxels that only change their order are copied exactly.
     """
@@ -114,7 +117,7 @@ def resampled(array: np.ndarray, source: Grid, target: Grid, fill: float = 0.0) 
     soft = array.astype(np.float32, copy=False)
     for axis in range(3):
         step = float(np.linalg.norm(turn[axis]))
-        if step > 1.1 and soft.shape[axis] > 1:
+        if averaged and step > 1.1 and soft.shape[axis] > 1:
             soft = ndimage.gaussian_filter1d(soft, 0.42 * math.sqrt(step**2 - 1.0), axis, mode="nearest")
     if np.count_nonzero(np.abs(turn) > 1e-9) == 3 and np.allclose(turn, np.diag(np.diag(turn))):
         result = ndimage.affine_transform(soft, np.diag(turn), shift, target.shape, order=1, mode="nearest")

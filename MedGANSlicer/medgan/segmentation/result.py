@@ -21,7 +21,9 @@ def indices_on(probabilities: np.ndarray, working: Grid, target: Grid, progress:
     """The most likely label (uint8 or uint16 index, 0 background) of every voxel of another grid.
 
     ``probabilities`` (L, D, H, W) are interpolated linearly label by label, each in the box where it occurs; outside
-    of the working grid is background. Never holds more than three volumes of the target's size.
+    of the working grid is background. Where the target is coarser, as with thick slices, the answer at the centres of
+    its voxels counts alone: what the network saw between them was interpolated. Never holds more than three volumes
+    of the target's size.
     """
     count = len(probabilities)
     labels = np.zeros(target.shape, np.uint8 if count < 256 else np.uint16)
@@ -35,7 +37,7 @@ def indices_on(probabilities: np.ndarray, working: Grid, target: Grid, progress:
         where = _box_on(working.box(box), target)
         if where is None:
             continue
-        found = resampled(probabilities[index][box], working.box(box), target.box(where))
+        found = resampled(probabilities[index][box], working.box(box), target.box(where), averaged=False)
         background[where] -= found
         better = found > best[where]
         best[where][better] = found[better]
