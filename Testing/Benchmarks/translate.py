@@ -4,7 +4,8 @@ Heads that no training has seen, in T1, T2 and FLAIR: each contrast is made of e
 real scan, within the head, in a unit in which the median of the real foreground is 0.5 (PSNR counts from 0 to 1). The
 methods besides the model: nothing at all, histogram matching to a training head in the wanted contrast, a
 mean for each of four tissue classes (k-means; the classes' means in the wanted contrast from a training head), and the
-fixed curve that the network starts as. ``--output FILE`` keeps the numbers as JSON.
+fixed curve that the network starts as. Pairs that the model refuses are left out. ``--output FILE`` keeps the numbers as
+JSON.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ def main() -> None:
     chosen = options.parse_args()
     training = load_triples(chosen.data, TRAINING)
     methods = peers(training["mni26"].float().numpy(), fitted_curves(training, 10))
-    print(find(chosen.model).title)
+    card = find(chosen.model)
+    print(card.title)
+    refused = card.details.get("refused", {})
     found: dict[str, dict[str, dict[str, float]]] = {}
     pictures = []
     for name, triple in load_triples(chosen.data, HEADS[chosen.heads]).items():
@@ -106,7 +109,7 @@ def main() -> None:
         inside = ndimage.binary_erosion(head.min(axis=0) > 0.05)
         for source, first in enumerate(CONTRASTS):
             for target, second in enumerate(CONTRASTS):
-                if source == target:
+                if source == target or f"{first} to {second}" in refused:
                     continue
                 rows = {key: figures(method(head[source], source, target), head[target], inside)
                         for key, method in methods.items()}  # fmt: skip

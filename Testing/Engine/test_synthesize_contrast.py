@@ -76,6 +76,11 @@ def test_the_unit_does_not_depend_on_the_scale_or_on_the_air():
     assert np.median((unit_of(head) * head)[head > 150]) == pytest.approx(0.5)
 
 
+def test_what_gives_nothing_usable_is_refused_in_one_sentence(a_head):
+    with pytest.raises(ValueError, match=r"does not make a T2 of a FLAIR: [^.]*\.$"):
+        translated(a_head, Target.FLAIR, Target.T2)
+
+
 def test_crops_follow_from_the_generator_and_air_stays_air():
     triple = {"mni26": torch.rand(3, 30, 30, 30).half(), "long12": torch.rand(3, 30, 30, 30).half()}
     pairs = Pairs(triple, [np.full((30, 30, 30), 2, np.int16)], 16)

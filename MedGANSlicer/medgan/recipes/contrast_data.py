@@ -32,7 +32,7 @@ VALIDATION = {
 }
 """Files of the data folder that show one head, in the order of ``CONTRASTS``."""
 
-SHARES = {"mni26": 0.4, "long12": 0.25}
+SHARES = {"mni26": 0.5, "long12": 0.2}
 """How often a crop comes from each triple; from label maps otherwise."""
 
 MEANS = {
@@ -129,7 +129,7 @@ class Pairs:
 def worsened(image: Tensor, generator: torch.Generator) -> Tensor:
     """The same scan with other settings and on another scanner; what is 0 stays 0."""
     inside = image > 0
-    image = 0.5 * uniform(0.85, 1.15, generator) * (2.0 * image) ** math.exp(uniform(-0.3, 0.3, generator))
+    image = 0.5 * uniform(0.9, 1.1, generator) * (2.0 * image) ** math.exp(uniform(-0.2, 0.2, generator))
     if uniform(0.0, 1.0, generator) < 0.5:
         image = image * bias_field(image.shape, uniform(0.0, 0.15, generator), generator)
     if uniform(0.0, 1.0, generator) < 0.3:

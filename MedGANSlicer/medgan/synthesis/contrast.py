@@ -115,6 +115,9 @@ def _codes(volume: Volume, settings: SynthesizeSettings, run: Run) -> tuple[int,
         raise ValueError(
             "It could not be told which contrast the scan has; say it: 'Source', or --source T1, T2 or FLAIR."
         )
+    why = run.card.details.get("refused", {}).get(f"{source} to {settings.target.value}")
+    if why:
+        raise ValueError(f"Model '{run.card.name}' does not make a {settings.target.value} of a {source}: {why}")
     if settings.source is Target.ANY:
         run.told.append(f"The scan was taken for a {source}.")
     if source == settings.target.value:
