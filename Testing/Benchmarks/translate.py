@@ -4,8 +4,8 @@ Heads that no training has seen, in T1, T2 and FLAIR: each contrast is made of e
 real scan, within the head, in a unit in which the median of the real foreground is 0.5 (PSNR counts from 0 to 1). The
 methods besides the model: nothing at all, histogram matching to a training head in the wanted contrast, a
 mean for each of four tissue classes (k-means; the classes' means in the wanted contrast from a training head), and the
-fixed curve that the network starts as. Pairs that the model refuses are left out. ``--output FILE`` keeps the numbers as
-JSON.
+fixed curve that the network starts as. Pairs that the model refuses are left out. ``--output FILE`` keeps the numbers
+as JSON.
 """
 
 from __future__ import annotations

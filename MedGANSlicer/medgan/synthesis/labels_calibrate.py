@@ -150,7 +150,7 @@ def _thin(image: np.ndarray, index: np.ndarray, wanted: np.ndarray, values: list
         mixed = PARTIAL_VOLUME * (wanted[labels, 0].mean(axis=0) - wanted[value, 0])
         weight = own**2
         too_dark, lack = (float((weight * each).sum()) for each in (wanted[value, 0] - image[tuple(places)], mixed))
-        off = too_dark - np.clip(too_dark, *sorted((-lack, 0.0)))
+        off = too_dark - min(max(too_dark, min(-lack, 0.0)), max(-lack, 0.0))
         found[value] = float(np.clip(off / (weight * own).sum(), -0.5, 0.5))  # it is spread over the neighbourhood, too
     return found
 
