@@ -19,7 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,14 @@ def main() -> None:
     parser.add_argument("--noise-model", default="brain-from-noise", help="makes them from noise")
     parser.add_argument("--quick", action="store_true", help="about a quarter of an hour on one core")
     parser.add_argument("--only", choices=("figures", "memory", "use"), nargs="+", default=["figures", "memory", "use"])
+    parser.add_argument("--segmenters", type=int, default=0, help="seeds of the segmenter; 0: 1 if quick, else 3")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     amount = QUICK if options.quick else FULL
+    if options.segmenters:
+        amount = replace(amount, seeds=options.segmenters)
     models = {key: name for key, name in (("labels", options.model), ("noise", options.noise_model)) if name}
     shelf = Shelf(options.output / "synthesize-cache")
     made: list[Sample] = []
