@@ -78,7 +78,7 @@ def mapped(volume: Volume, work: Run, progress: Progress) -> Found:
             f"Only {brain_ml:.0f} ml look like a brain, so this is hardly an MR scan of a whole head; the model knows "
             "no other, and its map means little here."
         )
-    answer = through(head.slices, head.other, work, part(progress, 0.3, 0.95))
+    answer = through(head.slices, head.other, work, part(progress, 0.3, 0.95), call=both_ways)
     progress(0.96, "Bringing the map onto the grid of the scan")
     score, healthy, where = answer
     where = np.where(ndimage.binary_dilation(head.inside, iterations=2), where, 0.0)
@@ -189,6 +189,11 @@ def through(
         answer[:, start : start + len(these)] = said.transpose(1, 0, 2, 3)[:, :, : seen.shape[2], : seen.shape[3]]
         start += len(these)
     return answer
+
+
+def both_ways(network: HealthyNet, seen: torch.Tensor) -> torch.Tensor:
+    """The mean of the answers to the slices as they are and mirrored left to right."""
+    return 0.5 * (network(seen) + network(seen.flip(3)).flip(3))
 
 
 def padded(seen: torch.Tensor) -> torch.Tensor:

@@ -23,14 +23,14 @@ import torch
 from anomaly_lesions import with_lesions
 from scipy import ndimage
 
-from medgan.anomaly_healthy import Head, looked_at, smoothed, through
+from medgan.anomaly_healthy import Head, both_ways, looked_at, smoothed, through
 from medgan.evaluation.detection import average_precision, free_response, sensitivity_at
 from medgan.generation import at_places, random_places, rendered
 from medgan.inference import choose_device
 from medgan.networks.healthy import CONTEXT, SPACING_MM, HealthyNet
 from medgan.progress import silent
 from medgan.recipes.anomaly import blurred
-from medgan.recipes.anomaly_data import RANGES, VIEW, brain_of
+from medgan.recipes.anomaly_data import RANGES, VIEW, WATCHED, brain_of, load_scans
 from medgan.recipes.parts import BRAIN, load_heads
 from medgan.segmentation.grid import Grid, resampled, working_grid
 from medgan.settings import Device
@@ -86,6 +86,17 @@ def real_cases(data: Path, draws: int) -> Iterator[Case]:
                    brain, lesions)  # fmt: skip
 
 
+def watched_cases(data: Path) -> Iterator[Case]:
+    """Real scans of the patient who is watched while the model learns, at 1.5 mm, with lesions in them; the patient's
+    own bright spots do not count."""
+    for number, scan in enumerate(load_scans(data / "manifest.csv", WATCHED)):
+        brain = scan.brain.numpy()
+        image, lesions = with_lesions(scan.image.numpy(), brain, SPACING_MM, scan.kind, LESIONS, 930 + number)
+        counted = brain & (~scan.ignored.numpy() | (lesions > 0))
+        yield Case(f"{WATCHED} {scan.kind}", "validation, real scans", scan.kind,
+                   Volume(image, np.diag([SPACING_MM, SPACING_MM, SPACING_MM, 1.0])), counted, lesions)  # fmt: skip
+
+
 def lesion_case(data: Path) -> Case:
     """The FLAIR scan of a person with multiple sclerosis, 1 mm, and the lesions that experts drew."""
     volume = read_volume(data / "mr/oms_mni26_FLAIR.nii.gz")
@@ -102,7 +113,7 @@ def maps_of(case: Case, work: Run) -> dict[str, np.ndarray]:
     """The map of every method on the grid of the case, and how long the model and the mirror took."""
     begun = time.process_time()
     head = looked_at(case.volume, work, silent)
-    answer = through(head.slices, head.other, work, silent)
+    answer = through(head.slices, head.other, work, silent, call=both_ways)
     where = ndimage.binary_dilation(head.inside, iterations=2) & (answer[2] > 0.5)
     found = {"model": smoothed(answer[0] * where)}
     print(f"  {time.process_time() - begun:.1f} s of CPU for the model, brain {head.inside.sum() * 0.003375:.0f} ml")
@@ -116,9 +127,10 @@ def maps_of(case: Case, work: Run) -> dict[str, np.ndarray]:
 
 
 def without_generator(network: HealthyNet, seen: torch.Tensor) -> torch.Tensor:
-    """The judge's answer to a slice and its blurred copy."""
+    """The judge's answer to a slice and its blurred copy, as they are and mirrored like the model's."""
     middle = len(CONTEXT) // 2
-    return torch.sigmoid(network.judged(seen, blurred(seen[:, middle : middle + 1]))).repeat(1, 3, 1, 1)
+    answers = [torch.sigmoid(network.judged(way, blurred(way[:, middle : middle + 1]))) for way in (seen, seen.flip(3))]
+    return (0.5 * (answers[0] + answers[1].flip(3))).repeat(1, 3, 1, 1)
 
 
 def mirror_scores(head: Head, case: Case) -> dict[str, np.ndarray]:
@@ -188,13 +200,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for figures.json")
     parser.add_argument("--model", default="anomaly")
     parser.add_argument("--cases", nargs="+", default=["lesions", "real", "drawn"],
-                        choices=["lesions", "real", "drawn", "validation"])  # fmt: skip
+                        choices=["lesions", "real", "drawn", "validation", "watched"])  # fmt: skip
     parser.add_argument("--draws", type=int, default=3, help="how often lesions are put into the real scan")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     made = {
         "drawn": lambda: drawn_cases(options.data, REPORTED, "drawn heads, lesions put in"),
         "validation": lambda: drawn_cases(options.data, VALIDATION, "validation"),
+        "watched": lambda: watched_cases(options.data),
         "real": lambda: real_cases(options.data, options.draws),
         "lesions": lambda: iter([lesion_case(options.data)]),
     }

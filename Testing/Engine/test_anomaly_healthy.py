@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import phantoms
-from medgan.anomaly_healthy import on_lines
+from medgan.anomaly_healthy import both_ways, on_lines
 from medgan.anomaly_regions import regions
 from medgan.networks.healthy import CONTEXT, HealthyNet
 from medgan.recipes import anomaly as recipe
+from medgan.recipes import anomaly_data
 from medgan.samples import sample_path
 from medgan.settings import AnomalySettings, Device
 from medgan.tasks import anomaly
@@ -136,6 +137,64 @@ def test_an_untrained_generator_mixes_what_it_sees():
     assert answer.shape == (1, 3, 32, 48)
     assert torch.allclose(answer[:, 1], torch.tensor(0.5))
     assert torch.allclose(answer[:, 2], torch.tensor(0.5))
+
+
+def test_a_generator_that_keeps_replaces_what_it_suspects_alone():
+    torch.manual_seed(0)
+    restorer = HealthyNet(keeps=True).restorer.eval()
+    seen = torch.rand(1, len(CONTEXT) + 1, 32, 48)
+    own = seen[:, 1:2]
+    with torch.no_grad():
+        said = restorer.parts(seen)
+        said.suspicion = torch.full_like(said.brain, -30.0)
+        said.suspicion[..., :24] = 30.0
+        restored = restorer.replaced(seen, said)
+    assert torch.allclose(restored[..., 24:], own[..., 24:])
+    assert torch.allclose(restored[..., :24], said.proposed[..., :24])
+    assert not torch.allclose(said.proposed, own, atol=0.1)
+
+
+def test_a_judge_that_shares_sees_the_generators_features():
+    torch.manual_seed(0)
+    network = HealthyNet(keeps=True, shares=True).eval()
+    seen = torch.rand(1, len(CONTEXT) + 1, 32, 48)
+    with torch.no_grad():
+        said = network.restorer.parts(seen)
+        healthy = network.restorer.replaced(seen, said)
+        with_features = network.judged(seen, healthy, said.features)
+        assert torch.allclose(network(seen)[:, :1], torch.sigmoid(with_features))
+        assert not torch.allclose(network.judged(seen, healthy), with_features)
+
+
+def test_answer_does_not_depend_on_which_side_is_which():
+    torch.manual_seed(0)
+    network = HealthyNet(keeps=True, shares=True).eval()
+    seen = torch.rand(1, len(CONTEXT) + 1, 32, 48)
+    with torch.no_grad():
+        assert torch.allclose(both_ways(network, seen).flip(3), both_ways(network, seen.flip(3)), atol=1e-6)
+
+
+def test_simulated_anomalies_stay_in_the_brain():
+    slab = 0.4 + 0.2 * torch.rand(3, 60, 50, generator=torch.Generator().manual_seed(1))
+    brain = torch.zeros(3, 60, 50, dtype=torch.bool)
+    brain[:, 15:45, 10:40] = True
+    signs = []
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        change = anomaly_data.with_anomalies(slab, brain, torch.zeros_like(brain), 1.0, generator) - slab
+        assert torch.all(change[~brain] == 0.0)
+        signs.append(float(change.sum()))
+    assert sum(sign > 0 for sign in signs) > 8  # most are bright when all are wanted so
+
+
+def test_a_change_in_the_mirror_lies_on_the_other_side_of_the_brain():
+    brain = torch.zeros(1, 20, 30, dtype=torch.bool)
+    brain[:, 5:15, 4:21] = True  # its middle is column 12
+    change = torch.zeros(1, 20, 30)
+    change[0, 10, 7] = 0.3
+    seen = anomaly_data.in_mirror(change, brain)
+    assert torch.nonzero(seen).tolist() == [[0, 10, 17]]
+    assert float(seen.sum()) == pytest.approx(0.3)
 
 
 def test_slices_between_the_asked_ones_are_linear():

@@ -13,6 +13,7 @@ brain.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -60,11 +61,23 @@ def bank(slice_B1HW: Tensor) -> Tensor:
     return torch.cat(copies, 1)
 
 
+@dataclass
+class Said:
+    """(B, 1, H, W) each: the proposed slice, the logit of the brain, and that of the suspicion if there is one; and the
+    features (B, C, H/2, W/2) that they were made from."""
+
+    proposed: Tensor
+    brain: Tensor
+    suspicion: Tensor | None
+    features: Tensor
+
+
 class Restorer(nn.Module):
     """The generator: ``forward(seen)``, seen (B, len(CONTEXT) + 1, H, W) the slices of the context and the other side
     of the head -> the restored slice (B, 1, H, W) and the logit of the brain (B, 1, H, W).
 
-    A restoration is a mixture of the slice's smooth copies and the other side, and a correction.
+    What is proposed for a pixel is a mixture of the slice's smooth copies and the other side, and a correction. With
+    ``keeps`` a pixel is replaced only as far as the generator suspects it; what it takes for healthy stays as it is.
     """
 
     def __init__(self, channels: Sequence[int], keeps: bool) -> None:
@@ -74,11 +87,24 @@ class Restorer(nn.Module):
         self.down = nn.ModuleList(Pair(fine, coarse) for fine, coarse in pairwise([4 * seen, *channels]))
         self.narrow = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels))
         self.up = nn.ModuleList(Pair(fine, fine) for fine in channels[:-1])
-        self.mixed = len(BANK) + 1 + keeps
-        self.head = nn.Conv2d(channels[0], 4 * (self.mixed + 2), 3, padding=1)
+        self.mixed = len(BANK) + 1
+        self.head = nn.Conv2d(channels[0], 4 * (self.mixed + 2 + keeps), 3, padding=1)
         start_at_zero(self.head)
 
     def forward(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        said = self.parts(seen)
+        return self.replaced(seen, said), said.brain
+
+    def replaced(self, seen: Tensor, said: Said) -> Tensor:
+        """The slice with what is proposed where the logit of the suspicion is high; the proposal without one."""
+        middle = len(CONTEXT) // 2
+        own = seen[:, middle : middle + 1]
+        if said.suspicion is None:
+            return said.proposed
+        return torch.lerp(own, said.proposed.to(own.dtype), said.suspicion.sigmoid().to(own.dtype))
+
+    def parts(self, seen: Tensor) -> Said:
+        """All that the generator has to say of the slices."""
         x, kept = F.pixel_unshuffle(seen, 2), []
         for level, pair in enumerate(self.down):
             x = pair(F.max_pool2d(x, 2) if level else x)
@@ -88,10 +114,11 @@ class Restorer(nn.Module):
             x = self.up[level](wide + kept[level])
         said = F.pixel_shuffle(self.head(x), 2)
         middle = len(CONTEXT) // 2
-        own = seen[:, middle : middle + 1]
-        members = torch.cat([*([own] if self.keeps else []), bank(own), seen[:, -1:]], 1)
+        members = torch.cat([bank(seen[:, middle : middle + 1]), seen[:, -1:]], 1)
         mixture = (torch.softmax(said[:, : self.mixed], 1) * members).sum(1, keepdim=True)
-        return mixture + said[:, self.mixed : self.mixed + 1], said[:, self.mixed + 1 :]
+        proposed = mixture + said[:, self.mixed : self.mixed + 1]
+        last = self.mixed + 2
+        return Said(proposed, said[:, last - 1 : last], said[:, last:] if self.keeps else None, x)
 
 
 class SliceCritic(nn.Module):
@@ -115,22 +142,25 @@ class SliceCritic(nn.Module):
 
 
 class Judge(nn.Module):
-    """Logit of an anomaly (B, 1, H, W) from the slice, its restoration, the other side, and the critic's features of
-    the three."""
+    """Logit of an anomaly (B, 1, H, W) from the slice, its restoration, the other side, the critic's features of the
+    three, and ``shared`` of the generator's."""
 
-    def __init__(self, channels: Sequence[int], sharp: float) -> None:
+    def __init__(self, channels: Sequence[int], sharp: float, shared: int = 0) -> None:
         super().__init__()
         self.sharp = sharp
         self.merge = nn.ModuleList(nn.Conv2d(3 * width, width, 1) for width in channels)
         self.up = nn.ModuleList(nn.Conv2d(fine + coarse, fine, 3, padding=1) for fine, coarse in pairwise(channels))
         self.norms = nn.ModuleList(nn.GroupNorm(8, fine) for fine in channels[:-1])
-        self.first = nn.Conv2d(channels[0] + 4 * 5, channels[0], 3, padding=1)
+        self.first = nn.Conv2d(channels[0] + 4 * 5 + shared, channels[0], 3, padding=1)
         self.last = nn.Conv2d(channels[0], 4, 3, padding=1)
         assert self.last.bias is not None
         nn.init.constant_(self.last.bias, -3.0)
 
-    def forward(self, pictures: Sequence[Tensor], features: Sequence[Sequence[Tensor]]) -> Tensor:
-        """``pictures``: slice, restoration, other side; ``features``: the critic's, of each of them."""
+    def forward(
+        self, pictures: Sequence[Tensor], features: Sequence[Sequence[Tensor]], shared: Tensor | None = None
+    ) -> Tensor:
+        """``pictures``: slice, restoration, other side; ``features``: the critic's, of each of them; ``shared``: the
+        generator's (B, shared, H/2, W/2)."""
         own, restored, other = features
         merged = [
             F.leaky_relu(merge(torch.cat([a, (a - b).abs(), (a - c).abs()], 1)), 0.1)
@@ -143,7 +173,7 @@ class Judge(nn.Module):
         image, healthy, mirrored = pictures
         apart = self.sharp * (image - healthy)
         seen = [image, healthy, apart, apart.abs(), self.sharp * (image - mirrored)]
-        fine = torch.cat([x, F.pixel_unshuffle(torch.cat(seen, 1), 2)], 1)
+        fine = torch.cat([x, F.pixel_unshuffle(torch.cat(seen, 1), 2), *([] if shared is None else [shared])], 1)
         return F.pixel_shuffle(self.last(F.leaky_relu(self.first(fine), 0.1)), 2)
 
 
@@ -151,8 +181,9 @@ class HealthyNet(nn.Module):
     """See the module. ``forward(seen)``: (B, len(CONTEXT) + 1, H, W) with H and W multiples of ``STRIDE`` -> (B, 3, H,
     W): probability of an anomaly, the restored slice, probability of the brain.
 
-    ``keeps``: a restoration may also be mixed from the slice itself, which then keeps some of its anomalies. ``sharp``:
-    what differences of intensities are multiplied by for the judge, who then sees them as large as features.
+    ``keeps``: the generator replaces only what it suspects, and the slice is sharp elsewhere. ``sharp``: what
+    differences of intensities are multiplied by for the judge, who then sees them as large as features. ``shares``: the
+    judge also sees the generator's last features, which know the neighbours and the whole slice.
     """
 
     def __init__(
@@ -161,20 +192,28 @@ class HealthyNet(nn.Module):
         critic_channels: Sequence[int] = (32, 48, 64),
         keeps: bool = False,
         sharp: float = 6.0,
+        shares: bool = False,
     ) -> None:
         super().__init__()
         self.restorer = Restorer(channels, keeps)
         self.critic = SliceCritic(critic_channels)
-        self.judge = Judge(critic_channels, sharp)
+        self.shared = channels[0] if shares else 0
+        self.judge = Judge(critic_channels, sharp, self.shared)
 
     def forward(self, seen: Tensor) -> Tensor:
-        healthy, brain = self.restorer(seen)
-        return torch.cat([torch.sigmoid(self.judged(seen, healthy)), healthy, torch.sigmoid(brain)], 1)
+        said = self.restorer.parts(seen)
+        healthy = self.restorer.replaced(seen, said)
+        logit = self.judged(seen, healthy, said.features)
+        return torch.cat([torch.sigmoid(logit), healthy, torch.sigmoid(said.brain)], 1)
 
-    def judged(self, seen: Tensor, healthy: Tensor) -> Tensor:
-        """Logit of an anomaly, for a restoration from wherever."""
+    def judged(self, seen: Tensor, healthy: Tensor, shared: Tensor | None = None) -> Tensor:
+        """Logit of an anomaly, for a restoration and features from wherever; without features none are seen."""
         middle = len(CONTEXT) // 2
         pictures = [seen[:, middle : middle + 1], healthy, seen[:, -1:]]
         features = self.critic(torch.cat(pictures))
         apart = [[level[n * len(seen) : (n + 1) * len(seen)] for level in features[:-1]] for n in range(3)]
-        return self.judge(pictures, apart)
+        if not self.shared:
+            return self.judge(pictures, apart)
+        count, _, height, width = seen.shape
+        none = seen.new_zeros(count, self.shared, height // 2, width // 2)
+        return self.judge(pictures, apart, none if shared is None else shared)
