@@ -22,6 +22,12 @@ _QUANTILE = 0.1
 _CHI_SQUARE = 1.0636232167792243
 """0.1 quantile of the chi-square distribution with 4 degrees of freedom, one for each of the highest coefficients."""
 
+_FLAT = 0.25
+"""Share of the blocks that counts as flat."""
+
+_FLAT_BLOCKS = 2000
+"""So many blocks at least, or chance would show in the spread."""
+
 _GROUPS = 6
 _GROUP_BLOCKS = 64
 
@@ -33,8 +39,8 @@ class NoiseProfile:
     """Noise of one volume, in its own intensity unit.
 
     ``sigma``: standard deviation of the noise, from the highest frequencies.
-    ``spread``: (64,) robust standard deviation of each cosine coefficient (order k, j, i; last fastest),
-    which is ``sigma`` everywhere for a flat volume with independent noise.
+    ``spread``: (64,) robust standard deviation of each cosine coefficient (order k, j, i; last fastest) where the
+    volume is flattest, which is ``sigma`` everywhere for independent noise, but for the first, the mean.
     """
 
     sigma: float
@@ -128,8 +134,27 @@ def noise_profile(array: np.ndarray) -> NoiseProfile:
         sigma = _sigma_of_blocks(chosen)
         # Magnitude images have a background of mean 1.25 sigma and a smaller spread there: keep clear of it.
         threshold = max(0.1 * (high - low), 3.0 * sigma if low == 0 else 0.0)
-    spread = np.median(np.abs(chosen), axis=0) / 0.6745
-    return NoiseProfile(sigma, np.maximum(spread, 1e-3 * sigma).astype(np.float32))
+    return NoiseProfile(sigma, np.maximum(_spread(chosen, sigma), 1e-3 * sigma).astype(np.float32))
+
+
+def _spread(coefficients: np.ndarray, sigma: float) -> np.ndarray:
+    """(64,) robust spread of each coefficient over the flattest quarter of the blocks, in which there is least anatomy.
+
+    Blocks are chosen by the energy of all coefficients, so theirs is too small; the highest orders, in which there is
+    noise alone, tell by how much. Never more than the spread over all blocks.
+    """
+    every = np.median(np.abs(coefficients), axis=0) / 0.6745
+    energy = (coefficients[:, 1:] ** 2).sum(axis=1)
+    share = max(_FLAT, min(1.0, _FLAT_BLOCKS / len(energy)))
+    flat = coefficients[energy <= np.quantile(energy, share)]
+    highest = cosine_orders() >= HIGHEST_ORDER
+    spread = np.median(np.abs(flat), axis=0) / 0.6745
+    level = float(np.sqrt((spread[highest] ** 2).mean()))
+    if level <= 0.0:
+        return every
+    spread = np.minimum(spread * (sigma / level), every)
+    spread[0] = every[0]  # the mean of a block is brightness, not noise
+    return spread
 
 
 def _sigma_of_blocks(coefficients: np.ndarray) -> float:

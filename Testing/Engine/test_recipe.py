@@ -84,11 +84,11 @@ RECIPES = {
 def test_training_lowers_the_error_on_patches_it_has_not_seen(a_data_folder, tmp_path, name):
     recipe, make, patches, least = RECIPES[name]
     torch.manual_seed(3)
-    start = make(**training.SIZE)
+    start = make()
     torch.save(start.state_dict(), tmp_path / "start.pt")
     more = f"--adversarial-share 0 --rate 0.003 --start {tmp_path / 'start.pt'}".split()
     train(a_data_folder, tmp_path / "run", 30, *more, recipe=recipe)
-    trained = make(**training.SIZE)
+    trained = make()
     held = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
     trained.load_state_dict({key: tensor.float() for key, tensor in held.items()})
     source = load_sources(a_data_folder / "manifest.csv", {"one", "ct"})
@@ -113,7 +113,7 @@ def test_network_built_around_the_denoiser_may_start_from_it(a_data_folder, tmp_
 
 def test_larger_network_starts_with_the_answers_of_the_smaller_one(a_data_folder):
     torch.manual_seed(5)
-    small, large = DenoiseNet(), DenoiseNet(**training.SIZE)
+    small, large = DenoiseNet(), DenoiseNet(**training.LARGER)
     for parameter in small.parameters():  # a fresh network answers like a threshold, whatever lies inside
         torch.nn.init.normal_(parameter, std=0.05)
     training.begin_with(small.state_dict(), large)
@@ -139,7 +139,7 @@ def test_left_out_volumes_are_never_read(a_data_folder):
 
 
 def test_trained_weights_become_a_bundle(a_data_folder, tmp_path):
-    train(a_data_folder, tmp_path / "run", 2, "--adversarial-share", "0.5")
+    train(a_data_folder, tmp_path / "run", 2, "--adversarial-share", "0.5", "--larger")
     bundle = tmp_path / "bundle"
     (bundle / "configs").mkdir(parents=True)
     (bundle / "configs" / "metadata.json").write_text(json.dumps({"medgan": {"network": "medgan.DenoiseNet"}}))
@@ -148,6 +148,7 @@ def test_trained_weights_become_a_bundle(a_data_folder, tmp_path):
     for key, name in (("faithful", "model.pt"), ("natural", "model_natural.pt")):
         assert metadata["medgan"]["weights"][key]["sha256"] == sha256_of(bundle / "models" / name)
     state = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    DenoiseNet(**metadata["medgan"]["network_arguments"]).load_state_dict(state)
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
     with pytest.raises(ValueError, match="train first"):
         update_bundle(a_data_folder, bundle)

@@ -156,16 +156,15 @@ class DenoiseNet(nn.Module):
         return self.leave(F.leaky_relu(x, 0.1))
 
 
-def shift_averaged(answer: Callable[[Tensor, int], Tensor], image: Tensor) -> Tensor:
-    """The mean of an answer on the network's block grid and on the grid a voxel further, for twice the work.
+def shift_averaged(answer: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+    """The mean of an answer of the size of the volume (B, C, D, H, W) on the network's block grid and on the grid a
+    voxel further, for twice the work.
 
-    ``answer`` is given the volume (B, C, D, H, W), or it with as many voxels more in front of each axis as the number
-    beside it says, and answers with that size. Cycle spinning, Coifman and Donoho 1995: errors that depend on where the
-    blocks lie average out.
+    Cycle spinning, Coifman and Donoho 1995: errors that depend on where the blocks lie average out.
     """
     mode = "reflect" if min(image.shape[2:]) > 1 else "replicate"
-    moved = answer(F.pad(image, (1, 0, 1, 0, 1, 0), mode=mode), 1)
-    return 0.5 * (answer(image, 0) + moved[:, :, 1:, 1:, 1:])
+    moved = answer(F.pad(image, (1, 0, 1, 0, 1, 0), mode=mode))
+    return 0.5 * (answer(image) + moved[:, :, 1:, 1:, 1:])
 
 
 def _bands(means: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from medgan.networks.denoise import MARGIN, STRIDE, DenoiseNet, shift_averaged, start_at_zero
+from medgan.networks.denoise import MARGIN, STRIDE, DenoiseNet, start_at_zero
 from medgan.noise import BLOCK
 from medgan.settings import SliceProfile
 from medgan.slices import SliceOperator
@@ -27,10 +27,9 @@ TOLD = 7
 class SliceNet(nn.Module):
     """Fine slices from thick ones.
 
-    ``forward(image, level, operator, averaged)``: image (B, 1, N, H, W) of about 0 to 1, level (B,) of
+    ``forward(image, level, operator)``: image (B, 1, N, H, W) of about 0 to 1, level (B,) of
     :func:`medgan.slices.expected_error`, ``operator`` the :class:`medgan.slices.SliceOperator` of N thick to F
-    fine slices; returns (B, 1, F, H, W) in the unit of the image. ``averaged``: better, for twice the work
-    (:func:`medgan.networks.denoise.shift_averaged`).
+    fine slices; returns (B, 1, F, H, W) in the unit of the image.
     """
 
     def __init__(self, channels: int = 32, **size: int) -> None:
@@ -39,34 +38,27 @@ class SliceNet(nn.Module):
         self.place = nn.Sequential(nn.Linear(TOLD, 32), nn.LeakyReLU(0.1), nn.Linear(32, channels))
         start_at_zero(self.place[2])
 
-    def forward(self, image: Tensor, level: Tensor, operator: SliceOperator, averaged: bool = False) -> Tensor:
+    def forward(self, image: Tensor, level: Tensor, operator: SliceOperator) -> Tensor:
         measure = torch.from_numpy(operator.measure).to(image)
         restore = torch.from_numpy(operator.restore).to(image)
         with torch.autocast(image.device.type, enabled=False):
             start = torch.einsum("fn,bcnhw->bcfhw", restore, image)
         level = level.to(image)
+        spread = level.view(-1, 1).expand(-1, BLOCK**3)
 
-        def filled_in(fine: Tensor, before: int) -> Tensor:
-            return self._filled_in(fine, level, operator, before)
+        def more(blocks: int) -> Tensor:
+            return self.place(_places(operator, blocks, image)).t().view(1, -1, blocks, 1, 1)
 
-        answer = shift_averaged(filled_in, start) if averaged else filled_in(start, 0)
+        answer = self.core(start, level, spread, more).float()
         # B y + (I - B A) n = n + B (y - A n), in full precision, so that the slices come back exactly.
         with torch.autocast(image.device.type, enabled=False):
             missing = image - torch.einsum("nf,bcfhw->bcnhw", measure, answer)
             return answer + torch.einsum("fn,bcnhw->bcfhw", restore, missing)
 
-    def _filled_in(self, fine: Tensor, level: Tensor, operator: SliceOperator, before: int) -> Tensor:
-        """The network's answer for interpolated slices (B, 1, F, H, W), ``before`` of which are extra, in front."""
 
-        def more(blocks: int) -> Tensor:
-            return self.place(_places(operator, blocks, before, fine)).t().view(1, -1, blocks, 1, 1)
-
-        return self.core(fine, level, level.view(-1, 1).expand(-1, BLOCK**3), more).float()
-
-
-def _places(operator: SliceOperator, blocks: int, before: int, like: Tensor) -> Tensor:
+def _places(operator: SliceOperator, blocks: int, like: Tensor) -> Tensor:
     """(blocks, TOLD): the phase of the middle of each block of the network's grid in a thick slice, and the slices."""
-    middle = STRIDE * torch.arange(blocks, dtype=like.dtype, device=like.device) - MARGIN - before + (BLOCK - 1) / 2
+    middle = STRIDE * torch.arange(blocks, dtype=like.dtype, device=like.device) - MARGIN + (BLOCK - 1) / 2
     phase = 2.0 * math.pi * ((middle + 0.5) / operator.ratio - 0.5)
     waves = [torch.sin(phase), torch.cos(phase), torch.sin(2 * phase), torch.cos(2 * phase)]
     gaussian = float(operator.profile is SliceProfile.GAUSSIAN)

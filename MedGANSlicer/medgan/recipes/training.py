@@ -91,8 +91,8 @@ def frequency_distance(result: Tensor, clean: Tensor) -> Tensor:
     return (one - other).abs().mean()
 
 
-SIZE = {"deep_pairs": 6, "deepest_channels": 64, "deepest_pairs": 2}
-"""Arguments of the networks that are trained, where they differ from the networks' own defaults."""
+LARGER = {"deep_pairs": 6, "deepest_channels": 64, "deepest_pairs": 2}
+"""Arguments of a network of 2 million parameters in place of the 0.9 million of the default."""
 
 
 def begin_with(weights: dict[str, Tensor], network: nn.Module) -> None:
@@ -244,7 +244,6 @@ class Trainer:
             "random": self.generator.get_state().cpu(), "step": self.step, "elapsed": self.elapsed,
         }  # fmt: skip
         files.save(state, self.options.out / "checkpoint.pt")
-        (self.options.out / "arguments.json").write_text(json.dumps(SIZE), encoding="utf-8")
         half = files.halved(self.average.state_dict())
         if self.faithful is None:
             files.save(half, self.options.out / "model.pt")
@@ -286,6 +285,9 @@ def parser(description: str, patch: int, patch_help: str, rate: float = 1e-3) ->
     options.add_argument("--save-minutes", type=float, default=5.0)
     options.add_argument("--log-every", type=int, default=50)
     options.add_argument("--start", type=Path, help="weights (model.pt) to start from instead of random ones")
+    options.add_argument(
+        "--larger", action="store_true", help="a network of 2 million parameters: for a GPU and more data"
+    )
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument("--seed", type=int, default=1)
     return options
@@ -313,6 +315,9 @@ def run(
     sources = load_sources(manifest, left_out(options.leave_out))
     print(f"{len(sources)} volumes: " + ", ".join(source.name for source in sources), flush=True)
     torch.manual_seed(options.seed)
-    trainer = Trainer(options, make_patches(sources, load_label_maps(manifest), device), make_network(**SIZE), device)
+    size = LARGER if options.larger else {}
+    (options.out / "arguments.json").write_text(json.dumps(size), encoding="utf-8")
+    patches = make_patches(sources, load_label_maps(manifest), device)
+    trainer = Trainer(options, patches, make_network(**size), device)
     trainer.resume()
     trainer.train()

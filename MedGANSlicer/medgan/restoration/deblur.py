@@ -129,7 +129,7 @@ def _predictor(
 
         def predict(tile: Tensor) -> Tensor:
             with autocast(device, on_cpu=True):
-                answer = shift_averaged(lambda sharp, before: network(sharp, sigma, spread, blur), tile)
+                answer = shift_averaged(lambda sharp: network(sharp, sigma, spread, blur), tile)
             return answer.float()
 
         return predict

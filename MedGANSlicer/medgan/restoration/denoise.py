@@ -51,7 +51,7 @@ def conditioned_on(network: nn.Module, profile: NoiseProfile) -> Callable[[torch
         def predict(tile: Tensor) -> Tensor:
             with autocast(device, on_cpu=known):
                 if known:
-                    answer: Any = shift_averaged(lambda image, before: network(image, sigma, spread), tile)
+                    answer: Any = shift_averaged(lambda image: network(image, sigma, spread), tile)
                 else:
                     answer = network(tile)
             if answer.shape != tile.shape:

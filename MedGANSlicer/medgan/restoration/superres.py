@@ -123,6 +123,13 @@ def _patches_of(state: State, chosen: Plan) -> Callable[[torch.device], PatchSou
     return make
 
 
+def mirror_averaged(network: Callable[[Tensor], Tensor], volume: Tensor) -> Tensor:
+    """The mean of a network's answers for (B, C, D, H, W) and for it mirrored along all axes: fewer errors for twice
+    the work. (Moving the network's grid, which serves the other two models, helps less here.)"""
+    axes = (2, 3, 4)
+    return 0.5 * (network(volume) + network(volume.flip(axes)).flip(axes))
+
+
 def _predictor(
     network: nn.Module, operator: SliceOperator, level: float
 ) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:
@@ -137,7 +144,7 @@ def _predictor(
 
         def predict(tile: Tensor) -> Tensor:  # (1, N, 1, H, W) -> (1, F, 1, H, W)
             with autocast(device, on_cpu=True):
-                answer = network(tile.transpose(1, 2), expected, operator, averaged=True)
+                answer = mirror_averaged(lambda slices: network(slices, expected, operator), tile.transpose(1, 2))
             return answer.float().transpose(1, 2)
 
         return predict
