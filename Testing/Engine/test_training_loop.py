@@ -127,13 +127,12 @@ def test_mixed_precision_learns_what_float32_learns(tmp_path, precision):
     assert bool(scaler) == (precision == "float16")
 
 
-@pytest.mark.parametrize(("fast", "format"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_automatic_precision_is_bfloat16_where_the_processor_is_fast_with_it(monkeypatch, fast, format):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast, raising=False)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-    assert updates.number_format(Precision.AUTO, torch.device("cpu")) is format
-    assert updates.number_format(Precision.FLOAT32, torch.device("cpu")) is torch.float32
-    assert updates.number_format(Precision.AUTO, torch.device("mps")) is torch.float32
+def test_automatic_precision_is_float32_but_on_a_fast_gpu(monkeypatch):
+    monkeypatch.setattr(updates, "fast_bfloat16", lambda device: True)
+    formats = [updates.number_format(Precision.AUTO, torch.device(name)) for name in ("cpu", "cuda", "mps")]
+    assert formats == [torch.float32, torch.bfloat16, torch.float32]
+    monkeypatch.setattr(updates, "fast_bfloat16", lambda device: False)
+    assert updates.number_format(Precision.AUTO, torch.device("cuda")) is torch.float32
 
 
 def test_float16_finds_a_scale_without_counting_it_as_a_failure(tmp_path):

@@ -68,7 +68,7 @@ class Adversarial(Enum):
 
 
 class Precision(Enum):
-    """Number format of the forward passes. AUTO takes bfloat16 where the device is fast with it, else float32."""
+    """Number format of the forward passes. AUTO takes bfloat16 on a GPU that has it, else float32."""
 
     AUTO = "auto"
     FLOAT32 = "float32"

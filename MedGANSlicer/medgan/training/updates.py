@@ -17,9 +17,12 @@ CLIP = 1.0
 
 
 def number_format(wanted: Precision, device: torch.device) -> torch.dtype:
-    """The format of the forward passes. Automatic: bfloat16 where the device is fast with it, else float32."""
+    """The format of the forward passes. Automatic: bfloat16 on a GPU that is fast with it, else float32.
+
+    Not on processors: some of torch's layers for them (a normalisation over even background) answer NaN in bfloat16.
+    """
     if wanted is Precision.AUTO:
-        return torch.bfloat16 if fast_bfloat16(device) else torch.float32
+        return torch.bfloat16 if device.type == "cuda" and fast_bfloat16(device) else torch.float32
     return {
         Precision.FLOAT32: torch.float32,
         Precision.BFLOAT16: torch.bfloat16,
