@@ -10,10 +10,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
+from medgan.inference import autocast
 from medgan.models import ModelError
 from medgan.networks.label_to_volume import LabelNet
 from medgan.networks.render import MULTIPLE, RenderNet, style_of
-from medgan.precision import fast_bfloat16
 from medgan.progress import Progress, part
 from medgan.segmentation.grid import Grid, resampled
 from medgan.settings import SynthesizeSettings
@@ -167,7 +167,7 @@ def _coloured(working: Grid, look: Intensities, seed: int) -> tuple[np.ndarray, 
 
     def call(network: nn.Module, tile: Tensor) -> Tensor:
         # Rounding to bfloat16 changes a voxel by about a hundredth of the noise.
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16(torch.device("cpu"))):
+        with autocast(tile.device, on_cpu=True):
             answer: Tensor = network(tile[:, :2], tile[:, 2:], style.to(tile))
         return answer
 
