@@ -33,6 +33,11 @@ _GROUP_BLOCKS = 64
 
 _MAXIMUM_BLOCKS = 200_000
 
+SIGNED = 1000.0
+
+_NEGATIVE = 0.002
+"""Magnitudes have no larger share of values below 0; interpolation makes a few."""
+
 
 @dataclass(frozen=True)
 class NoiseProfile:
@@ -40,7 +45,9 @@ class NoiseProfile:
 
     ``sigma``: standard deviation of the noise, from the highest frequencies.
     ``spread``: (64,) robust standard deviation of each cosine coefficient (order k, j, i; last fastest) where the
-    volume is flattest, which is ``sigma`` everywhere for independent noise, but for the first, the mean.
+    volume is flattest, which is ``sigma`` everywhere for independent noise, but for the first, the mean, which is no
+    noise: there it is that of the brightness in a volume of magnitudes, whose noise makes what is dark brighter (Rician
+    or Poisson), and ``SIGNED`` times ``sigma`` in one with values below 0.
     """
 
     sigma: float
@@ -49,7 +56,20 @@ class NoiseProfile:
     def scaled_to(self, sigma: float) -> NoiseProfile:
         """The same profile for a noise level that the person gives."""
         factor = sigma / self.sigma if self.sigma > 0 else 1.0
-        return NoiseProfile(sigma, np.maximum(self.spread * factor, sigma * 1e-3))
+        spread = np.maximum(self.spread * factor, sigma * 1e-3)
+        if self.spread[0] < 0.99 * SIGNED * self.sigma:
+            spread[0] = self.spread[0]  # brightness, which does not change with the noise
+        return NoiseProfile(sigma, spread)
+
+    def in_units_of(self, scale: float) -> NoiseProfile:
+        """The same profile for the volume divided by ``scale``."""
+        return NoiseProfile(self.sigma / scale, (self.spread / np.float32(scale)).astype(np.float32))
+
+    def signed(self) -> NoiseProfile:
+        """The same profile for a volume whose values may be below 0."""
+        spread = self.spread.copy()
+        spread[0] = SIGNED * self.sigma
+        return NoiseProfile(self.sigma, spread)
 
 
 def cosine_matrix(size: int = BLOCK) -> np.ndarray:
@@ -134,7 +154,14 @@ def noise_profile(array: np.ndarray) -> NoiseProfile:
         sigma = _sigma_of_blocks(chosen)
         # Magnitude images have a background of mean 1.25 sigma and a smaller spread there: keep clear of it.
         threshold = max(0.1 * (high - low), 3.0 * sigma if low == 0 else 0.0)
-    return NoiseProfile(sigma, np.maximum(_spread(chosen, sigma), 1e-3 * sigma).astype(np.float32))
+    profile = NoiseProfile(sigma, np.maximum(_spread(chosen, sigma), 1e-3 * sigma).astype(np.float32))
+    return profile if _of_magnitudes(array, low) else profile.signed()
+
+
+def _of_magnitudes(array: np.ndarray, low: float) -> bool:
+    """Whether 0 is the darkest that a volume with this dark end of its range can be."""
+    sample = array.ravel()[:: max(1, array.size // 2_000_000)]
+    return low == 0.0 and float((sample < 0.0).mean()) < _NEGATIVE
 
 
 def _spread(coefficients: np.ndarray, sigma: float) -> np.ndarray:

@@ -20,6 +20,8 @@ import numpy as np
 import peers
 from cases import Case
 
+from medgan.noise import noise_profile
+
 HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "peers-requirements.txt"
 
@@ -63,6 +65,7 @@ def write_case(case: Case, cache: Path) -> Path:
     for name in ("noisy", "clean", "foreground"):
         np.save(folder / f"{name}.npy", getattr(case, name))
     about = {name: getattr(case, name) for name in ("name", "noise", "sigma", "data_range", "setting")}
+    about["sigma_estimated"] = noise_profile(case.noisy).sigma
     (folder / "case.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
     return folder
 

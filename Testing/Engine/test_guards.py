@@ -7,9 +7,9 @@ import pytest
 
 import phantoms
 from medgan import guards
-from medgan.restoration.step import Step
+from medgan.restoration.step import Step, measured
 from medgan.settings import EnhanceSettings
-from medgan.tasks.enhance import measured, run
+from medgan.tasks.enhance import run
 from medgan.volume import Volume
 
 

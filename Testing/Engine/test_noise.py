@@ -7,7 +7,7 @@ import pytest
 from scipy import fft, ndimage
 
 import phantoms
-from medgan.noise import BLOCK, block_coefficients, cosine_matrix, cosine_orders, intensity_range, noise_profile
+from medgan.noise import BLOCK, SIGNED, block_coefficients, cosine_matrix, cosine_orders, intensity_range, noise_profile
 
 
 def a_soft_head() -> np.ndarray:
@@ -78,7 +78,23 @@ def test_profile_scales_with_the_volume():
     noisy = phantoms.rician(phantoms.head(), 40.0)
     one, thousand = noise_profile(noisy), noise_profile(1000 * noisy)
     assert thousand.sigma == pytest.approx(1000 * one.sigma, rel=1e-4)
-    assert np.allclose(one.scaled_to(2 * one.sigma).spread, 2 * one.spread, rtol=1e-5)
+    doubled = one.scaled_to(2 * one.sigma).spread
+    assert np.allclose(doubled[1:], 2 * one.spread[1:], rtol=1e-5)
+    assert doubled[0] == one.spread[0], "brightness is no noise"
+    assert np.allclose(thousand.in_units_of(1000).spread, one.spread, rtol=1e-3)
+
+
+def test_magnitudes_are_told_from_signed_volumes():
+    """Their noise makes what is dark brighter, which has to be taken back."""
+    clean = phantoms.head((32, 32, 32))
+    signed = clean + np.random.default_rng(1).normal(0, 40, clean.shape).astype(np.float32)
+    magnitudes = phantoms.rician(clean, 40.0)
+    magnitudes[:2, 0, 0] = -1.0  # a few values below 0, as interpolation leaves them
+    for array, is_signed in ((magnitudes, False), (signed, True), (signed - 1000, True), (signed + 5000, True)):
+        profile = noise_profile(array)
+        assert (profile.spread[0] == pytest.approx(SIGNED * profile.sigma)) == is_signed
+        told = profile.scaled_to(3 * profile.sigma)
+        assert (told.spread[0] == pytest.approx(SIGNED * told.sigma)) == is_signed
 
 
 def test_range_of_magnitude_images_starts_at_zero_and_of_ct_at_air():

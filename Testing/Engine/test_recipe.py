@@ -13,6 +13,7 @@ from medgan.models import sha256_of
 from medgan.networks.deblur import DeblurNet
 from medgan.networks.denoise import DenoiseNet
 from medgan.networks.superres import SliceNet
+from medgan.noise import SIGNED
 from medgan.recipes import deblur, denoise, superres, training
 from medgan.recipes.bundle import update_bundle
 from medgan.recipes.data import NoisyPatches, Pool, load_sources
@@ -101,6 +102,24 @@ def test_training_lowers_the_error_on_patches_it_has_not_seen(a_data_folder, tmp
             for network, errors in ((start, before), (trained, after)):
                 errors.append(training.squared_error(network(*batch.inputs), batch.clean).log())
     assert torch.stack(after).mean() < torch.stack(before).mean() - least
+
+
+def test_the_denoiser_is_told_the_noise_that_is_measured(a_data_folder):
+    """Not one that follows from the source alone: by that the network would know the volume again."""
+    patches = NoisyPatches(Pool(load_sources(a_data_folder / "manifest.csv", set()), [], torch.device("cpu")), 18)
+    batch = patches.batch(40, torch.Generator().manual_seed(4))
+    of_ct = torch.tensor([name.startswith("ct") for name in batch.names])
+    assert of_ct.any()
+    assert not of_ct.all()
+    signed = torch.isclose(batch.spread[:, 0], SIGNED * batch.sigma)
+    assert signed[of_ct].all(), "values of CT lie below and above 0"
+    assert not signed[~of_ct].all(), "those of most MR do not"
+    strong = batch.level > 0.04
+    assert strong.any()
+    assert 0.9 < (batch.sigma / batch.level)[strong].median() < 1.5
+    shapes = batch.spread[:, 1:] / batch.sigma[:, None]
+    apart = (shapes[:, None] - shapes[None]).abs().mean(dim=-1) + torch.eye(40)
+    assert apart.min() > 1e-4, "no two regions have the same profile"
 
 
 def test_network_built_around_the_denoiser_may_start_from_it(a_data_folder, tmp_path):

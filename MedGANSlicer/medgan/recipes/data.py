@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,15 @@ SHARES = {"MR": 0.42, "CT": 0.34, "PET": 0.06, "synthetic": 0.18}
 
 SYNTHETIC_SIDE = 112
 """Side in voxels of a synthesised volume."""
+
+REGION = 80
+"""Longest side in voxels of the region in which noise is measured, and from which a patch is cut."""
+
+CONTRAST = 0.35
+"""Largest logarithm of the exponent that changes the contrast of MR and PET."""
+
+AIR = 0.45
+"""How far below water, as a share of the range of a CT, air lies: there the darkest voxel is not the zero."""
 
 _NOISE = {
     "MR": ((NoiseKind.RICIAN, 0.9), (NoiseKind.GAUSSIAN, 0.1)),
@@ -189,37 +199,39 @@ class NoisyPatches:
         self.synthesise = pool.synthesise
 
     def batch(self, size: int, generator: torch.Generator) -> NoisyBatch:
-        """``size`` patches, each with its own source, orientation, kind and level of noise."""
+        """``size`` patches, each from a region with its own source, orientation, kind and level of noise.
+
+        The noise is measured in the region, as it will be in the volumes of people: what the network is told has the
+        errors of the measurement, and no two regions of a source have the same profile that could be learned by heart.
+        """
         samples = [self._sample(generator) for _ in range(size)]
         clean, noisy, sigma, spread, level, names = zip(*samples, strict=True)
-        return NoisyBatch(
-            torch.stack(clean)[:, None],
-            torch.stack(noisy)[:, None],
-            torch.stack(sigma),
-            torch.stack(spread),
-            torch.tensor(level, device=self.device),
-            list(names),
-        )
+        sigmas, levels = (torch.tensor(values, device=self.device) for values in (sigma, level))
+        spreads = torch.stack(spread).to(self.device)
+        return NoisyBatch(torch.stack(clean), torch.stack(noisy), sigmas, spreads, levels, list(names))
 
-    def _sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, float, str]:
+    def _sample(self, generator: torch.Generator) -> tuple[Tensor, Tensor, float, Tensor, float, str]:
+        source, clean, noisy, level = self._region(generator)
+        profile = noise_profile((noisy - AIR if source.kind == "CT" else noisy).cpu().numpy())
+        sides = [self.patch] * 3
+        place = somewhere(clean, sides, generator)
+        before, after = (filled(region, place, sides)[None] for region in (clean, noisy))
+        spread = torch.from_numpy(profile.spread).clamp_min(1e-6)
+        return before, after, max(profile.sigma, 1e-4), spread, level, source.name
+
+    def _region(self, generator: torch.Generator) -> tuple[Source, Tensor, Tensor, float]:
+        """Source, clean and noisy region (at most ``REGION`` voxels a side), and the level of the noise."""
         source = self.pool.pick(generator)
-        kind = source.kind
-        clean = cut(source.array, [self.patch] * 3, generator)
+        sides = [min(side, max(REGION, self.patch)) for side in source.array.shape]
+        clean = cut(source.array, sides, generator)
         order = torch.randperm(3, generator=generator, device=generator.device).tolist()
-        flips = [axis for axis in range(3) if uniform(0, 1, generator) < 0.5]
-        clean = clean.permute(order).flip(flips)
-        own = source.spread.view(4, 4, 4).permute(order).reshape(-1)
-        low, high = _LEVELS[kind]
-        level = float(np.exp(uniform(np.log(low), np.log(high), generator)))
-        noise_kind = choose(_NOISE[kind], generator)
-        noisy, added = add_noise(clean, noise_kind, level, generator)
-        # What the estimator would say of the noisy volume, with its error as jitter.
-        jitter = float(np.exp(uniform(-0.1, 0.1, generator)))
-        own_sigma = source.sigma * jitter
-        high_added = float(added[-1]) * level
-        sigma = torch.tensor(max((own_sigma**2 + high_added**2) ** 0.5, 1e-4), device=self.device)
-        spread = jitter * torch.sqrt(own.square() + (added * level).square())
-        return clean, noisy, sigma, spread, level, source.name
+        clean = clean.permute(order).flip([axis for axis in range(3) if uniform(0, 1, generator) < 0.5])
+        if source.kind != "CT" and uniform(0, 1, generator) < 0.5:
+            clean = clean.clamp_min(0.0) ** math.exp(uniform(-CONTRAST, CONTRAST, generator))
+        low, high = _LEVELS[source.kind]
+        level = math.exp(uniform(math.log(low), math.log(high), generator))
+        noisy, _ = add_noise(clean, choose(_NOISE[source.kind], generator), level, generator)
+        return source, clean, noisy, level
 
 
 def add_noise(clean: Tensor, kind: NoiseKind, level: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -237,12 +249,23 @@ def add_noise(clean: Tensor, kind: NoiseKind, level: float, generator: torch.Gen
 
 def cut(array: Tensor, sides: Sequence[int], generator: torch.Generator) -> Tensor:
     """A random box; mostly background is tried again twice. Short axes are reflected."""
-    box = array[:0]
+    return filled(array, somewhere(array, sides, generator), sides)
+
+
+def somewhere(array: Tensor, sides: Sequence[int], generator: torch.Generator) -> tuple[slice, ...]:
+    """The place of a random box within an array (D, H, W); mostly background is tried again twice."""
+    place: tuple[slice, ...] = ()
     for _ in range(3):
         start = [pick(max(1, side - length + 1), generator) for side, length in zip(array.shape, sides, strict=True)]
-        box = array[tuple(slice(first, first + length) for first, length in zip(start, sides, strict=True))]
-        if float((box > 0.08).float().mean()) > 0.3:
+        place = tuple(slice(first, first + length) for first, length in zip(start, sides, strict=True))
+        if float((array[place] > 0.08).float().mean()) > 0.3:
             break
+    return place
+
+
+def filled(array: Tensor, place: tuple[slice, ...], sides: Sequence[int]) -> Tensor:
+    """The box at a place, reflected where the array is too short for it."""
+    box = array[place]
     missing = [length - side for side, length in zip(box.shape, sides, strict=True)]
     if any(missing):
         pads = [n for side in reversed(missing) for n in (0, side)]

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan.inference import ChosenDevice, Normalisation, run_with_fallback
+from medgan.inference import ChosenDevice, Normalisation, robust_normalisation, run_with_fallback
 from medgan.models import ModelCard, ModelError, build_network, load_state
-from medgan.noise import NoiseProfile
+from medgan.noise import NoiseProfile, noise_profile
 from medgan.progress import Progress, silent
 from medgan.settings import EnhanceSettings
 
@@ -98,6 +98,20 @@ class Step:
     patches: Callable[[torch.device], PatchSource] | None = None
     """Training patches made from the volume itself; None where a volume can not teach its own restoration."""
     network: nn.Module | None = None
+
+
+def measured(filled: np.ndarray, ijk_to_ras: np.ndarray, settings: EnhanceSettings) -> State:
+    """A finite volume with its intensity range and its noise, which the settings may name."""
+    normalisation = robust_normalisation(filled)
+    profile = noise_in(filled, normalisation)
+    if settings.noise_sigma > 0:
+        profile = profile.scaled_to(settings.noise_sigma / normalisation.scale)
+    return State(filled, ijk_to_ras, normalisation, profile, not (filled < 0).any())
+
+
+def noise_in(array: np.ndarray, normalisation: Normalisation) -> NoiseProfile:
+    """The noise of a volume for its normalised copy. Measured in its own unit: there values below 0 show as such."""
+    return noise_profile(array).in_units_of(normalisation.scale)
 
 
 def network_of(card: ModelCard, character: float, work: Work) -> nn.Module:

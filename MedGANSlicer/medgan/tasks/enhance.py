@@ -21,14 +21,13 @@ from torch import nn
 
 import medgan
 from medgan.guards import consistency, suspicions, uncertainty
-from medgan.inference import choose_device, fill_not_finite, robust_normalisation, set_deterministic
+from medgan.inference import choose_device, fill_not_finite, set_deterministic
 from medgan.models import ModelCard, find_chain
-from medgan.noise import noise_profile
 from medgan.progress import Progress, part, silent
 from medgan.recognition.fits import fits, recognised
 from medgan.restoration import deblur, denoise, superres
 from medgan.restoration.fit import fitted
-from medgan.restoration.step import State, Step, Work, network_of
+from medgan.restoration.step import State, Step, Work, measured, network_of, noise_in
 from medgan.settings import EnhanceSettings
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume
@@ -98,7 +97,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
         characters = (settings.character, 0.0, 1.0) if both else (settings.character,)
         unsure = uncertainty(lambda array, character: _variant(state, array, steps, character, work), state, characters)
         volumes["uncertainty"] = _on(grid, volume, unsure, "float32")
-    after = noise_profile(state.normalisation.apply(fill_not_finite(result)[0]))
+    after = noise_in(fill_not_finite(result)[0], state.normalisation)
     found = suspicions(result, start, residual, unsure, state, grid, steps)
     report = {
         "task": "enhance",
@@ -127,15 +126,6 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
     return Outputs(volumes, report)
 
 
-def measured(filled: np.ndarray, ijk_to_ras: np.ndarray, settings: EnhanceSettings) -> State:
-    """A finite volume with its intensity range and its noise, which the settings may name."""
-    normalisation = robust_normalisation(filled)
-    profile = noise_profile(normalisation.apply(filled))
-    if settings.noise_sigma > 0:
-        profile = profile.scaled_to(settings.noise_sigma / normalisation.scale)
-    return State(filled, ijk_to_ras, normalisation, profile, not (filled < 0).any())
-
-
 def _restored(
     state: State, cards: Sequence[ModelCard], work: Work, progress: Progress
 ) -> tuple[list[Step], np.ndarray]:
@@ -159,7 +149,7 @@ def _restored(
         step.network = network
         steps.append(step)
         if number + 1 < len(cards):
-            noise = noise_profile(state.normalisation.apply(array))
+            noise = noise_in(array, state.normalisation)
             state = State(array, step.ijk_to_ras, state.normalisation, noise, state.positive)
         else:
             state = State(array, step.ijk_to_ras, state.normalisation, state.noise, state.positive)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medgan.deconvolution import blurred, inverse_for, noise_after
 from medgan.degradation import NoiseKind, normal, uniform
-from medgan.noise import BLOCK, NoiseProfile, noise_profile
+from medgan.noise import BLOCK, SIGNED, NoiseProfile, noise_profile
 from medgan.recipes.data import add_noise, choose, kind_of
 from medgan.recipes.deblur import BLURS, MARGIN, NOISES
 from medgan.recipes.superres import USUAL_RATIOS
@@ -37,16 +37,21 @@ def noisy(clean: Tensor, own: NoiseProfile, modality: str, rng: torch.Generator)
     ``own``: the noise that the clean patch brings along.
     """
     level = math.exp(uniform(math.log(LEVELS[0]), math.log(LEVELS[1]), rng))
-    answer, added = add_noise(clean[0], choose(NOISE[kind_of(modality)], rng), level, rng)
+    kind = choose(NOISE[kind_of(modality)], rng)
+    answer, added = add_noise(clean[0], kind, level, rng)
     jitter = math.exp(uniform(-0.1, 0.1, rng))
     sigma = max(math.hypot(own.sigma * jitter, float(added[-1]) * level), SMALLEST_SIGMA)
     spread = jitter * torch.hypot(torch.from_numpy(own.spread).float(), added * level)
+    if kind_of(modality) == "CT" or kind not in (NoiseKind.RICIAN, NoiseKind.POISSON):
+        spread[0] = SIGNED * sigma
     return {"input": answer[None], "target": clean, "sigma": torch.tensor(sigma), "spread": spread}
 
 
-def measured(patch: Tensor) -> NoiseProfile:
+def measured(patch: Tensor, modality: str) -> NoiseProfile:
     """The noise of a patch (1, D, H, W) as it is estimated in a volume."""
     profile = noise_profile(patch[0].numpy())
+    if kind_of(modality) == "CT":
+        profile = profile.signed()
     return NoiseProfile(max(profile.sigma, SMALLEST_SIGMA), np.maximum(profile.spread, SMALLEST_SIGMA))
 
 

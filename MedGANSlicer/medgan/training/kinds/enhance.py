@@ -77,13 +77,13 @@ class Enhance(Kind):
                 f"Pairs can not teach how to restore the {self.restores.value}; give the sharp volumes alone."
             )
         if "input" in sample:
-            own = degrade.measured(sample["input"])
+            own = degrade.measured(sample["input"], self.facts.modality)
             new = {"sigma": torch.tensor(own.sigma), "spread": torch.from_numpy(own.spread).float()}
             new |= {"input": sample["input"], "target": target}
         elif self.restores is Restores.RESOLUTION:
             new = degrade.thick(target, rng)
         else:
-            own = degrade.measured(target)
+            own = degrade.measured(target, self.facts.modality)
             if "sigma" in sample and "spread" in sample:
                 own = NoiseProfile(float(sample["sigma"]), sample["spread"].numpy())
             blur = self.restores is Restores.BLUR
