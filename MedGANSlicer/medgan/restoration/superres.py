@@ -26,6 +26,10 @@ BYTES_PER_FINE_VOXEL = 400
 """Measured peak memory of the network for each voxel of its result (float32)."""
 
 
+MIRRORED = ((2, 3, 4), (2,), (3, 4))
+"""Axes of (B, C, D, H, W) along which the slices are mirrored, beside the slices as they are."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Which array axes (0: k) are divided anew, by which operators, in this order."""
@@ -124,10 +128,12 @@ def _patches_of(state: State, chosen: Plan) -> Callable[[torch.device], PatchSou
 
 
 def mirror_averaged(network: Callable[[Tensor], Tensor], volume: Tensor) -> Tensor:
-    """The mean of a network's answers for (B, C, D, H, W) and for it mirrored along all axes: fewer errors for twice
-    the work. (Moving the network's grid, which serves the other two models, helps less here.)"""
-    axes = (2, 3, 4)
-    return 0.5 * (network(volume) + network(volume.flip(axes)).flip(axes))
+    """The mean of a network's answers for (B, C, D, H, W) and for it mirrored in three ways: fewer errors for four
+    times the work. (Moving the network's grid, which serves the other two models, helps less here.)"""
+    answer = network(volume)
+    for axes in MIRRORED:
+        answer = answer + network(volume.flip(axes)).flip(axes)
+    return answer / (1 + len(MIRRORED))
 
 
 def _predictor(
