@@ -83,6 +83,8 @@ class Description:
     enclosed: int = 0
     """Value of the part that background belongs to where other parts enclose it in a plane; 0: none."""
     coarse: tuple[Group, ...] = ()
+    thick_slices: str = ""
+    """Model that divides thick slices anew before this one looks at them (needs ``spacing_mm``); "": interpolation."""
     mirror: bool = True
     """Whether a mirrored body is one that the network knows, left and right exchanged."""
     notes: tuple[str, ...] = field(default=())
@@ -150,6 +152,7 @@ def _ours(card: ModelCard, ours: Mapping[str, Any]) -> Description:
             smallest_piece_ml=float(ours.get("smallest_piece_ml", 0.03)),
             enclosed=int(ours.get("enclosed", 0)),
             coarse=groups,
+            thick_slices=str(ours.get("thick_slices", "")),
             mirror=bool(ours.get("mirror", True)),
         )
     )
@@ -257,6 +260,8 @@ def _checked(description: Description) -> Description:
         axes_of(description.orientation)
     if not description.channels:
         raise ValueError("it takes no channels.")
+    if description.thick_slices and description.spacing_mm is None:
+        raise ValueError("'thick_slices' needs 'spacing_mm', which says how thin they are to become.")
     if description.multiple < 1:
         raise ValueError("'multiple' must be 1 or more.")
     return description

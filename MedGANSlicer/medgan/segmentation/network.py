@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medgan.bundle import ModelError
+from medgan.bundle import ModelCard, ModelError
 from medgan.inference import (
     SHORTEST_TILE,
     ChosenDevice,
@@ -47,6 +47,8 @@ class Runner:
     chosen: ChosenDevice
     memory_limit_bytes: int
     told: list[str] = field(default_factory=list)
+    before: dict[str, ModelCard] = field(default_factory=dict)
+    """The models by which the volumes went before this network saw them."""
     _plans: dict[tuple[str, int], TilePlan] = field(default_factory=dict)
     """By device and limit of the tile, so that a volume and its mirror image are cut alike."""
 

@@ -25,6 +25,7 @@ from medgan.progress import Progress, part, silent
 from medgan.recognition.fits import fits
 from medgan.segmentation.coarse import channels_of, groups_of
 from medgan.segmentation.description import Description, Part, describe
+from medgan.segmentation.finer import with_finer_slices
 from medgan.segmentation.grid import Grid, resampled, working_grid
 from medgan.segmentation.intensities import background_of, body_box, normalised, windowed
 from medgan.segmentation.network import Runner, may_be_mirrored
@@ -62,10 +63,11 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: SegmentSettings, prog
     progress(0.02, "Preparing the volume")
     source = Grid(volumes[0].shape, volumes[0].ijk_to_ras)
     spacing = (settings.spacing_mm,) * 3 if settings.spacing_mm > 0 else description.spacing_mm
-    image, working = prepared(volumes, working_grid(source, spacing, description.orientation), description, runner.told)
+    working = working_grid(source, spacing, description.orientation)
+    image, working = prepared(volumes, working, description, runner, part(progress, 0.02, 0.3))
     runner.told += fits(card, volumes[0])
     axis = _mirror_axis(working, description, settings.flips, runner.told)
-    probabilities = runner.probabilities(image, axis, part(progress, 0.06, 0.82))
+    probabilities = runner.probabilities(image, axis, part(progress, 0.3, 0.82))
     parts: Sequence[Part] = description.parts
     if groups:
         probabilities = grouped(probabilities, channels_of(groups, description))
@@ -118,19 +120,26 @@ def channels(inputs: Mapping[str, Volume | LabelMap], description: Description, 
 
 
 def prepared(
-    volumes: Sequence[Volume], working: Grid, description: Description, told: list[str]
+    volumes: Sequence[Volume], working: Grid, description: Description, runner: Runner, progress: Progress = silent
 ) -> tuple[np.ndarray, Grid]:
     """Float32 channels (C, D, H, W) as the network wants them, and their grid: the part of ``working`` with a body."""
-    arrays = []
-    for volume in volumes:
+    arrays, told = [], runner.told
+    for number, volume in enumerate(volumes):
         filled, broken = fill_not_finite(volume.array)
         if broken.any():
             told.append(
                 f"{int(broken.sum())} voxels were not finite numbers; the model saw values filled in from neighbours."
             )
         array = windowed(filled, description.intensities)
-        source = Grid(volume.shape, volume.ijk_to_ras)
-        arrays.append(resampled(array, source, working, background_of(array)))
+        source, outside = Grid(volume.shape, volume.ijk_to_ras), background_of(array)
+        if description.thick_slices:
+            wanted = float(np.linalg.norm(working.ijk_to_ras[:3, :3], axis=0).min())
+            array, source, card = with_finer_slices(
+                array, source, wanted, description.thick_slices, runner.chosen, runner.memory_limit_bytes / 1e9, told,
+                part(progress, number / len(volumes), (number + 1) / len(volumes)),
+            )  # fmt: skip
+            runner.before |= {card.name: card} if card else {}
+        arrays.append(resampled(array, source, working, outside))
     if description.intensities.kind not in ("z-score", "none"):
         boxes = [body_box(array, working) for array in arrays]
         box = tuple(slice(min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes)) for axis in range(3))
@@ -176,6 +185,10 @@ def _report(card: ModelCard, settings: SegmentSettings, runner: Runner, begun: f
         "model": card.name,
         "model_version": card.version,
         "model_sha256": {key: weight.sha256 for key, weight in card.weights.items()},
+        "slices_divided_by": {
+            name: {"version": other.version, "sha256": {key: file.sha256 for key, file in other.weights.items()}}
+            for name, other in runner.before.items()
+        },
         "settings": settings.to_dict(),
         "seed": settings.seed,
         "package_version": medgan.__version__,
