@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from torch import Tensor
 
 from medgan.memory import free_memory_bytes
@@ -249,12 +248,19 @@ def run_tiled(
     progress(0.0, f"{label} tile 1 of {total}".strip())
     with torch.inference_mode():
         image = torch.from_numpy(np.ascontiguousarray(array)).reshape(1, -1, *array.shape[-3:])
-        whole: Any = predict_and_tell(image.to(device)) if total == 1 else sliding_window_inference(
+        whole: Any = predict_and_tell(image.to(device)) if total == 1 else _sliding_window()(
             image, plan.tile, 1, predict_and_tell, overlap=plan.overlap, roi_weight_map=_blending_weights(plan.tile),
             sw_device=device, device=torch.device("cpu"), progress=False,
         )  # fmt: skip
         result: np.ndarray = whole[0].float().cpu().numpy()
         return result[0] if array.ndim == 3 else result
+
+
+def _sliding_window() -> Callable[..., Any]:
+    """MONAI's, whose import takes seconds: only for what needs more than one tile."""
+    from monai.inferers import sliding_window_inference
+
+    return sliding_window_inference  # type: ignore[no-any-return]
 
 
 def _blending_weights(tile: Sequence[int]) -> Tensor:

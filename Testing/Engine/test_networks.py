@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from monai.networks.utils import pixelshuffle
 
 import phantoms
 from medgan.networks import NETWORKS, denoise
+from medgan.networks.blocks import depth_to_space, space_to_depth
 from medgan.networks.denoise import DenoiseNet
 from medgan.noise import noise_profile
 
@@ -60,7 +65,7 @@ def test_constant_volume_stays_constant(a_network):
 def test_blocks_are_summed_as_by_a_transposed_convolution(a_network):
     kept = torch.randn(2, 64, 5, 6, 7, generator=torch.Generator().manual_seed(1))
     one = F.conv_transpose3d(kept, a_network.basis, stride=2)
-    other = denoise._depth_to_space(F.conv3d(kept, denoise._overlapping(a_network.basis), padding=1))
+    other = depth_to_space(F.conv3d(kept, denoise._overlapping(a_network.basis), padding=1))
     torch.testing.assert_close(other, one)
 
 
@@ -87,3 +92,17 @@ def test_mixed_precision_costs_far_less_than_the_noise(a_network):
 
 def test_networks_are_modules_by_name():
     assert isinstance(NETWORKS["medgan.DenoiseNet"](), torch.nn.Module)
+
+
+def test_voxels_are_parted_and_gathered_as_monai_does():
+    x = torch.randn(2, 16, 3, 4, 5)
+    parted = depth_to_space(x)
+    assert torch.equal(parted, pixelshuffle(x, 3, 2))
+    assert torch.equal(space_to_depth(parted), x)
+
+
+def test_tasks_start_without_the_libraries_that_take_seconds_to_import():
+    names = ("anomaly", "enhance", "recognise", "segment", "synthesize")
+    code = "\n".join(f"import medgan.tasks.{name}" for name in names) + "\nimport sys\nprint('monai' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert told.stdout.strip() == "False"

@@ -14,10 +14,9 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from monai.networks.utils import pixelunshuffle
 from torch import Tensor, nn
 
-from medgan.networks.blocks import Up, cropped, padded
+from medgan.networks.blocks import Up, cropped, padded, space_to_depth
 from medgan.networks.denoise import ResidualPair, start_at_zero
 
 CONTRASTS = ("T1", "T2", "FLAIR")
@@ -53,7 +52,7 @@ class ContrastNet(nn.Module):
     def forward(self, image: Tensor, source: Tensor, target: Tensor) -> Tensor:
         whole = padded(image, self.multiple)
         pair = torch.cat([F.one_hot(code, len(CONTRASTS)) for code in (source, target)], dim=1).to(image.dtype)
-        x, kept = self.enter(pixelunshuffle(whole, spatial_dims=3, scale_factor=2)), []
+        x, kept = self.enter(space_to_depth(whole)), []
         for tell, first, down in zip(self.tell, self.before, self.down, strict=False):
             x = first(x + tell(pair)[:, :, None, None, None])
             kept.append(x)

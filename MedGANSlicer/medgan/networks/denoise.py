@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medgan.networks.blocks import cropped, padded
+from medgan.networks.blocks import cropped, depth_to_space, padded
 from medgan.noise import BLOCK, cosine_matrix
 
 STRIDE = 2
@@ -69,7 +69,7 @@ class Deepest(nn.Module):
         start_at_zero(self.up)
 
     def forward(self, x: Tensor) -> Tensor:
-        return cropped(_depth_to_space(self.up(self.pairs(self.down(padded(x, 2))))), x)
+        return cropped(depth_to_space(self.up(self.pairs(self.down(padded(x, 2))))), x)
 
 
 class DenoiseNet(nn.Module):
@@ -139,7 +139,7 @@ class DenoiseNet(nn.Module):
         weight = torch.exp(weight.clamp(-6.0, 6.0))
         total = F.conv3d(kept * weight, _overlapping(self.basis), padding=1)
         count = F.conv3d(weight, torch.ones_like(self.basis[:1, :, :2, :2, :2]), padding=1)
-        return _depth_to_space(total / count)
+        return depth_to_space(total / count)
 
     def _body(self, relative: Tensor, spread: Tensor, more: Callable[[int], Tensor] | None) -> Tensor:
         """``more``: what a network built on this one tells it, (1 or B, C, d or 1, 1, 1) for d blocks along D."""
@@ -152,7 +152,7 @@ class DenoiseNet(nn.Module):
         if hasattr(self, "deepest"):
             deep = deep + self.deepest(deep)
         deep = self.up(self.deep(deep))
-        x = self.after(x + _depth_to_space(deep))
+        x = self.after(x + depth_to_space(deep))
         return self.leave(F.leaky_relu(x, 0.1))
 
 
@@ -198,15 +198,8 @@ def _extend(image: Tensor) -> Tensor:
 def _overlapping(basis: Tensor) -> Tensor:
     """(8, 64, 2, 2, 2): the kernel by which a convolution over blocks (64 coefficients each) sums those that overlap.
 
-    With padding 1 and :func:`_depth_to_space` the same as a transposed convolution with the basis (64, 1, 4, 4, 4) and
+    With padding 1 and :func:`depth_to_space` the same as a transposed convolution with the basis (64, 1, 4, 4, 4) and
     a stride of 2, which is many times slower on processors.
     """
     halves = basis.view(COEFFICIENTS, 2, 2, 2, 2, 2, 2)  # coefficient, then block and place in it, for each axis
     return halves.permute(2, 4, 6, 0, 1, 3, 5).flip(4, 5, 6).reshape(8, COEFFICIENTS, 2, 2, 2).contiguous()
-
-
-def _depth_to_space(x: Tensor) -> Tensor:
-    """(B, 8C, d, h, w) -> (B, C, 2d, 2h, 2w)."""
-    batch, channels, d, h, w = x.shape
-    x = x.view(batch, channels // 8, 2, 2, 2, d, h, w)
-    return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(batch, channels // 8, 2 * d, 2 * h, 2 * w)

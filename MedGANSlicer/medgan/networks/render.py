@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from monai.networks.utils import pixelshuffle
 from torch import Tensor, nn
 
-from medgan.networks.blocks import Up, cropped, mean_of_8, mean_of_27, padded, unit_length
+from medgan.networks.blocks import Up, cropped, depth_to_space, mean_of_8, mean_of_27, padded, unit_length
 from medgan.networks.denoise import start_at_zero
 
 LEAST_UNIT = 0.003
@@ -82,7 +81,7 @@ class RenderNet(nn.Module):
         x = x + self.up(far)
         for block in self.blocks:
             x = block(x, told, style)
-        added = pixelshuffle(self.leave(F.leaky_relu(x, 0.2)), spatial_dims=3, scale_factor=2)
+        added = depth_to_space(self.leave(F.leaky_relu(x, 0.2)))
         return cropped(torch.addcmul(rendered, unit, added), condition)
 
 
