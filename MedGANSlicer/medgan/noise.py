@@ -34,6 +34,7 @@ _GROUP_BLOCKS = 64
 _MAXIMUM_BLOCKS = 200_000
 
 SIGNED = 1000.0
+"""See :class:`NoiseProfile`; more than the brightness of any scan is in units of its noise."""
 
 _NEGATIVE = 0.002
 """Magnitudes have no larger share of values below 0; interpolation makes a few."""

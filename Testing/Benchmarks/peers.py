@@ -160,27 +160,23 @@ def dipy_nlm(problem: Problem) -> Result:
 
 def bm4d(problem: Problem) -> Result:
     """Default profile on one thread, true sigma."""
-    from bm4d import BM4DProfile
-    from bm4d import bm4d as run
-
-    profile = BM4DProfile()
-    profile.num_threads = 1
-    start = time.perf_counter()
-    result = run(problem.noisy, sigma_psd=problem.sigma, profile=profile)
-    return result, {"seconds": time.perf_counter() - start, "parameters": {"profile": "np"}}
+    return _bm4d_told(problem, problem.sigma)
 
 
 def bm4d_estimated(problem: Problem) -> Result:
     """As ``bm4d``, but told the sigma that MedGAN estimates of the noisy volume: what somebody with a scan knows."""
+    return _bm4d_told(problem, problem.sigma_estimated)
+
+
+def _bm4d_told(problem: Problem, sigma: float) -> Result:
     from bm4d import BM4DProfile
     from bm4d import bm4d as run
 
     profile = BM4DProfile()
     profile.num_threads = 1
     start = time.perf_counter()
-    result = run(problem.noisy, sigma_psd=problem.sigma_estimated, profile=profile)
-    told = {"profile": "np", "sigma": problem.sigma_estimated}
-    return result, {"seconds": time.perf_counter() - start, "parameters": told}
+    result = run(problem.noisy, sigma_psd=sigma, profile=profile)
+    return result, {"seconds": time.perf_counter() - start, "parameters": {"profile": "np", "sigma": sigma}}
 
 
 def bm4d_corrected(problem: Problem, folder: Path) -> Result:
@@ -224,6 +220,9 @@ METHODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 }
 """Title, what the method is told, and its packages. ``bm4d`` stands before what is made from it."""
 
+BESIDE = {"bm4d": (_bm4d_told,), "bm4d_estimated": (_bm4d_told,), "bm4d_corrected": (_bm4d_anscombe,)}
+"""Functions beside its own that decide what a method gives."""
+
 
 def run_one(folder: Path, method: str) -> None:
     """One method on one case; writes the volume, then its record, so that a record means a whole result."""
@@ -242,10 +241,10 @@ def run_one(folder: Path, method: str) -> None:
 
 def identity(folder: Path, method: str) -> dict[str, Any]:
     """What a result depends on."""
-    functions = [globals()[method]] + ([_bm4d_anscombe] if method == "bm4d_corrected" else [])
+    functions = [globals()[method], *BESIDE.get(method, ())]
     code = "".join(inspect.getsource(function) for function in functions)
     if method == "bm4d_estimated":
-        code += repr(Problem(folder).sigma_estimated)
+        code += repr(json.loads((folder / "case.json").read_text(encoding="utf-8"))["sigma_estimated"])
     return {
         "noisy_sha256": hashlib.sha256((folder / "noisy.npy").read_bytes()).hexdigest(),
         "code_sha256": hashlib.sha256(code.encode()).hexdigest(),

@@ -58,7 +58,6 @@ class Source:
 
     array: Tensor
     sigma: float
-    spread: Tensor
     kind: str
     name: str
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -93,8 +92,7 @@ def source_from_array(
         array = np.clip(array, -1024, 3071)
     low, high = intensity_range(array)
     scaled = ((array - low) / (high - low)).astype(np.float32)
-    profile = noise_profile(scaled)
-    return Source(torch.from_numpy(scaled), profile.sigma, torch.from_numpy(profile.spread), kind, name, spacing_mm)
+    return Source(torch.from_numpy(scaled), noise_profile(scaled).sigma, kind, name, spacing_mm)
 
 
 def load_sources(manifest: Path, left_out: set[str]) -> list[Source]:
@@ -163,7 +161,6 @@ class Pool:
         self.by_kind = {kind: [s for s in sources if s.kind == kind] for kind in SHARES}
         for source in sources:
             source.array = source.array.to(device)
-            source.spread = source.spread.to(device)
 
     def synthesise(self, count: int, keep: int, seed: int) -> None:
         """Have the synthesised volumes ``count - keep`` to ``count - 1`` at hand.
@@ -179,7 +176,7 @@ class Pool:
             part = labels[tuple(slice(first, first + SYNTHETIC_SIDE) for first in start)]
             image = image_from_labels(torch.from_numpy(part.astype(np.int64)).to(self.device), generator)
             source = source_from_array(image.cpu().numpy(), "synthetic", "synthetic")
-            source.array, source.spread = source.array.to(self.device), source.spread.to(self.device)
+            source.array = source.array.to(self.device)
             pool.append(source)
             self.synthesised = number + 1
         del pool[:-keep]

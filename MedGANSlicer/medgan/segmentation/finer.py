@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from medgan.gridplan import LARGEST_RATIO
 from medgan.inference import ChosenDevice, MemoryRefused
 from medgan.models import ModelCard, find
 from medgan.progress import Progress, silent
 from medgan.restoration.step import Work, measured, network_of
 from medgan.restoration.superres import prepare
-from medgan.segmentation.grid import SAME_SPACING, Grid, working_grid
-from medgan.segmentation.grid import resampled as on_grid
+from medgan.segmentation.grid import SAME_SPACING, Grid, resampled, working_grid
 from medgan.segmentation.intensities import background_of, body_box
 from medgan.settings import Axis, EnhanceSettings
 from medgan.volume import spacing_of
@@ -20,8 +20,6 @@ THICK = 1.5
 
 FEWEST_SLICES = 6
 """With fewer there is nothing to learn from their neighbours."""
-
-LARGEST_RATIO = 8.0
 
 
 def thick_axis(grid: Grid, wanted_mm: float) -> int | None:
@@ -49,7 +47,7 @@ def with_finer_slices(
     own = spacing_of(grid.ijk_to_ras)
     plane = [step if n == axis or step > (1 - SAME_SPACING) * wanted_mm else wanted_mm for n, step in enumerate(own)]
     coarse = working_grid(grid, plane, None)
-    slices = on_grid(array, grid, coarse, background_of(array))
+    slices = resampled(array, grid, coarse, background_of(array))
     box = body_box(slices, coarse)
     if box[2 - axis].stop - box[2 - axis].start < FEWEST_SLICES:
         return array, grid, None
@@ -66,6 +64,7 @@ def with_finer_slices(
     except MemoryRefused:
         told.append(f"The slices of {own[axis]:.3g} mm were interpolated: there is too little memory for '{model}'.")
         return array, grid, None
+    told += [sentence for sentence in work.messages if sentence not in told]
     there = Grid(fine.shape, step.ijk_to_ras)
     told.append(
         f"The slices of {own[axis]:.3g} mm were divided by '{model}' to {spacing_of(there.ijk_to_ras)[axis]:.3g} mm "
