@@ -130,9 +130,10 @@ def test_network_built_around_the_denoiser_may_start_from_it(a_data_folder, tmp_
         assert torch.equal(state[f"core.{name}"], tensor)
 
 
-def test_larger_network_starts_with_the_answers_of_the_smaller_one(a_data_folder):
+@pytest.mark.parametrize("size", [training.LARGER, {"channels": 40}])
+def test_larger_network_starts_with_the_answers_of_the_smaller_one(a_data_folder, size):
     torch.manual_seed(5)
-    small, large = DenoiseNet(), DenoiseNet(**training.LARGER)
+    small, large = DenoiseNet(), DenoiseNet(**size)
     for parameter in small.parameters():  # a fresh network answers like a threshold, whatever lies inside
         torch.nn.init.normal_(parameter, std=0.05)
     training.begin_with(small.state_dict(), large)
@@ -141,8 +142,17 @@ def test_larger_network_starts_with_the_answers_of_the_smaller_one(a_data_folder
     )
     with torch.no_grad():
         torch.testing.assert_close(large(*batch.inputs), small(*batch.inputs))
-    with pytest.raises(ValueError, match="no deepest"):
+    with pytest.raises(ValueError, match="has no deep" if "deepest_pairs" in size else "has the shape"):
         training.begin_with(large.state_dict(), small)
+
+
+def test_further_channels_learn_at_once():
+    torch.manual_seed(6)
+    small, large = DenoiseNet(), DenoiseNet(channels=40)
+    torch.nn.init.normal_(small.leave.weight, std=0.05)
+    training.begin_with(small.state_dict(), large)
+    large(torch.rand(1, 1, 18, 18, 18), torch.tensor([0.1]), torch.full((1, 64), 0.1)).square().mean().backward()
+    assert (large.leave.weight.grad[:, 32:].abs().amax(dim=0) > 0).all()
 
 
 def test_left_out_volumes_are_never_read(a_data_folder):
@@ -158,7 +168,7 @@ def test_left_out_volumes_are_never_read(a_data_folder):
 
 
 def test_trained_weights_become_a_bundle(a_data_folder, tmp_path):
-    train(a_data_folder, tmp_path / "run", 2, "--adversarial-share", "0.5", "--larger")
+    train(a_data_folder, tmp_path / "run", 2, "--adversarial-share", "0.5", "--larger", "--channels", "40")
     bundle = tmp_path / "bundle"
     (bundle / "configs").mkdir(parents=True)
     (bundle / "configs" / "metadata.json").write_text(json.dumps({"medgan": {"network": "medgan.DenoiseNet"}}))

@@ -98,14 +98,31 @@ LARGER = {"deep_pairs": 6, "deepest_channels": 64, "deepest_pairs": 2}
 def begin_with(weights: dict[str, Tensor], network: nn.Module) -> None:
     """Let a network start from the weights of a smaller one, or, where it has a ``core``, from those of a denoiser.
 
-    What the weights lack starts as the recipe's network does, which changes nothing at first. Raises ``ValueError``
-    for weights that the network has no place for.
+    What the weights lack starts as the recipe's network does, which changes nothing at first: of a layer with more
+    channels, the new ones are told from the old ones but tell the old ones nothing yet (Net2Net, Chen et al. 2016,
+    arXiv 1511.05641). Raises ``ValueError`` for weights that the network has no place for.
     """
     inside = "core.profile.0.weight" in network.state_dict() and "core.profile.0.weight" not in weights
     part = network.get_submodule("core") if inside else network
-    unknown = part.load_state_dict(weights, strict=False).unexpected_keys
-    if unknown:
-        raise ValueError(f"These weights belong to another network: it has no {unknown[0]}.")
+    begun = part.state_dict()
+    for name, held in weights.items():
+        if name not in begun:
+            raise ValueError(f"These weights belong to another network: it has no {name}.")
+        begun[name] = widened(held, begun[name], name)
+    part.load_state_dict(begun)
+
+
+def widened(held: Tensor, begun: Tensor, name: str) -> Tensor:
+    """``begun`` with ``held`` in its near corner, and nothing from the further inputs to the outputs that it has."""
+    if held.ndim != begun.ndim or any(has > may for has, may in zip(held.shape, begun.shape, strict=True)):
+        raise ValueError(
+            f"These weights belong to another network: its {name} has the shape {tuple(begun.shape)}, "
+            f"they have {tuple(held.shape)}."
+        )
+    grown = begun.clone()
+    grown[: held.shape[0]] = 0.0
+    grown[tuple(slice(side) for side in held.shape)] = held.to(begun)
+    return grown
 
 
 class Trainer:
@@ -119,7 +136,7 @@ class Trainer:
         self.network = network.to(device)
         if options.start is not None:
             held = torch.load(options.start, map_location=device, weights_only=True)
-            begin_with({name: tensor.float() for name, tensor in held.items()}, self.network)
+            begin_with(held, self.network)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=options.rate, betas=(0.9, 0.99), weight_decay=1e-4
@@ -288,6 +305,7 @@ def parser(description: str, patch: int, patch_help: str, rate: float = 1e-3) ->
     options.add_argument(
         "--larger", action="store_true", help="a network of 2 million parameters: for a GPU and more data"
     )
+    options.add_argument("--channels", type=int, default=0, help="features at half resolution; 0: the network's default")
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument("--seed", type=int, default=1)
     return options
@@ -315,7 +333,9 @@ def run(
     sources = load_sources(manifest, left_out(options.leave_out))
     print(f"{len(sources)} volumes: " + ", ".join(source.name for source in sources), flush=True)
     torch.manual_seed(options.seed)
-    size = LARGER if options.larger else {}
+    size = dict(LARGER) if options.larger else {}
+    if options.channels:
+        size["channels"] = options.channels
     (options.out / "arguments.json").write_text(json.dumps(size), encoding="utf-8")
     patches = make_patches(sources, load_label_maps(manifest), device)
     trainer = Trainer(options, patches, make_network(**size), device)
