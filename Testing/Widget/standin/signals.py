@@ -24,18 +24,32 @@ _connections: dict[int, list[tuple[str, Slot, Slot]]] = {}
 """By address of the sender: signature, the person's callable, the relay that Qt calls."""
 
 
+_signatures: dict[tuple[type, str], dict[str, list[str]]] = {}
+"""By Python class and C++ class: the signatures of each signal name. A class keeps its signals."""
+
+
 def signal_signatures(native: QtCore.QObject) -> list[str]:
     """C++ signatures of all signals of the object, in Qt's normal form."""
-    meta = native.metaObject()
-    methods = [meta.method(index) for index in range(meta.methodCount())]
-    signals = [method for method in methods if method.methodType() == QtCore.QMetaMethod.MethodType.Signal]
-    known = [bytes(method.methodSignature().data()).decode() for method in signals]
-    backing = set(declared_signals(native).values())
-    return [text for text in known if text.partition("(")[0] not in backing] + list(declared_signals(native))
+    return [text for same in _by_name(native).values() for text in same]
 
 
 def signatures_named(native: QtCore.QObject, name: str) -> list[str]:
-    return [text for text in signal_signatures(native) if text.partition("(")[0] == name]
+    return _by_name(native).get(name, [])
+
+
+def _by_name(native: QtCore.QObject) -> dict[str, list[str]]:
+    meta = native.metaObject()
+    key = (type(native), meta.className())
+    if key not in _signatures:
+        methods = [meta.method(index) for index in range(meta.methodCount())]
+        signals = [method for method in methods if method.methodType() == QtCore.QMetaMethod.MethodType.Signal]
+        known = [bytes(method.methodSignature().data()).decode() for method in signals]
+        backing = set(declared_signals(native).values())
+        named: dict[str, list[str]] = {}
+        for text in [each for each in known if each.partition("(")[0] not in backing] + list(declared_signals(native)):
+            named.setdefault(text.partition("(")[0], []).append(text)
+        _signatures[key] = named
+    return _signatures[key]
 
 
 def checked_signature(native: QtCore.QObject, signature: Any) -> str:

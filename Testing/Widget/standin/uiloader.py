@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from PySide6 import QtCore, QtUiTools, QtWidgets
@@ -24,10 +25,10 @@ class UiLoader:
         if not isinstance(file, QtCore.QFile) or not file.isOpen():
             refuse("QUiLoader.load wants an open qt.QFile")
         path = Path(file.fileName())
-        found = faults(path)
-        if found:
-            refuse("; ".join(found))
-        return wrap(_load(path))
+        described = _described(path, path.stat().st_mtime_ns)
+        if described.faults:
+            refuse("; ".join(described.faults))
+        return wrap(_load(path, described))
 
 
 class _Builder(QtUiTools.QUiLoader):
@@ -40,13 +41,29 @@ class _Builder(QtUiTools.QUiLoader):
         return widget
 
 
-def _load(path: Path) -> QtWidgets.QWidget:
-    tree = ElementTree.parse(path)
-    connections = list(tree.getroot().iter("connection"))
-    for each in tree.getroot().findall("connections"):  # Qt can not read signatures with MRML types
-        tree.getroot().remove(each)
+class _Described(NamedTuple):
+    """What a file says: its faults, or the widgets as XML for Qt and the connections that Qt can not read."""
+
+    faults: tuple[str, ...]
+    widgets: bytes
+    connections: tuple[dict[str, str], ...]
+
+
+@lru_cache
+def _described(path: Path, changed_ns: int) -> _Described:
+    found = faults(path)
+    if found:
+        return _Described(tuple(found), b"", ())
+    root = ElementTree.parse(path).getroot()
+    connections = [{part.tag: (part.text or "").strip() for part in each} for each in root.iter("connection")]
+    for each in root.findall("connections"):  # Qt can not read signatures with MRML types
+        root.remove(each)
+    return _Described((), ElementTree.tostring(root), tuple(connections))
+
+
+def _load(path: Path, described: _Described) -> QtWidgets.QWidget:
     buffer = QtCore.QBuffer()
-    buffer.setData(ElementTree.tostring(tree.getroot()))
+    buffer.setData(described.widgets)
     buffer.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
     said: list[str] = []
     previous = QtCore.qInstallMessageHandler(lambda kind, context, text: said.append(text))
@@ -58,8 +75,8 @@ def _load(path: Path) -> QtWidgets.QWidget:
         QtCore.qInstallMessageHandler(previous)
     if said or root is None:
         refuse(f"{path.name}: {'; '.join(said) or builder.errorString()}")
-    for connection in connections:
-        _connect(path, root, {each.tag: (each.text or "").strip() for each in connection})
+    for connection in described.connections:
+        _connect(path, root, connection)
     return root
 
 
