@@ -305,7 +305,7 @@ def parser(description: str, patch: int, patch_help: str, rate: float = 1e-3) ->
     options.add_argument(
         "--larger", action="store_true", help="a network of 2 million parameters: for a GPU and more data"
     )
-    options.add_argument("--channels", type=int, default=0, help="features at half resolution; 0: the network's default")
+    options.add_argument("--channels", type=int, default=0, help="features at half resolution; 0: the default")
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument("--seed", type=int, default=1)
     return options
