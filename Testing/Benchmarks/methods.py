@@ -43,6 +43,8 @@ class Row:
     parameters: dict[str, Any] = field(default_factory=dict)
     sigma: float = 0.0
     sigma_estimated: float | None = None
+    sigma_original: float | None = None
+    """What the same estimate finds in the original, before noise was added."""
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -159,4 +161,5 @@ def medgan_row(case: Case, model: str, character: float, device: str) -> Row:
         seconds=seconds,
         parameters={name: outputs.report[name] for name in ("model_version", "model_sha256", "device")},
         sigma_estimated=float(outputs.report["sigma_before"]),
+        sigma_original=noise_profile(case.clean).sigma,
     )
