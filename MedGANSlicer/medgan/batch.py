@@ -12,14 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medgan import records
 from medgan.frame_reports import merged
 from medgan.frames import Frames, has_frames, read_frames
 from medgan.job import Job, JobError, JobState
 from medgan.models import ModelError
+from medgan.reading import read_any
 from medgan.settings import EnhanceSettings
 from medgan.volume import Volume, VolumeError, read_volume
-from medgan.writing import check_frames_target, check_target, write
+from medgan.voxel_types import LAST_WHOLE, is_wide, stored_as
+from medgan.writing import check_frames_target, check_shear, check_target, write
 
 
 class FileFailed(Exception):
@@ -176,6 +180,8 @@ def _enhanced(
 ) -> tuple[dict[str, Volume | Frames], dict[str, Any], list[str]]:
     """The wanted outputs, the report, and what is to be said of the source."""
     source = _read(item)
+    for target in item.targets.values():
+        check_shear(source.ijk_to_ras, target)
     messages = list(source.meta.pop("messages", []))
     grid = (source.shape, source.ijk_to_ras)
     inputs: Mapping[str, Any] = source if isinstance(source, Frames) else {"volume": source}
@@ -194,6 +200,8 @@ def _enhanced(
     if result.shape != grid[0] or not (result.ijk_to_ras == grid[1]).all():
         size = [int(length) for length in reversed(result.shape)]
         report["new_grid"] = {"size_voxels": size, "spacing_mm": [float(f"{step:.6g}") for step in result.spacing_mm]}
+    elif isinstance(result, Volume) and _was_rounded(result):
+        result.exact = read_any(item.source)[0]
     return volumes, report, messages
 
 
@@ -209,16 +217,28 @@ def _read(item: Item) -> Volume | Frames:
     return frames.part(slice(int(start or 0), int(stop) if stop else None)) if item.frames else frames
 
 
+def _was_rounded(result: Volume) -> bool:
+    """Whether float32 may have rounded voxels of the source; they are read again rather than held all the time."""
+    if not is_wide(result.voxel_type):
+        return False
+    return np.dtype(result.voxel_type).kind == "f" or max(-result.array.min(), result.array.max()) >= LAST_WHOLE
+
+
 def _assembled(job: Job, source: Frames) -> dict[str, Frames]:
-    """The outputs of the frames as 4D, in the types of their voxels."""
+    """The outputs of the frames as 4D: in the types of their voxels, or float32 where that does not fit every frame."""
     held: dict[str, list[Any]] = {}
     matrices: dict[str, Any] = {}
     for name, volume in job.each_output():
         frame, _, output = name.rpartition("/")
         arrays, matrix = held.setdefault(output, []), matrices.setdefault(output, volume.ijk_to_ras)
-        arrays.append(volume.stored())
+        assert isinstance(volume, Volume)
+        own = source.array[len(arrays)] if output == "volume" else None
+        arrays.append(stored_as(volume.array, volume.voxel_type, own))
         if arrays[-1].shape != arrays[0].shape or not (volume.ijk_to_ras == matrix).all():
             raise FileFailed(f"The result of {frame} lies on another grid than that of the first one.")
+    for output, arrays in held.items():
+        if len({array.dtype for array in arrays}) > 1:  # a file holds one type
+            arrays[:] = [volume.array for name, volume in job.each_output() if name.rpartition("/")[2] == output]
     return {name: source.like(arrays, matrices[name]) for name, arrays in held.items()}
 
 
@@ -262,8 +282,8 @@ def _write(
                 undo.callback(records.forget, targets.values())
                 records.begin(targets.values(), key, manner.run)
             for name, target in targets.items():
-                write(volumes[name], target)
-                undo.callback(_try, target.unlink)
+                for file in write(volumes[name], target):
+                    undo.callback(_try, file.unlink)
             if item.recorded:
                 records.finish(targets, key, manner.run, report)
         except OSError as error:

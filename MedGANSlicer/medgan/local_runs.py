@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import queue
+import re
+import runpy
 import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from medgan.batch import Item, Manner, Result, Stopped, attempt
@@ -34,7 +38,11 @@ def run(
     shared, environments = shares(max(1, min(jobs, len(items))), settings)
 
     def work(number: int, environment: dict[str, str], watched: Callable[[JobState], None]) -> Result:
-        return attempt(items[number], shared, manner, watched, environment)
+        item = items[number]
+        result = attempt(item, shared, manner, watched, environment)
+        if len(environments) > 1 and "memory_limit_gb" not in dict(item.changes):
+            result.error = about_share(result.error)
+        return result
 
     return spread(len(items), environments, work, watch)
 
@@ -90,7 +98,7 @@ def shares(jobs: int, settings: Chosen) -> tuple[Chosen, list[dict[str, str]]]:
     """What each of ``jobs`` children at a time may use: settings with a memory limit, and environment variables."""
     if jobs == 1:
         return settings, [{}]
-    gpus = visible_gpus() if settings.device in (Device.AUTO, Device.CUDA) else []
+    gpus = visible_gpus() if settings.device in (Device.AUTO, Device.CUDA) and torch_knows_gpus() else []
     limit_gb = settings.memory_limit_gb or (0.0 if gpus else free_memory_bytes() / 1e9)
     threads = str(max(1, _cores() // jobs))
     environments = [{"OMP_NUM_THREADS": threads} for _ in range(jobs)]
@@ -98,6 +106,22 @@ def shares(jobs: int, settings: Chosen) -> tuple[Chosen, list[dict[str, str]]]:
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     return dataclasses.replace(settings, memory_limit_gb=limit_gb / jobs), environments
+
+
+def about_share(refusal: str) -> str:
+    """The refusal of a child that has too little memory, in the words of its share: fewer jobs help it."""
+    share = r" and the share of each job is \1 GB; use fewer --jobs "
+    return re.sub(r" and the limit is (\S+) GB; raise it ", share, refusal)
+
+
+def torch_knows_gpus() -> bool:
+    """Whether PyTorch was built for GPUs that ``CUDA_VISIBLE_DEVICES`` names; a build for the CPU leaves them idle."""
+    found = importlib.util.find_spec("torch")  # its own import takes seconds
+    version = Path(found.origin).with_name("version.py") if found and found.origin else None
+    if version is None or not version.is_file():
+        return False
+    built = runpy.run_path(str(version))
+    return bool(built.get("cuda") or built.get("hip"))
 
 
 def visible_gpus() -> list[str]:

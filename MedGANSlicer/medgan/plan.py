@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medgan import records
+from medgan import records, tilt
 from medgan.batch import Item
 from medgan.models import ModelCard, ModelError, find_chain, verify
 from medgan.settings import EnhanceSettings
@@ -42,7 +42,8 @@ def plan(paths: Sequence[Path], places: Places, frames: str = "", recorded: bool
     """The items of ``IN OUT``, of ``IN... --out FOLDER``, or of lists. Raises :class:`UsageError`.
 
     A folder stands for the volume files in it that no run has made, or, when it has none, for one DICOM series; a
-    ``.csv`` stands for its rows. With ``--out`` results are called ``<name>_enhanced`` and keep their format.
+    ``.csv`` stands for its rows. With ``--out`` results are called ``<name>_enhanced`` and keep their format; those of
+    DICOM are NIfTI, or NRRD where a tilted gantry sheared the axes, which NIfTI can not hold.
     Several files always get a record beside their results, a single one when it is asked for.
     """
     from medgan import worklist
@@ -73,7 +74,7 @@ def named(source: Path, places: Places) -> Item:
     assert places.out is not None
     ending = file_format(source)
     stem = source.name[: len(source.name) - len(ending)] if ending else source.resolve().name
-    ending = ending or ".nii.gz"  # a DICOM folder
+    ending = ending or (".nrrd" if tilt.is_tilted(source) else ".nii.gz")  # a DICOM folder
     extras: dict[str, Any] = {name: folder / f"{stem}_{name}{ending}" for name, folder in places.extras().items()}
     return Item(source, places.out / f"{stem}_enhanced{ending}", **extras, make_folders=True)
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import platform
-import re
 import shutil
 import signal
 import subprocess
@@ -93,7 +93,7 @@ def was_out_of_memory(exit_code: int, log: str) -> bool:
 def folder_prefix(start: str) -> str:
     """The beginning of the names of this process's temporary folders; :func:`sweep` knows its owner by it.
 
-    It holds the host's name, because a folder may be shared by several.
+    It tells the host too, because a folder may be shared by several.
     """
     return f"{_of_this_host(start)}{os.getpid()}-"
 
@@ -107,4 +107,5 @@ def sweep(folder: Path, start: str) -> None:
 
 
 def _of_this_host(start: str) -> str:
-    return f"{start}{re.sub('[^A-Za-z0-9]', '', platform.node())[:20]}-"
+    # A hash of the whole name: those of a cluster's hosts often differ in their last letters only.
+    return f"{start}{hashlib.sha256(os.fsencode(platform.node())).hexdigest()[:16]}-"

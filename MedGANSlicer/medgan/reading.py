@@ -34,7 +34,7 @@ READERS = {
 
 def read(path: Path) -> Volume:
     """The scalar volume at ``path``. Raises :class:`VolumeError`."""
-    return as_volume(*_read_any(path), f"'{path.name}'")
+    return as_volume(*read_any(path), f"'{path.name}'")
 
 
 def as_volume(array: np.ndarray, matrix: np.ndarray, meta: dict[str, Any], called: str) -> Volume:
@@ -53,7 +53,7 @@ def as_volume(array: np.ndarray, matrix: np.ndarray, meta: dict[str, Any], calle
 
 def read_labels(path: Path) -> LabelMap:
     """The label map at ``path``. Raises :class:`VolumeError` for values that are not whole numbers."""
-    array, matrix, meta = _read_any(path)
+    array, matrix, meta = read_any(path)
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or not np.array_equal(array, np.rint(array)):
             raise VolumeError(f"'{path.name}' has values that are not whole numbers; a label map has only these.")
@@ -66,7 +66,7 @@ def read_labels(path: Path) -> LabelMap:
     return LabelMap(array, matrix, meta.get("labels", {}))
 
 
-def _read_any(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def read_any(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Voxels in their own type, geometry, and what there is to say about the source."""
     if path.is_dir():
         from medgan import dicom

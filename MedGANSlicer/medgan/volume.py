@@ -6,12 +6,13 @@ Axes are ``array[k, j, i]``: slices, rows, columns. ``ijk_to_ras`` maps the cent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from medgan.voxel_types import stored_as
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """ITK, DICOM and NRRD files count millimetres to the left and the back; its own inverse."""
@@ -36,14 +37,17 @@ class Volume:
 
     ``voxel_type`` is the numpy name of the type the voxels had in their source ("int16"), which
     :meth:`stored` restores. ``meta`` holds what is said about the source: "format", "source" (a name) and
-    "messages" (sentences for the person). Raises :class:`VolumeError` for arrays or matrices of the wrong
-    kind. Any invertible matrix is accepted: oblique, left-handed, anisotropic, sheared.
+    "messages" (sentences for the person). ``exact``, where it is given, holds the voxels of the source in a type
+    wider than float32; what was not changed is stored with these very values. Raises :class:`VolumeError` for
+    arrays or matrices of the wrong kind. Any invertible matrix is accepted: oblique, left-handed, anisotropic,
+    sheared.
     """
 
     array: np.ndarray
     ijk_to_ras: np.ndarray
     meta: dict[str, Any] = field(default_factory=dict)
     voxel_type: str = "float32"
+    exact: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         array = np.asarray(self.array)
@@ -71,10 +75,10 @@ class Volume:
     def stored(self) -> np.ndarray:
         """The voxels in ``voxel_type``: integers rounded and clipped to their range.
 
-        Stays float32 where the type can not hold the voxels: NaN or infinity in an integer type, or a type
-        that is not a plain number.
+        Stays float32 where that would lose much: NaN or infinity in an integer type, a range of fewer than 32 whole
+        steps unless all voxels are whole, values far beyond the type, or a type that is not a plain number.
         """
-        return as_voxel_type(self.array, self.voxel_type)
+        return stored_as(self.array, self.voxel_type, self.exact)
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,9 @@ def read_label_map(path: str | Path) -> LabelMap:
 
 
 def write_volume(volume: Volume | LabelMap, path: str | Path) -> None:
-    """Write a file in the format that its ending names, with the voxel type of the source.
+    """Write a file in the format that its ending names, with the voxel type of the source where that fits.
 
+    The type becomes float32 where rounding would lose much of the voxels, see :meth:`Volume.stored`.
     The file appears complete under its name or not at all. Raises :class:`VolumeError`.
     """
     from medgan.writing import write
@@ -174,24 +179,6 @@ def checked_matrix(matrix: Any) -> np.ndarray:
     if abs(np.linalg.det(matrix[:3, :3] / spacing)) < 1e-4:
         raise VolumeError("The directions of the axes lie in one plane; they must span all three dimensions.")
     return matrix
-
-
-def as_voxel_type(array: np.ndarray, voxel_type: str) -> np.ndarray:
-    """Float voxels in the type of that name, rounded and clipped; float32 where it can not hold them."""
-    kinds: Mapping[str, str] = {"float16": "float32", "bool": "uint8"}
-    try:
-        kind = np.dtype(kinds.get(voxel_type, voxel_type))
-    except TypeError:
-        return array
-    if kind.kind == "f" and kind.itemsize in (4, 8):
-        return array.astype(kind)
-    if kind.kind not in "iu" or not np.isfinite(array).all():
-        return array
-    limits = np.iinfo(kind)
-    # Float32 has no 2147483647 and float64 no 2**63 - 1: both would round up, out of the integer's range.
-    wide = np.rint(array, dtype=np.float64) if kind.itemsize >= 4 else np.rint(array)
-    top = np.nextafter(float(limits.max), 0) if kind.itemsize == 8 else limits.max
-    return np.clip(wide, float(limits.min), float(top)).astype(kind)
 
 
 def _three_axes(array: np.ndarray) -> np.ndarray:

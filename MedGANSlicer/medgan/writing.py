@@ -22,31 +22,40 @@ FOLDER_START = ".medgan-"
 """How the names of the folders begin in which a file is written before it moves to its place."""
 
 
-def write(volume: Volume | LabelMap | Frames, path: Path) -> None:
-    """Write ``volume`` in the format that the ending of ``path`` names. Raises :class:`VolumeError`."""
+def write(volume: Volume | LabelMap | Frames, path: Path) -> list[Path]:
+    """Write ``volume`` in the format that the ending of ``path`` names; the files that it became.
+
+    Raises :class:`VolumeError`, and then leaves nothing there.
+    """
     check_target(path)
     ending = file_format(path)
     if isinstance(volume, Frames):
         check_frames_target(path)
-    sheared = not _at_right_angles(volume.ijk_to_ras)
-    if sheared and ending in (".nii", ".nii.gz"):
-        raise VolumeError(f"The axes are sheared, which NIfTI can not hold; write '{path.name}' as .nrrd or .mha.")
-    complete(path, lambda part: _write_there(volume, part, ending))
+    check_shear(volume.ijk_to_ras, path)
+    return complete(path, lambda part: _write_there(volume, part, ending))
 
 
-def complete(path: Path, write_there: Callable[[Path], None]) -> None:
-    """Have a file written under another name, and move it to ``path`` when it is whole. Raises :class:`VolumeError`."""
+def complete(path: Path, write_there: Callable[[Path], None]) -> list[Path]:
+    """Have a file written under another name, and move it to ``path`` when it is whole. Raises :class:`VolumeError`.
+
+    Returns ``path`` and, before it, the file of the voxels of an .mhd or .nhdr.
+    """
     # A folder of its own, because .mhd and .nhdr are two files and name each other.
     processes.sweep(path.parent, FOLDER_START)
     try:
         folder = Path(tempfile.mkdtemp(prefix=processes.folder_prefix(FOLDER_START), dir=path.parent))
     except OSError as error:
         raise VolumeError(_no_room(path, error)) from error
+    placed: list[Path] = []
     try:
         write_there(folder / path.name)
         for part in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
             os.replace(part, path.parent / part.name)  # the header comes last
+            placed.append(path.parent / part.name)
+        return placed
     except (OSError, RuntimeError) as error:
+        for file in placed:
+            file.unlink(missing_ok=True)
         raise VolumeError(_no_room(path, error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -72,6 +81,18 @@ def check_frames_target(path: Path) -> None:
         raise VolumeError(
             f"NumPy files hold 3D volumes; write the frames of a 4D file as .nii.gz or .nrrd, not as '{path.name}'."
         )
+
+
+def check_shear(ijk_to_ras: np.ndarray, path: Path) -> None:
+    """Raise :class:`VolumeError` when the axes are sheared and the format of ``path`` can not hold that."""
+    if file_format(path) in (".nii", ".nii.gz") and not at_right_angles(ijk_to_ras):
+        raise VolumeError(f"The axes are sheared, which NIfTI can not hold; write '{path.name}' as .nrrd or .mha.")
+
+
+def at_right_angles(ijk_to_ras: np.ndarray) -> bool:
+    """Whether the axes are not sheared, as they are by a tilted gantry."""
+    axes = ijk_to_ras[:3, :3] / np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() < 1e-3)
 
 
 def to_image(volume: Volume | LabelMap | Frames) -> sitk.Image:
@@ -118,11 +139,6 @@ def _check_written(path: Path) -> None:
         nifti.check(path)
     except VolumeError as error:
         raise RuntimeError(str(error)) from error
-
-
-def _at_right_angles(ijk_to_ras: np.ndarray) -> bool:
-    axes = ijk_to_ras[:3, :3] / np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
-    return bool(np.abs(axes.T @ axes - np.eye(3)).max() < 1e-3)
 
 
 def _no_room(path: Path, error: Exception) -> str:

@@ -22,8 +22,10 @@ import phantoms
 from command_line import command, environment, one_sentence, run
 from medgan import batch, local_runs, processes, records
 from medgan.batch import FileFailed, Item, Manner, enhance_file
+from medgan.inference import cpu_device, run_with_fallback
 from medgan.settings import Device, EnhanceSettings
-from medgan.volume import Volume, read_volume, write_volume
+from medgan.volume import Volume, VolumeError, read_volume, write_volume
+from medgan.writing import write
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -233,6 +235,35 @@ def test_what_a_killed_process_was_writing_is_removed_by_the_next(tmp_path):
     )
 
 
+def test_folder_that_another_host_is_writing_stays(tmp_path, monkeypatch):
+    """The workers of a cluster often have names that differ in the last letters only."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    monkeypatch.setattr(processes.platform, "node", lambda: "dask-worker-6d4cf56db6-abcde")
+    theirs = tmp_path / processes.folder_prefix(".medgan-").replace(str(os.getpid()), str(ended.pid))
+    theirs.mkdir()
+    monkeypatch.setattr(processes.platform, "node", lambda: "dask-worker-6d4cf56db6-xy9zq")
+    processes.sweep(tmp_path, ".medgan-")
+    assert theirs.is_dir()
+    monkeypatch.setattr(processes.platform, "node", lambda: "dask-worker-6d4cf56db6-abcde")
+    processes.sweep(tmp_path, ".medgan-")
+    assert not theirs.exists()
+
+
+@pytest.mark.parametrize("name", ["out.mhd", "out.nhdr"])
+def test_second_file_that_fails_takes_the_voxels_of_the_first_along(tmp_path, computed, monkeypatch, name):
+    def refused(volume, path):
+        if path.name == "d.nii.gz":
+            raise VolumeError("The disk is full.")
+        return write(volume, path)
+
+    monkeypatch.setattr(batch, "write", refused)
+    item = Item(a_scan(tmp_path / "a.nrrd"), tmp_path / name, difference=tmp_path / "d.nii.gz")
+    with pytest.raises(FileFailed, match="disk is full"):
+        enhance_file(item, EnhanceSettings())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nrrd"]
+
+
 def test_report_that_can_not_be_written_is_said_before_the_work(tmp_path, call, computed):
     a_scan(tmp_path / "a.nrrd")
     done = call("enhance", "a.nrrd", "b.nrrd", "--report", "nowhere/r.csv", cwd=tmp_path)
@@ -323,11 +354,45 @@ def test_jobs_share_cores_memory_and_gpus(monkeypatch):
     monkeypatch.setattr(local_runs, "free_memory_bytes", lambda: 8_000_000_000)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert local_runs.shares(4, EnhanceSettings())[0].memory_limit_gb == 2.0
+    monkeypatch.setattr(local_runs, "torch_knows_gpus", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     settings, children = local_runs.shares(3, EnhanceSettings())
     assert [child["CUDA_VISIBLE_DEVICES"] for child in children] == ["2", "5", "2"]
     assert settings.memory_limit_gb == 0.0
     assert local_runs.shares(1, EnhanceSettings(memory_limit_gb=3.0))[0].memory_limit_gb == 3.0
+
+
+@pytest.mark.parametrize(("built_for", "limit_gb"), [("None", 4.0), ("'12.8'", 0.0)])
+def test_build_of_torch_without_gpus_shares_the_memory_of_the_computer(tmp_path, monkeypatch, built_for, limit_gb):
+    for name, text in {"__init__.py": "", "version.py": f"cuda = {built_for}\nhip = None\n"}.items():
+        (tmp_path / "torch").mkdir(exist_ok=True)
+        (tmp_path / "torch" / name).write_text(text)
+    for name in [name for name in sys.modules if name.split(".")[0] == "torch"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(local_runs, "free_memory_bytes", lambda: 8_000_000_000)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    settings, children = local_runs.shares(2, EnhanceSettings())
+    assert settings.memory_limit_gb == limit_gb
+    assert ["CUDA_VISIBLE_DEVICES" in child for child in children] == [limit_gb == 0] * 2
+    assert "torch" not in sys.modules  # it was not imported for that
+
+
+def test_refusal_of_a_share_of_memory_names_the_option_that_helps(tmp_path, monkeypatch):
+    """The sentence of the engine itself, which knows of no jobs; a limit of the row's own is still called a limit."""
+
+    def refused(item, settings, *rest):
+        limit = int(item.settings(settings).memory_limit_gb * 1e9)
+        run_with_fallback(lambda device: None, np.zeros((64, 64, 64)), 10_000, cpu_device(), limit, None)
+
+    monkeypatch.setattr(batch, "enhance_file", refused)
+    monkeypatch.setattr(local_runs, "free_memory_bytes", lambda: 80_000_000)
+    items = [Item(tmp_path / "a.nrrd", tmp_path / "b.nrrd"), Item(tmp_path / "c.nrrd", tmp_path / "d.nrrd")]
+    items[1] = dataclasses.replace(items[1], changes=(("memory_limit_gb", 0.03),))
+    settings = EnhanceSettings(device=Device.CPU)
+    ready = dict(local_runs.run(items, settings, Manner(), 2, lambda number, state: None))
+    assert "and the share of each job is 0.04 GB; use fewer --jobs or crop the volume." in ready[0].error
+    assert "and the limit is 0.03 GB; raise it or crop the volume." in ready[1].error
 
 
 @posix_only

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 import bad_files
 import medgan
@@ -130,6 +131,74 @@ def test_dicom_folder_is_one_input(batch):
     series = read_volume(batch["folder"] / "MR série")
     np.testing.assert_allclose(result.ijk_to_ras, series.ijk_to_ras, atol=1e-4)
     assert result.voxel_type == series.voxel_type
+
+
+def tilted(folder: Path) -> np.ndarray:
+    """A DICOM series of a tilted gantry in ``folder``, and its voxels."""
+    array = phantoms.rician(phantoms.head((8, 20, 24)), 50.0).astype(np.int16)
+    phantoms.write_dicom_series(folder, array, positions_mm=[(0.0, 0.7 * k, 3.0 * k) for k in range(len(array))])
+    return array
+
+
+def test_results_of_a_tilted_gantry_get_a_format_that_holds_them(tmp_path):
+    tilted(tmp_path / "CT")
+    done = run("enhance", "CT", "--out", "new", "--difference", "new", "--strength", 0, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = sorted(file.name for file in (tmp_path / "new").glob("[!.]*"))
+    assert names == ["CT_difference.nrrd", "CT_enhanced.nrrd"]
+    result = read_volume(tmp_path / "new" / "CT_enhanced.nrrd")
+    np.testing.assert_allclose(result.ijk_to_ras, read_volume(tmp_path / "CT").ijk_to_ras, atol=1e-6)
+
+
+@pytest.mark.parametrize("names", [("out.nii.gz", "d.nrrd"), ("out.nrrd", "d.nii")])
+def test_sheared_axes_that_the_format_can_not_hold_are_refused_before_the_work(tmp_path, call, monkeypatch, names):
+    tilted(tmp_path / "CT")
+    monkeypatch.setattr("medgan.batch.Job", None)  # nothing is computed
+    done = call("enhance", "CT", names[0], "--difference", names[1], cwd=tmp_path)
+    one_sentence(done, f"write '{next(name for name in names if 'nii' in name)}' as .nrrd or .mha.")
+
+
+# Voxels
+
+
+def test_counts_of_a_small_range_are_not_rounded_away(tmp_path):
+    counts = np.random.default_rng(0).poisson(phantoms.head() / 100.0)
+    assert counts.max() < 32
+    write_volume(Volume(counts, phantoms.awkward_geometry(), voxel_type="int16"), tmp_path / "a.nrrd")
+    done = run("enhance", "a.nrrd", "b.nrrd", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    after = read_volume(tmp_path / "b.nrrd")
+    assert after.voxel_type == "float32"
+    assert (after.array != np.rint(after.array))[counts > 0].mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", ["float64", "int32"])
+def test_strength_of_zero_writes_the_very_values_of_the_input(tmp_path, kind):
+    array = phantoms.rician(phantoms.head(), 50.0).astype(np.float64)
+    array = array / 3 if kind == "float64" else np.rint(array).astype(np.int32) + 2**24 + 1
+    assert (array.astype(np.float32) != array).mean() > 0.3
+    np.savez(tmp_path / "a.npz", array=array, ijk_to_ras=phantoms.awkward_geometry())
+    done = run("enhance", "a.npz", "b.npz", "--strength", 0, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "b.npz") as held:
+        assert held["array"].dtype == kind
+        np.testing.assert_array_equal(held["array"], array)
+
+
+def test_frames_of_a_strength_of_zero_keep_their_very_values_and_others_one_type(tmp_path):
+    frames = phantoms.rician(phantoms.head(), 50.0) / 3 + np.arange(2.0)[:, None, None, None]
+    small = np.random.default_rng(0).poisson(phantoms.head() / 100.0)
+    counts = np.stack([small, np.rint(phantoms.rician(phantoms.head(), 50.0))]).astype(np.int16)
+    for name, array in {"f": frames, "c": counts}.items():
+        sitk.WriteImage(sitk.GetImageFromArray(array, isVector=False), str(tmp_path / f"{name}.mha"))
+    same = run("enhance", "f.mha", "same.mha", "--strength", 0, "--frames", "1:", cwd=tmp_path)
+    mixed = run("enhance", "c.mha", "mixed.mha", cwd=tmp_path)
+    assert (same.returncode, mixed.returncode) == (0, 0), same.stderr + mixed.stderr
+    one, two = (sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / name))) for name in ("same.mha", "mixed.mha"))
+    assert (one.dtype, two.dtype) == (np.float64, np.float32)
+    np.testing.assert_array_equal(one[-1], frames[1])
+    for frame in two:
+        assert (frame != np.rint(frame))[phantoms.head() > 0].mean() > 0.9
 
 
 # Bad input

@@ -105,6 +105,21 @@ def test_sheared_volume_survives_where_the_format_can_hold_it_and_is_refused_whe
     assert not (tmp_path / "tilted.nii.gz").exists()
 
 
+@pytest.mark.parametrize("name", ["a.mhd", "a.nhdr"])
+def test_header_that_can_not_be_placed_leaves_no_file_of_voxels(tmp_path, a_volume, monkeypatch, name):
+    place = os.replace
+
+    def refused(part, path):
+        if Path(path).name == name:
+            raise OSError(28, "No space left on device")
+        place(part, path)
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(VolumeError, match="No space left on device; nothing was left there"):
+        write_volume(a_volume, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha", ".npz"])
 @pytest.mark.parametrize(
     "kind", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
@@ -117,27 +132,38 @@ def test_voxel_type_of_the_source_is_restored(tmp_path, kind, ending):
     np.testing.assert_array_equal(back.array, array)
 
 
-@pytest.mark.parametrize(
-    ("kind", "stored"),
-    [
-        ("uint8", [0, 0, 1, 2, 255]),
-        ("int16", [-1000, 0, 1, 2, 32767]),
-        ("uint16", [0, 0, 1, 2, 65535]),
-        ("int32", [-1000, 0, 1, 2, 2**31 - 1]),
-        ("uint32", [0, 0, 1, 2, 2**32 - 1]),
-    ],
-)
-def test_integers_are_rounded_and_clipped_not_wrapped(kind, stored):
-    volume = Volume(np.array([[[-1000.0, 0.4, 0.6, 1.5, 1e30]]]), np.eye(4), voxel_type=kind)
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "uint16", "int32", "uint32"])
+def test_integers_are_rounded_and_clipped_not_wrapped(kind):
+    limits = np.iinfo(kind)
+    beyond = [limits.min - 0.01 * limits.max, 1.01 * limits.max]
+    volume = Volume(np.array([[[0.4, 0.6, 1.5, *beyond]]]), np.eye(4), voxel_type=kind)
     assert volume.stored().dtype == kind
-    assert volume.stored().ravel().tolist() == stored
+    assert volume.stored().ravel().tolist() == [0, 1, 2, limits.min, limits.max]
 
 
 @pytest.mark.parametrize("kind", ["int64", "uint64"])
 def test_widest_integers_stay_in_their_range(kind):
-    low, high = Volume(np.array([[[-1e30, 1e30]]]), np.eye(4), voxel_type=kind).stored().ravel()
-    assert low == np.iinfo(kind).min
-    assert np.iinfo(kind).max - int(high) < 4096
+    limits = np.iinfo(kind)
+    ends = np.array([[[limits.min - 1e17, limits.max + 1e17]]])
+    low, high = Volume(ends, np.eye(4), voxel_type=kind).stored().ravel()
+    assert low == limits.min
+    assert limits.max - int(high) < 4096
+
+
+@pytest.mark.parametrize(
+    ("kind", "voxels"),
+    [
+        ("int16", np.linspace(0.0, 15.0, 8)),  # a count image that was denoised
+        ("bool", np.linspace(0.0, 1.0, 8)),
+        ("uint8", np.linspace(-400.0, 400.0, 8)),  # far beyond the type
+    ],
+)
+def test_voxels_that_rounding_would_spoil_are_written_as_float32(tmp_path, kind, voxels):
+    array = voxels.reshape(2, 2, 2).astype(np.float32)
+    write_volume(Volume(array, np.eye(4), voxel_type=kind), tmp_path / "v.nii.gz")
+    back = read_volume(tmp_path / "v.nii.gz")
+    assert back.voxel_type == "float32"
+    np.testing.assert_array_equal(back.array, array)
 
 
 @pytest.mark.parametrize("kind", ["float16", "complex64", "no such type", "int16"])
