@@ -23,7 +23,11 @@ NOISE_FLOOR = 0.001
 """Smallest noise, as a share of the range, that the inverse is made for; below it rounding would be sharpened."""
 
 
-def blurred(array: np.ndarray, sigma_voxels: float) -> np.ndarray:
+Widths = float | Sequence[float]
+"""Standard deviation of a Gaussian in voxels: the same along every axis, or along k, j and i (0: no blur)."""
+
+
+def blurred(array: np.ndarray, sigma_voxels: Widths) -> np.ndarray:
     """A [k, j, i] float32 array after a Gaussian blur with that standard deviation along each axis."""
     coefficients = fft.dctn(array, norm="ortho", workers=-1)
     for axis, passed in enumerate(_passed(array.shape, sigma_voxels)):
@@ -35,7 +39,7 @@ def blurred(array: np.ndarray, sigma_voxels: float) -> np.ndarray:
 class Inverse:
     """The regularised inverse of a blur for one volume: how much of each cosine coefficient it lets through."""
 
-    sigma_voxels: float
+    sigma_voxels: Widths
     regularisation: float
 
     def gain(self, shape: Sequence[int]) -> np.ndarray:
@@ -55,7 +59,7 @@ class Inverse:
         return fft.idctn(coefficients, norm="ortho", workers=-1, overwrite_x=True).astype(np.float32)
 
 
-def inverse_for(array: np.ndarray, sigma_voxels: float, noise: float) -> Inverse:
+def inverse_for(array: np.ndarray, sigma_voxels: Widths, noise: float) -> Inverse:
     """The inverse for a blurred array of about 0 to 1 with that standard deviation of noise."""
     ratio = (max(noise, NOISE_FLOOR) / _signal(array, noise)) ** 2
     return Inverse(sigma_voxels, NOISE_WEIGHT * ratio)
@@ -74,8 +78,12 @@ def noise_after(inverse: Inverse, noise: NoiseProfile) -> NoiseProfile:
     return NoiseProfile(float(np.sqrt(np.mean(np.square(spread[1:])))), spread.astype(np.float32))
 
 
-def _passed(shape: Sequence[int], sigma: float) -> list[np.ndarray]:
-    return [np.exp(-0.5 * np.square(sigma * _frequencies(side))).astype(np.float32) for side in shape]
+def _passed(shape: Sequence[int], widths: Widths) -> list[np.ndarray]:
+    along = np.broadcast_to(widths, (3,))
+    return [
+        np.exp(-0.5 * np.square(float(sigma) * _frequencies(side))).astype(np.float32)
+        for sigma, side in zip(along, shape, strict=True)
+    ]
 
 
 def _frequencies(side: int) -> np.ndarray:

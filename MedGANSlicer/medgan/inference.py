@@ -31,8 +31,9 @@ SHORTEST_TILE = 40
 LARGEST_TILE = 148**3
 """Voxels of a tile on a CPU: larger ones gain most networks no speed, and progress is told at each."""
 
-VOLUME_COPIES = 6
-"""Float32 copies of the whole volume alive at once: input, normalised, result, blending weights and their quotient."""
+VOLUME_COPIES = 9
+"""Float32 copies of the whole volume alive at once, when the result is compared with the input (see medgan.guards); a
+network's own run takes 6: input, normalised, result, blending weights and their quotient."""
 
 
 class MemoryRefused(ValueError):
@@ -62,11 +63,12 @@ class Normalisation:
 def robust_normalisation(array: np.ndarray) -> Normalisation:
     """The normalisation of a volume from its robust intensity range (see medgan.noise.intensity_range).
 
-    A volume whose range is empty (constant) is given a range of 1, so that the map stays invertible.
+    A volume whose range is empty (constant) is given a range as large as its value, or of 1, so that the map stays
+    invertible.
     """
     low, high = intensity_range(array)
     if not high - low > 1e-6 * max(abs(low), abs(high)):
-        high = low + 1.0
+        high = low + (abs(low) or 1.0)
     return Normalisation(low, high)
 
 
@@ -113,12 +115,25 @@ class ChosenDevice:
 def choose_device(wanted: Device) -> ChosenDevice:
     """The device asked for, or the best one that there is; falls back to the CPU and says why."""
     if wanted in (Device.AUTO, Device.CUDA) and torch.cuda.is_available():
+        fault = _fault_of_cuda()
+        if fault:
+            return cpu_device(f"The NVIDIA GPU can not compute now ({fault}); the CPU is used.")
         return ChosenDevice(torch.device("cuda"), torch.cuda.get_device_name())
     if wanted in (Device.AUTO, Device.MPS) and torch.backends.mps.is_available():
         return ChosenDevice(torch.device("mps"), "Apple GPU")
     found = {Device.CUDA: "no NVIDIA GPU that this PyTorch can use", Device.MPS: "no Apple GPU"}
     reason = "" if wanted is Device.CPU else f"There is {found.get(wanted, 'no usable GPU')}; the CPU is used."
     return cpu_device(reason)
+
+
+def _fault_of_cuda() -> str:
+    """Why the GPU that PyTorch sees can not compute (full, busy, too old for this build), or an empty string."""
+    try:
+        torch.cuda.mem_get_info()
+        torch.ones(8, device="cuda").add(1.0).cpu()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    return ""
 
 
 def cpu_device(reason: str = "") -> ChosenDevice:

@@ -30,20 +30,32 @@ def _linux_available() -> int:
     raise KeyError("MemAvailable")
 
 
-def _control_group_room() -> int:
-    """What the control group (version 2, then 1) of this process leaves; very much where there is no limit."""
-    pairs = (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+def _control_group_room(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """What the control group (version 2, then 1) of this process leaves; very much where there is no limit.
+
+    Files that were read and are kept in memory for a while count as used there, but give way when memory is needed.
+    """
+    versions = (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
     )
-    for limit_file, usage_file in pairs:
+    for limit_file, usage_file, details_file, kept in versions:
         try:
-            limit, usage = Path(limit_file).read_text().strip(), Path(usage_file).read_text().strip()
+            limit, usage = (root / limit_file).read_text().strip(), (root / usage_file).read_text().strip()
         except OSError:
             continue
         if limit.isdigit():
-            return max(0, int(limit) - int(usage))
+            return max(0, int(limit) - int(usage) + _told(root / details_file, kept))
     return 1 << 62
+
+
+def _told(details: Path, name: str) -> int:
+    """The number behind a name in a file of lines ``name number``; 0 when it is not there."""
+    try:
+        lines = [line.split() for line in details.read_text().splitlines()]
+    except OSError:
+        return 0
+    return next((int(line[1]) for line in lines if line[0] == name), 0)
 
 
 class _MemoryStatus(ctypes.Structure):

@@ -8,6 +8,7 @@ correlated noise (interpolated or filtered scans) gives less at the high ones.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,8 +143,9 @@ def intensity_range(array: np.ndarray) -> tuple[float, float]:
 
 def noise_profile(array: np.ndarray) -> NoiseProfile:
     """Noise of a [k, j, i] volume, measured in its foreground. A constant volume has sigma 0."""
-    low, high = intensity_range(array)
-    coefficients = block_coefficients(array)
+    unit = power_of_two_near(array)
+    low, high = (end * unit for end in intensity_range(array))
+    coefficients = block_coefficients(array) * np.float32(unit)
     varying = np.abs(coefficients[:, 1:]).max(axis=1) > 1e-6 * max(abs(low), abs(high), 1e-30)
     if not varying.any():
         return NoiseProfile(0.0, np.zeros(BLOCK**3, np.float32))
@@ -155,8 +157,16 @@ def noise_profile(array: np.ndarray) -> NoiseProfile:
         sigma = _sigma_of_blocks(chosen)
         # Magnitude images have a background of mean 1.25 sigma and a smaller spread there: keep clear of it.
         threshold = max(0.1 * (high - low), 3.0 * sigma if low == 0 else 0.0)
-    profile = NoiseProfile(sigma, np.maximum(_spread(chosen, sigma), 1e-3 * sigma).astype(np.float32))
+    spread = np.maximum(_spread(chosen, sigma), 1e-3 * sigma)
+    profile = NoiseProfile(sigma / unit, (spread / unit).astype(np.float32))
     return profile if _of_magnitudes(array, low) else profile.signed()
+
+
+def power_of_two_near(array: np.ndarray) -> float:
+    """A factor that brings the largest value of an array near 1, so that no square is too large or too small for
+    float32; a power of two, which rounds nothing."""
+    largest = max(abs(float(array.min())), abs(float(array.max())))
+    return 2.0 ** -math.frexp(largest)[1] if math.isfinite(largest) else 1.0
 
 
 def _of_magnitudes(array: np.ndarray, low: float) -> bool:

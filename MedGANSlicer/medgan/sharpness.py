@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from medgan.noise import power_of_two_near
+
 FIRST, SECOND = 0.8, 1.6
 """Standard deviations in voxels of the two known blurs."""
 
@@ -22,6 +24,9 @@ STRONGEST = 0.004
 
 LARGEST_SIDE = 160
 """A larger volume is measured in its middle."""
+
+SHORTEST_SIDE = 8
+"""Voxels that an axis needs to be measured along."""
 
 WIDEST = 3.0
 """Blur beyond which an edge can not be told from a slope."""
@@ -37,12 +42,13 @@ def estimate_blur(array: np.ndarray, along: Sequence[int] = (0, 1, 2)) -> float:
     without edges. Not finite voxels are taken as the median.
     """
     array = _middle(np.asarray(array, dtype=np.float32))
-    axes = [axis for axis, side in enumerate(array.shape) if side >= 8 and axis in along]
+    axes = [axis for axis, side in enumerate(array.shape) if side >= SHORTEST_SIDE and axis in along]
     if not axes:
         return 0.0
     finite = np.isfinite(array)
     if not finite.all():
         array = np.where(finite, array, np.float32(np.median(array[finite])) if finite.any() else np.float32(0.0))
+    array = array * power_of_two_near(array)
     once, twice = (_slope(array, sigma, axes) for sigma in (FIRST, SECOND))
     inner = tuple(slice(3, -3) if axis in axes else slice(None) for axis in range(3))
     thin = once == ndimage.maximum_filter(once, size=[3 if axis in axes else 1 for axis in range(3)])

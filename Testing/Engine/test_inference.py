@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import phantoms
-from medgan import inference
+from medgan import inference, memory
 from medgan.inference import (
     OVERLAP,
     ChosenDevice,
@@ -159,6 +159,41 @@ def test_a_missing_gpu_is_said():
     assert chosen.device.type == "cpu"
     assert chosen.reason == "There is no NVIDIA GPU that this PyTorch can use; the CPU is used."
     assert choose_device(Device.CPU).reason == ""
+
+
+def test_gpu_that_can_not_compute_is_left_for_the_cpu(monkeypatch):
+    """As with a driver that sees a GPU which this build of PyTorch has no kernels for."""
+    if torch.cuda.is_available():
+        pytest.skip("this GPU computes")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for wanted in (Device.AUTO, Device.CUDA):
+        chosen = choose_device(wanted)
+        assert chosen.device.type == "cpu"
+        assert "The NVIDIA GPU can not compute now (" in chosen.reason
+
+
+@pytest.mark.parametrize("value", [1e-6, -3e-7, 5.0, 4e12])
+def test_constant_stays_what_it_is_whatever_its_size(value):
+    array = np.full((6, 6, 6), value, np.float32)
+    normalisation = robust_normalisation(array)
+    off = normalisation.invert(normalisation.apply(array) + np.float32(1e-5))
+    assert np.abs(off / array - 1).max() < 1e-4
+
+
+def test_cached_files_of_a_container_are_memory_that_is_free(tmp_path):
+    (tmp_path / "memory.max").write_text("8000\n")
+    (tmp_path / "memory.current").write_text("7000\n")
+    assert memory._control_group_room(tmp_path) == 1000
+    (tmp_path / "memory.stat").write_text("anon 900\ninactive_file 5500\nactive_file 300\n")
+    assert memory._control_group_room(tmp_path) == 6500
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory._control_group_room(tmp_path) == 1 << 62
+    old = tmp_path / "memory"
+    old.mkdir()
+    (tmp_path / "memory.current").unlink()
+    for name, text in (("limit_in_bytes", "900"), ("usage_in_bytes", "800"), ("stat", "total_inactive_file 50\n")):
+        (old / f"memory.{name}").write_text(text)
+    assert memory._control_group_room(tmp_path) == 150
 
 
 def test_free_memory_is_a_plausible_number():

@@ -8,6 +8,7 @@ from scipy import fft, ndimage
 
 import phantoms
 from medgan.noise import BLOCK, SIGNED, block_coefficients, cosine_matrix, cosine_orders, intensity_range, noise_profile
+from medgan.sharpness import estimate_blur
 
 
 def a_soft_head() -> np.ndarray:
@@ -113,3 +114,14 @@ def test_spread_is_that_of_the_noise_not_of_the_anatomy():
     over_all = np.median(np.abs(block_coefficients(noisy)[:, 1:]), axis=0) / 0.6745
     assert over_all.max() > 2 * 30  # what would be told without looking for flat places
     assert np.allclose(noise_profile(noisy).spread[1:], 30, rtol=0.15)
+
+
+@pytest.mark.parametrize("exponent", [66, -99])
+def test_noise_is_found_in_any_unit(exponent):
+    """Squares of such values are beyond float32."""
+    noisy = phantoms.rician(phantoms.head((24, 24, 24)), sigma=40.0).astype(np.float32)
+    here, there = noise_profile(noisy), noise_profile(noisy * np.float32(2.0**exponent))
+    assert there.sigma == here.sigma * 2.0**exponent
+    assert there.sigma > 0
+    np.testing.assert_array_equal(there.spread, here.spread * np.float32(2.0**exponent))
+    assert estimate_blur(noisy * np.float32(2.0**exponent)) == estimate_blur(noisy)

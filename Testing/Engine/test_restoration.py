@@ -169,6 +169,22 @@ def test_blur_that_a_volume_can_not_have_is_not_taken_away(a_fine_volume):
     assert outputs.report["consistency"]["residual_rms"] < 0.1 * given.array.max()
 
 
+def test_thick_slices_are_deblurred_within_only(a_fine_volume):
+    """Blur of a slice's own voxels does not reach its neighbours; where it did, it is taken away there, too."""
+    rng = np.random.default_rng(3)
+    slices = thick(a_fine_volume, 0, 2)
+    noise = rng.normal(0, 5, slices.shape).astype(np.float32)
+    found = {}
+    for across in (0.0, 1.2):
+        soft = ndimage.gaussian_filter(slices.array, (across, 1.2, 1.2)) + noise
+        outputs = run({"volume": slices.like(soft)}, settings("deblur", blur_sigma=1.2))
+        errors = [np.square(each - slices.array).mean() for each in (outputs.volumes["volume"].array, soft)]
+        found[across] = outputs.report["steps"][0]["blurred_axes"]
+        assert errors[0] < 0.95 * errors[1]
+        assert any("within them only" in message for message in outputs.report["messages"]) == (across == 0.0)
+    assert found == {0.0: "ji", 1.2: "kji"}
+
+
 def test_blur_that_a_volume_has_is_believed(a_fine_volume):
     noise = np.random.default_rng(2).normal(0, 5, a_fine_volume.shape).astype(np.float32)
     for width in (0.8, 1.2, 1.8):

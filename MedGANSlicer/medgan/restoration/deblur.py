@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan.deconvolution import blurred, inverse_for, noise_after
+from medgan.deconvolution import Widths, blurred, inverse_for, noise_after
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks.deblur import DeblurNet
@@ -18,7 +18,8 @@ from medgan.networks.denoise import shift_averaged
 from medgan.noise import NoiseProfile
 from medgan.restoration.step import State, Step, Work
 from medgan.settings import EnhanceSettings
-from medgan.sharpness import NATIVE, estimate_blur
+from medgan.sharpness import NATIVE, SHORTEST_SIDE, estimate_blur
+from medgan.volume import spacing_of
 
 if TYPE_CHECKING:
     from medgan.recipes.training import PatchSource
@@ -33,6 +34,15 @@ PROJECTIONS = 3
 """Steps towards the volumes that, blurred again, are the input within its noise (Landweber 1951)."""
 
 SHORTEST_TO_FIT = 64
+
+THICK = 1.5
+"""Voxels that are so many times as long along an axis as along the finest are slices there."""
+
+BLURRED_SLICES = 0.8
+"""Share of the blur wanted that has to be found across thick slices: they are seldom blurred into each other."""
+
+WITHIN = 0.7
+"""Share of the blur found within thick slices that counts as wanted: shapes can make both measures too large."""
 
 LARGEST_SWING, LARGEST_GROWTH = 0.25, 1.5
 """An inverse that goes this share of its peak below the darkest voxel, and spreads the voxels by this factor, is the
@@ -49,27 +59,35 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
     elif width > MOST:
         work.tell(f"The blur of {width:.2g} voxels is wider than the model knows; at most {MOST:g} are taken away.")
     wanted = 0.0 if width < LEAST else min(width, MOST)
-    width = possible_blur(state, wanted)
+    axes = blurred_axes(state, wanted)
+    if wanted and len(axes) < 3:
+        work.tell("The slices are thick and not blurred into each other: blur was taken away within them only.")
+
+    def along(width: float) -> tuple[float, ...]:
+        return tuple(width if axis in axes else 0.0 for axis in range(3))
+
+    width = possible_blur(state, wanted, along)
     if width < wanted:
         taken = f"{width:.2g} voxels were taken away" if width else "nothing was deblurred"
         work.tell(f"The volume is sharper than a blur of {wanted:.2g} voxels would have left it: {taken}.")
 
     def degrade(array: np.ndarray) -> np.ndarray:
-        return blurred(array, width) if width else array
+        return blurred(array, along(width)) if width else array
 
     def apply(given: State, network: nn.Module) -> np.ndarray:
         if width == 0.0 or work.settings.strength == 0.0:
             return given.array
         normal = given.normalisation.apply(given.array)
-        inverse = inverse_for(normal, width, given.noise.sigma)
+        inverse = inverse_for(normal, along(width), given.noise.sigma)
         predictor = _predictor(network, width, noise_after(inverse, given.noise))
         result = work.tiles(predictor, inverse(normal), BYTES_PER_VOXEL, "Deblurring:")
         darkest = given.normalisation.apply(np.zeros(1, np.float32))[0] if given.positive else -np.inf
-        result = projected(result, normal, width, given.noise.sigma, darkest)
+        result = projected(result, normal, along(width), given.noise.sigma, darkest)
         return given.changed(given.normalisation.invert(result), given.array, work.settings.strength)
 
-    details = {"blur_sigma": width, "blur_source": source}
-    return Step(card, details, state.ijk_to_ras, apply, _same, degrade, state.noise, _patches_of(state, width))
+    details = {"blur_sigma": width, "blur_source": source, "blurred_axes": "".join("kji"[axis] for axis in axes)}
+    patches = _patches_of(state, width if len(axes) == 3 else 0.0)
+    return Step(card, details, state.ijk_to_ras, apply, _same, degrade, state.noise, patches)
 
 
 def blur_of(state: State, settings: EnhanceSettings) -> tuple[float, str]:
@@ -79,15 +97,28 @@ def blur_of(state: State, settings: EnhanceSettings) -> tuple[float, str]:
     return math.sqrt(max(estimate_blur(state.array) ** 2 - NATIVE**2, 0.0)), "estimated"
 
 
-def possible_blur(state: State, width: float) -> float:
-    """The width, or the largest below it that can have been in the volume; 0 for none.
+def blurred_axes(state: State, width: float) -> tuple[int, ...]:
+    """The array axes (0: k) along which a volume with that blur is blurred: those within thick slices, and those across
+    them where a blur like that is found there, too."""
+    spacing = spacing_of(state.ijk_to_ras)[::-1]
+    within = [axis for axis in range(3) if spacing[axis] < THICK * min(spacing)]
+    if len(within) == 3 or not width:
+        return (0, 1, 2)
+    wanted = BLURRED_SLICES * max(math.hypot(width, NATIVE), WITHIN * estimate_blur(state.array, within))
+    across = [axis for axis in range(3) if axis not in within and state.array.shape[axis] >= SHORTEST_SIDE]
+    return tuple(sorted([*within, *(axis for axis in across if estimate_blur(state.array, (axis,)) >= wanted)]))
+
+
+def possible_blur(state: State, width: float, along: Callable[[float], Widths] = float) -> float:
+    """The width, or the largest below it that can have been in the volume; 0 for none. ``along``: the widths along the
+    axes for such a width.
 
     A volume that is sharper than such a blur leaves it has an inverse that swings far below its darkest voxel.
     """
     normal = state.normalisation.apply(state.array)
     darkest, spread = min(float(normal.min()), 0.0), float(normal.std())
     while width >= LEAST:
-        inverse = inverse_for(normal, width, state.noise.sigma)
+        inverse = inverse_for(normal, along(width), state.noise.sigma)
         undone = inverse(normal)
         below = darkest - float(undone.min()) - 5.0 * noise_after(inverse, state.noise).sigma
         swings = below > LARGEST_SWING * max(1.0, float(undone.max()))
@@ -98,7 +129,7 @@ def possible_blur(state: State, width: float) -> float:
 
 
 def projected(
-    result: np.ndarray, blurry: np.ndarray, width: float, noise: float, darkest: float = -np.inf
+    result: np.ndarray, blurry: np.ndarray, width: Widths, noise: float, darkest: float = -np.inf
 ) -> np.ndarray:
     """The result moved until, blurred again, it is the input to within two standard deviations of its noise.
 
