@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
+from medgan.settings import EnhanceSettings
+
 START_S = 8.0
 """Starting the child process and loading PyTorch."""
 
 _GUESS_PER_CORE = 25_000.0
 _MOST_CORES = 8
-_UNCERTAINTY_PASSES = 4
 
 
 def settingsKey(model: str, device: str, uncertainty: bool = False) -> str:
@@ -18,10 +19,19 @@ def settingsKey(model: str, device: str, uncertainty: bool = False) -> str:
     return f"MedGAN/voxelsPerSecond/{model.replace('/', '_')}/{device}{kind}"
 
 
-def guessedSpeed(steps: int = 1, uncertainty: bool = False) -> float:
-    """Voxels of the result a second on this machine's processor, for a chain of so many models; a mere guess."""
-    passes = steps * (_UNCERTAINTY_PASSES if uncertainty else 1)
-    return _GUESS_PER_CORE * min(os.cpu_count() or 1, _MOST_CORES) / passes
+def passes(settings: EnhanceSettings, varied: bool) -> int:
+    """How often the models work on the volume: for an uncertainty map also on its three mirror images.
+
+    ``varied``: whether a model has weights of other characters, with which they then work too.
+    """
+    if not settings.uncertainty or settings.strength == 0.0:
+        return 1
+    return 3 + (len({settings.character, 0.0, 1.0}) if varied else 1)
+
+
+def guessedSpeed(runs: int = 1) -> float:
+    """Voxels of the result a second on this machine's processor, for so many runs of a model; a mere guess."""
+    return _GUESS_PER_CORE * min(os.cpu_count() or 1, _MOST_CORES) / runs
 
 
 def seconds(voxels: int, speed: float) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
+import slicer
 import vtk
 
 from MedGANSlicerLib.ResultNodes import PLACES_CONTENT
@@ -14,13 +15,21 @@ from MedGANSlicerLib.SceneEdits import oneModification, placeBeside, removeOnFai
 
 CLASS = "vtkMRMLMarkupsFiducialNode"
 
+HERE = "Here "
+"""How the "finding" of a suspicion begins, and the description of its point: the sentence of a place that may move."""
 
-def publishPlaces(scene, suspicions: Sequence[Mapping[str, Any]], sourceNode, name: str, attributes: Mapping[str, str]):
+
+def publishPlaces(
+    scene, suspicions: Sequence[MutableMapping[str, Any]], sourceNode, name: str, attributes: Mapping[str, str]
+):
     """A point list node with one point for each suspicion, locked, under the parent transform of its source.
 
-    The places of the report are RAS mm before that transform. None if there is nothing to check, or if the scene
-    knows no markups; the report still has the sentences.
+    The places of the report are RAS mm before that transform; its sentences, which a person reads, are changed to
+    those of the world. None if there is nothing to check, or if the scene knows no markups; the report still has the
+    sentences.
     """
+    for suspicion, sentence in zip(suspicions, worldSentences(suspicions, sourceNode), strict=True):
+        suspicion["sentence"] = sentence
     if not suspicions or not knowsPlaces(scene):
         return None
     with removeOnFailure(scene):
@@ -43,20 +52,45 @@ def knowsPlaces(scene) -> bool:
 
 
 def fillPlaces(node, suspicions: Sequence[Mapping[str, Any]], attributes: Mapping[str, str]) -> None:
-    """Points with a short label and the sentence as their description, at the places of the report."""
+    """Points with a short label and what was found there as their description, at the places of the report."""
     with oneModification(node):
         for number, suspicion in enumerate(suspicions, 1):
             place = vtk.vtkVector3d(*(float(value) for value in suspicion["ras_mm"]))
             index = node.AddControlPoint(place, f"{number} {suspicion['kind']}")
-            node.SetNthControlPointDescription(index, suspicion["sentence"])
+            node.SetNthControlPointDescription(index, suspicion.get("finding") or suspicion["sentence"])
         node.SetLocked(True)  # a place that was dragged away by accident would say something wrong
         for key, value in {**attributes, "MedGAN.Content": PLACES_CONTENT}.items():
             node.SetAttribute(key, value)
 
 
 def sentencesOf(node) -> list[str]:
-    """What is to be checked at each point of the list."""
-    return [node.GetNthControlPointDescription(index) for index in range(node.GetNumberOfControlPoints())]
+    """What is to be checked at each point of the list, with its place in the world as it is now."""
+    return [
+        sentenceAt(node.GetNthControlPointDescription(index), worldPlace(node, index))
+        for index in range(node.GetNumberOfControlPoints())
+    ]
+
+
+def worldSentences(suspicions: Sequence[Mapping[str, Any]], sourceNode) -> list[str]:
+    """What is to be checked at each place of a report, with its place in the world, where the source lies now."""
+    toWorld = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(sourceNode.GetParentTransformNode(), None, toWorld)
+    return [
+        sentenceAt(each["finding"], toWorld.TransformPoint(each["ras_mm"])) if "finding" in each else each["sentence"]
+        for each in suspicions
+    ]
+
+
+def sentenceAt(finding: str, place: Sequence[float]) -> str:
+    """A finding with its place in RAS mm; a sentence that names its place already stays as it is."""
+    if not finding.startswith(HERE):
+        return finding
+    right, anterior, superior = place
+    where = (
+        f"{'R' if right >= 0 else 'L'} {abs(right):.0f}, {'A' if anterior >= 0 else 'P'} {abs(anterior):.0f}, "
+        f"{'S' if superior >= 0 else 'I'} {abs(superior):.0f} mm"
+    )
+    return f"At {where} {finding.removeprefix(HERE)}"
 
 
 def worldPlace(node, index: int) -> tuple[float, float, float]:
@@ -66,4 +100,8 @@ def worldPlace(node, index: int) -> tuple[float, float, float]:
 
 def moved(suspicions: Sequence[Mapping[str, Any]], matrix: np.ndarray) -> list[dict[str, Any]]:
     """The suspicions after their volume was moved by a 4 x 4 ``matrix``."""
-    return [{**each, "ras_mm": (matrix @ [*each["ras_mm"], 1.0])[:3].tolist()} for each in suspicions]
+    found = []
+    for each in suspicions:
+        place = (matrix @ [*each["ras_mm"], 1.0])[:3].tolist()
+        found.append({**each, "ras_mm": place, "sentence": sentenceAt(each.get("finding") or each["sentence"], place)})
+    return found

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from medgan.progress import Progress, part, silent
 from medgan.restoration.step import State, Step
 
 CONTRADICTS_SIGMAS = 1.5
@@ -36,29 +37,30 @@ def consistency(residual: np.ndarray, state: State) -> dict[str, Any]:
 
 
 def uncertainty(
-    variant: Callable[[np.ndarray, float], np.ndarray], state: State, characters: Sequence[float]
+    variant: Callable[[np.ndarray, float, Progress], np.ndarray],
+    state: State,
+    result: np.ndarray,
+    characters: Sequence[float],
+    progress: Progress = silent,
 ) -> np.ndarray:
     """Standard deviation over the volume with each of the characters, and mirrored along each axis with the first.
 
-    ``variant(array, character)`` is the result for another array of the input's shape.
+    ``result`` is that of the volume with the first; the characters differ. ``variant(array, character, progress)`` is
+    the result for another array of the input's shape.
     """
-    mean: np.ndarray | None = None
-    squares: np.ndarray | None = None
-    variants: list[tuple[int | None, float]] = [(None, character) for character in characters]
+    mean, squares = result.copy(), np.zeros_like(result)
+    variants: list[tuple[int | None, float]] = [(None, character) for character in characters[1:]]
     variants += [(axis, characters[0]) for axis in range(3)]
-    for number, (axis, character) in enumerate(variants, 1):
+    for number, (axis, character) in enumerate(variants):
+        share = part(progress, number / len(variants), (number + 1) / len(variants))
         if axis is None:
-            made = variant(state.array, character)
+            made = variant(state.array, character, share)
         else:
-            made = np.flip(variant(np.ascontiguousarray(np.flip(state.array, axis)), character), axis)
-        if mean is None or squares is None:
-            mean, squares = made.copy(), np.zeros_like(made)
-            continue
+            made = np.flip(variant(np.ascontiguousarray(np.flip(state.array, axis)), character, share), axis)
         step = made - mean  # Welford: exact for small differences of large numbers
-        mean += step / number
+        mean += step / (number + 2)
         squares += step * (made - mean)
-    assert squares is not None
-    return np.sqrt(np.maximum(squares, 0.0) / (len(variants) - 1))
+    return np.sqrt(np.maximum(squares, 0.0) / len(variants))
 
 
 def suspicions(
@@ -107,7 +109,10 @@ def _reach(before: np.ndarray, after: np.ndarray, axis: int, blur: float) -> int
 
 
 def named_places(kind: str, values: np.ndarray, limit: float, ijk_to_ras: np.ndarray) -> list[dict[str, Any]]:
-    """Connected regions in which ``values`` is beyond ``limit`` in either direction."""
+    """Connected regions in which ``values`` is beyond ``limit`` in either direction.
+
+    The "finding" is the sentence with "Here" for the place, which somebody may have to name in other coordinates.
+    """
     labels, count = ndimage.label(np.abs(values) > limit)
     if count == 0:
         return []
@@ -124,31 +129,38 @@ def named_places(kind: str, values: np.ndarray, limit: float, ijk_to_ras: np.nda
         part = np.where(inside, np.abs(values[box]), 0.0)
         peak = float(values[box][np.unravel_index(int(part.argmax()), part.shape)])
         k, j, i = (first.start + centre for first, centre in zip(box, ndimage.center_of_mass(part), strict=True))
-        place = (ijk_to_ras @ [i, j, k, 1.0])[:3]
+        place = [round(float(x), 2) for x in (ijk_to_ras @ [i, j, k, 1.0])[:3]]
         size = [float(steps_mm[2 - axis] * (box[axis].stop - box[axis].start)) for axis in (2, 1, 0)]
         volume = float(sizes[number] * voxel_ml)
+        finding = _finding(kind, volume, peak)
         found.append(
             {
-                "ras_mm": [round(float(x), 2) for x in place],
+                "ras_mm": place,
                 "size_mm": [round(x, 2) for x in size],
                 "volume_ml": round(volume, 4),
                 "kind": kind,
-                "sentence": _sentence(kind, place, volume, peak),
+                "finding": finding,
+                "sentence": finding.replace("Here", f"At {_place_text(place)}", 1),
                 "severity": abs(peak) / limit,
             }
         )
     return found
 
 
-def _sentence(kind: str, place: np.ndarray, volume_ml: float, peak: float) -> str:
-    right, anterior, superior = place
-    where = (
+def _place_text(ras_mm: Sequence[float]) -> str:
+    """As the scene says it too, which can not import this file: it needs scipy (see MedGANSlicerLib.Places)."""
+    right, anterior, superior = ras_mm
+    return (
         f"{'R' if right >= 0 else 'L'} {abs(right):.0f}, {'A' if anterior >= 0 else 'P'} {abs(anterior):.0f}, "
-        f"{'S' if superior >= 0 else 'I'} {abs(superior):.0f} mm ({volume_ml:.2g} ml)"
+        f"{'S' if superior >= 0 else 'I'} {abs(superior):.0f} mm"
     )
+
+
+def _finding(kind: str, volume_ml: float, peak: float) -> str:
+    here = f"Here ({volume_ml:.2g} ml)"
     if kind == "contradicts":
-        return f"At {where} the result does not explain the input: it is up to {abs(peak):.3g} off there."
+        return f"{here} the result does not explain the input: it is up to {abs(peak):.3g} off there."
     if kind == "added":
         way = "brighter" if peak > 0 else "darker"
-        return f"At {where} the result is up to {abs(peak):.3g} {way} than anything around that place in the input."
-    return f"At {where} the model is unsure by up to {abs(peak):.3g}; do not rely on detail there."
+        return f"{here} the result is up to {abs(peak):.3g} {way} than anything around that place in the input."
+    return f"{here} the model is unsure by up to {abs(peak):.3g}; do not rely on detail there."

@@ -64,6 +64,7 @@ def _suspicion(volume: Volume, ijk: tuple[int, int, int], kind: str) -> dict:
     return {
         "ras_mm": place,
         "kind": kind,
+        "finding": f"Here the result {kind} what the input supports, by up to 120 there.",
         "sentence": f"At voxel {ijk} the result {kind} what the input supports, by up to 120 there.",
         "size_mm": [1, 1, 1],
         "volume_ml": 0.1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from scene_tools import (
 )
 
 from medgan.gridplan import planned
+from medgan.guards import named_places
 from medgan.job import Job, JobStatus
 from medgan.settings import Axis, Device, EnhanceSettings
 from medgan.volume import Volume
@@ -158,6 +160,60 @@ def test_places_are_points_where_the_anatomy_lies(a_moved_node, published):
     transform = a_moved_node.GetParentTransformNode()
     transform.SetMatrixTransformToParent(to_vtk_matrix(np.diag([1.0, 1.0, 1.0, 1.0])))
     assert np.allclose(Places.worldPlace(points, 0), matrix_of(a_moved_node)[:3, 3]), "they move with the anatomy"
+
+
+def with_findings(outputs):
+    """The outputs with places as the engine names them: the sentence, and the finding without the place."""
+    values = np.zeros((7, 12, 9))
+    values[1:3, 2:5, 3:6], values[4:6, 7:10, 4:7] = 40.0, -20.0
+    outputs.report["suspicions"] = named_places("contradicts", values, 10.0, outputs.volumes["residual"].ijk_to_ras)
+    return outputs
+
+
+def place_in(sentence: str) -> list[float]:
+    """The whole RAS mm that a sentence begins with: "At R 10, P 3, S 5 mm (...) the result ..."."""
+    found = re.match(r"At ([RL]) (\d+), ([AP]) (\d+), ([SI]) (\d+) mm \(", sentence)
+    assert found, sentence
+    return [float(found[n + 1]) * (1 if found[n] in "RAS" else -1) for n in (1, 3, 5)]
+
+
+def test_sentences_name_places_in_the_world_wherever_the_points_go(a_moved_node):
+    outputs = with_findings(finer_outputs(volumeFromNode(a_moved_node)))
+    points = TaskLogic.publish(outputs, a_moved_node).places
+    assert [points.GetNthControlPointDescription(n).split()[0] for n in range(2)] == ["Here", "Here"]
+    said = [each["sentence"] for each in outputs.report["suspicions"]]
+    assert Places.sentencesOf(points) == said, "the log says what the list says"
+    assert Places.worldSentences(outputs.report["suspicions"], a_moved_node) == said
+    further = np.eye(4)
+    further[:3, 3] = (100, -200, 300)
+
+    def check():
+        for number, sentence in enumerate(Places.sentencesOf(points)):
+            assert np.abs(np.subtract(place_in(sentence), Places.worldPlace(points, number))).max() <= 0.51
+            assert sentence.endswith("off there.")
+
+    check()
+    a_moved_node.GetParentTransformNode().SetMatrixTransformToParent(to_vtk_matrix(further))
+    assert Places.sentencesOf(points) != said
+    check()
+    points.HardenTransform()
+    check()
+
+
+def test_sentence_of_a_place_without_a_transform_is_that_of_the_engine(an_oblique_volume_node):
+    outputs = with_findings(finer_outputs(volumeFromNode(an_oblique_volume_node)))
+    said = [each["sentence"] for each in outputs.report["suspicions"]]
+    points = TaskLogic.publish(outputs, an_oblique_volume_node).places
+    assert Places.sentencesOf(points) == said
+    assert [each["sentence"] for each in outputs.report["suspicions"]] == said
+
+
+def test_sentences_follow_a_volume_that_was_moved_meanwhile(an_oblique_volume_node):
+    outputs = with_findings(finer_outputs(volumeFromNode(an_oblique_volume_node)))
+    further = np.eye(4)
+    further[:3, 3] = (100, -200, 300)
+    for each in Places.moved(outputs.report["suspicions"], further):
+        assert np.abs(np.subtract(place_in(each["sentence"]), each["ras_mm"])).max() <= 0.51
 
 
 def test_nothing_to_check_makes_no_points(a_moved_node):

@@ -16,9 +16,11 @@ import phantoms
 CHAINS = ["Denoise + super-resolve", "Denoise + deblur", "Denoise + deblur + super-resolve"]
 
 SENTENCES = [
-    "At voxel (1, 1, 1) the result contradicts what the input supports, by up to 120 there.",
-    "At voxel (3, 2, 1) the result added what the input supports, by up to 120 there.",
+    "At R 13, P 47, S 81 mm the result contradicts what the input supports, by up to 120 there.",
+    "At R 15, P 47, S 81 mm the result added what the input supports, by up to 120 there.",
 ]
+MOVED_SENTENCES = [s.replace("R 13", "R 43").replace("R 15", "R 45") for s in SENTENCES]
+"""The same 30 mm further to the right."""
 
 
 @pytest.fixture
@@ -249,8 +251,8 @@ def test_places_are_listed_and_a_click_centres_the_slices_on_them(person):
     node.SetAndObserveTransformNodeID(transform.GetID())
     run(person, "The superres model")
     assert person.ui.placesCheckBox.text == "Places to check (2)"
-    assert person.places() == SENTENCES
-    assert SENTENCES[1] in person.log()
+    assert person.places() == MOVED_SENTENCES
+    assert MOVED_SENTENCES[1] in person.log()
     person.click_place(1)
     world = [phantoms.awkward_geometry() @ [*voxel, 1] + [30, 0, 0, 0] for voxel in ((1, 1, 1), (3, 2, 1))]
     for view in ("Red", "Yellow", "Green"):
@@ -291,6 +293,7 @@ def test_scene_without_markups_still_shows_the_sentences(person, monkeypatch):
     person.volume()
     run(person, "The superres model")
     assert person.places() == SENTENCES
+    assert SENTENCES[0] in person.log()
     assert not person.ui.placesCheckBox.enabled
     person.click_place(1)  # there is no point to go to
 

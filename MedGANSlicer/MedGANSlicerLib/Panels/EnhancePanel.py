@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from medgan.gridplan import GridPlan
 from medgan.settings import EnhanceSettings
-from MedGANSlicerLib import Devices, Estimates, Preview, TaskLogic
+from MedGANSlicerLib import Devices, Estimates, Places, Preview, TaskLogic
 from MedGANSlicerLib.Panels.EnhanceOptions import FITTED, EnhanceOptions, settingsOf
 from MedGANSlicerLib.Panels.ModelMenu import ModelMenu
 from MedGANSlicerLib.Panels.Panel import Comparison, Panel
@@ -127,8 +127,9 @@ class EnhancePanel(Panel):
     def comparison(self, result, report) -> Comparison | None:
         shown = result.each(shownNode)
         source = shown.volume.GetNodeReference(SOURCE_ROLE)
-        sentences = [each["sentence"] for each in report.get("suspicions") or ()]
-        return Comparison(source, shown, sentences) if source is not None else None
+        if source is None:
+            return None
+        return Comparison(source, shown, Places.worldSentences(report.get("suspicions") or (), source))
 
     def previewNodes(self, result) -> list:
         return result.present()
@@ -161,9 +162,11 @@ class EnhancePanel(Panel):
         if array is None or not cards:
             return ""
         measured = self._host.setting(_speedKey(settings), 0.0)
-        speed = measured or Estimates.guessedSpeed(len(cards), settings.uncertainty)
-        fits = sum(card.restores in FITTED for card in cards)
-        seconds = Estimates.seconds(int(array.size * self._growth(node)), speed) + 60 * settings.fit_minutes * fits
+        fitted = [card for card in cards if card.restores in FITTED and settings.fit_minutes]
+        varied = any("natural" in card.weights for card in cards if card not in fitted)
+        speed = measured or Estimates.guessedSpeed(len(cards) * Estimates.passes(settings, varied))
+        seconds = Estimates.seconds(int(array.size * self._growth(node)), speed)
+        seconds += 60 * settings.fit_minutes * len(fitted)
         time = Estimates.timeText((frames.GetNumberOfDataNodes() if frames is not None else 1) * seconds)
         return _("about {time}").format(time=time) if measured else _("roughly {time}").format(time=time)
 

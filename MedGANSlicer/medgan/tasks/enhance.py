@@ -5,7 +5,7 @@ Reads ``inputs["volume"]``; returns, in the unit of the input, the volumes
 - ``"volume"``: the result; on a new grid with the same field of view when slices were divided anew,
 - ``"difference"``: the result minus the input on the grid of the result (interpolated there when that is new),
 - ``"residual"``: the result as the scanner would have seen it minus the input, on the grid of the input (not for
-  denoising alone, where it is the difference),
+  denoising alone, where it is the difference); what a strength below 1 left as it was is not blurred again,
 - ``"uncertainty"``: how far the model disagrees with itself, when asked for,
 
 and a report of plain JSON values. The order of a chain is noise, blur, resolution.
@@ -46,6 +46,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
     ``Cancelled`` when progress says so.
     """
     begun = time.monotonic()
+    progress = _rising(progress)
     settings.check()
     volume = inputs.get("volume")
     if not isinstance(volume, Volume):
@@ -65,9 +66,10 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
     for sentence in (sentence for card in cards for sentence in fits(card, seen)):
         work.tell(sentence)
     state = measured(filled, volume.ijk_to_ras, settings)
-    steps, result = _restored(state, cards, work, progress)
+    steps, given, result = _restored(state, cards, work, progress)
     grid = steps[-1].ijk_to_ras if steps else volume.ijk_to_ras
     same_grid = result.shape == volume.shape
+    unsure = _disagreement(state, result, steps, work, progress) if settings.uncertainty else None
     if broken.any():
         count = int(broken.sum())
         work.tell(
@@ -75,11 +77,11 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
             + ("and the result keeps them as they were." if same_grid else "and so does the result.")
         )
     progress(0.93, "Comparing the result with the input")
-    start, degraded = filled, result
+    start, seen_again = filled, result
     for step in steps:
         start = step.start(start)
-    for step in reversed(steps):
-        degraded = step.degrade(degraded)
+    for step, before in zip(reversed(steps), reversed(given), strict=True):
+        seen_again = _seen_again(seen_again, before, step, settings.strength)
     if same_grid:
         result = np.where(broken, volume.array, result)
     difference = np.where(broken, 0.0, result - start) if same_grid else result - start
@@ -87,15 +89,11 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
         "volume": _on(grid, volume, result),
         "difference": _on(grid, volume, difference, "float32"),
     }
-    residual = degraded - filled
+    residual = seen_again - filled
     residual[broken] = 0.0
     if [card.restores for card in cards] != ["noise"]:
         volumes["residual"] = volume.like(residual, "float32")
-    unsure = None
-    if settings.uncertainty and settings.strength > 0.0:
-        both = any("natural" in card.weights for card in cards)
-        characters = (settings.character, 0.0, 1.0) if both else (settings.character,)
-        unsure = uncertainty(lambda array, character: _variant(state, array, steps, character, work), state, characters)
+    if unsure is not None:
         volumes["uncertainty"] = _on(grid, volume, unsure, "float32")
     after = noise_in(fill_not_finite(result)[0], state.normalisation)
     found = suspicions(result, start, residual, unsure, state, grid, steps)
@@ -128,9 +126,12 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
 
 def _restored(
     state: State, cards: Sequence[ModelCard], work: Work, progress: Progress
-) -> tuple[list[Step], np.ndarray]:
-    """The prepared steps and the array after the last. Each is prepared on what the one before it delivered."""
-    settings, steps = work.settings, []
+) -> tuple[list[Step], list[np.ndarray], np.ndarray]:
+    """The prepared steps, the array that each was given, and the array after the last.
+
+    Each is prepared on what the one before it delivered.
+    """
+    settings, steps, given = work.settings, [], []
     if settings.strength == 0.0:
         finer = any(card.restores == "resolution" for card in cards)
         work.tell("The strength is 0: the result is the input" + (", interpolated." if finer else "."))
@@ -148,25 +149,73 @@ def _restored(
         step.details["seconds"] = round(time.monotonic() - begun, 2)
         step.network = network
         steps.append(step)
+        given.append(state.array)
         if number + 1 < len(cards):
             noise = noise_in(array, state.normalisation)
             state = State(array, step.ijk_to_ras, state.normalisation, noise, state.positive)
         else:
             state = State(array, step.ijk_to_ras, state.normalisation, state.noise, state.positive)
-    work.progress = part(progress, 0.93 - 0.54 if settings.uncertainty else 0.93, 0.93)
-    return steps, state.array
+    return steps, given, state.array
 
 
-def _variant(state: State, array: np.ndarray, steps: Sequence[Step], character: float, work: Work) -> np.ndarray:
+def _seen_again(result: np.ndarray, given: np.ndarray, step: Step, strength: float) -> np.ndarray:
+    """The result of a step as the scanner would have delivered it.
+
+    At a strength below 1 a deblurred result is a share of what the step was given, which is blurred as it is, and a
+    share that is to be blurred again. The result of any other step is seen whole.
+    """
+    kept = np.float32(1.0 - strength)
+    if kept == 0.0 or not step.details.get("blur_sigma"):
+        return step.degrade(result)
+    unchanged = kept * given
+    return unchanged + step.degrade(result - unchanged)
+
+
+def _disagreement(
+    state: State, result: np.ndarray, steps: Sequence[Step], work: Work, progress: Progress
+) -> np.ndarray:
+    """The uncertainty map; 0 where no network was asked."""
+    settings = work.settings
+    if settings.strength == 0.0:
+        return np.zeros_like(result)
+    wanted = (settings.character, 0.0, 1.0) if any(map(_has_character, steps)) else (settings.character,)
+
+    def variant(array: np.ndarray, character: float, progress: Progress) -> np.ndarray:
+        return _variant(state, array, steps, character, work, progress)
+
+    return uncertainty(variant, state, result, list(dict.fromkeys(wanted)), part(progress, 0.39, 0.93))
+
+
+def _has_character(step: Step) -> bool:
+    """Whether there are other weights to ask; those of a network that was fitted to the volume were not."""
+    return "natural" in step.card.weights and "fit" not in step.details
+
+
+def _variant(
+    state: State, array: np.ndarray, steps: Sequence[Step], character: float, work: Work, progress: Progress
+) -> np.ndarray:
     """What the chain makes of a mirrored copy of the input, or with weights of another character."""
-    for step in steps:
+    for number, step in enumerate(steps):
+        work.progress = part(progress, number / len(steps), (number + 1) / len(steps))
         given = State(array, state.ijk_to_ras, state.normalisation, step.noise, state.positive)
         network: nn.Module | None = step.network
-        if character != work.settings.character:
+        if character != work.settings.character and _has_character(step):
             network = network_of(step.card, character, work)
         assert network is not None
         array = step.apply(given, network)
     return array
+
+
+def _rising(progress: Progress) -> Progress:
+    """The same, but never less than before: what is done again, as with less memory, takes nothing back."""
+    furthest = 0.0
+
+    def inner(fraction: float, message: str = "") -> None:
+        nonlocal furthest
+        furthest = max(furthest, fraction)
+        progress(furthest, message)
+
+    return inner
 
 
 def _on(grid: np.ndarray, volume: Volume, array: np.ndarray, voxel_type: str | None = None) -> Volume:
