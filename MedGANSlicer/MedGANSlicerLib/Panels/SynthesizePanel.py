@@ -8,7 +8,7 @@ import slicer.util
 from slicer.i18n import tr as _
 
 from medgan.settings import Contrast, SynthesizeSettings, Target
-from MedGANSlicerLib import Estimates
+from MedGANSlicerLib import Estimates, Places
 from MedGANSlicerLib.JobRun import JobRun
 from MedGANSlicerLib.Panels.Gallery import Gallery
 from MedGANSlicerLib.Panels.ModelMenu import ModelMenu
@@ -155,7 +155,7 @@ class SynthesizePanel(Panel):
         if source is None:
             return None
         places = report["samples"][0].get("suspicions") or ()
-        return Comparison(source, maps, [each["sentence"] for each in places])
+        return Comparison(source, maps, Places.worldSentences(places, source))
 
     def leave(self) -> None:
         self._gallery.leave()

@@ -14,6 +14,7 @@ from medgan.gridplan import AXES, LARGEST_RATIO, planned
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks.superres import SliceNet
+from medgan.progress import part
 from medgan.restoration.step import State, Step, Work
 from medgan.settings import EnhanceSettings
 from medgan.slices import SliceOperator, along, expected_error, finer_grid
@@ -75,8 +76,9 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
 
     def apply(given: State, network: nn.Module) -> np.ndarray:
         strength = work.settings.strength
-        array = given.array
+        array, progress = given.array, work.progress
         for number, (axis, operator) in enumerate(zip(chosen.axes, chosen.operators, strict=True), 1):
+            work.progress = part(progress, (number - 1) / len(chosen.axes), number / len(chosen.axes))
             count = f" {number} of {len(chosen.axes)}" if len(chosen.axes) > 1 else ""
             plain = along(operator.restore, array, axis)
             if strength == 0.0:
@@ -89,6 +91,7 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
             target = given.normalisation.invert(np.moveaxis(fine[:, 0], 0, axis))
             # Values below 0 stay: setting them to 0 would brighten the slices they belong to.
             array = plain + np.float32(strength) * (target - plain)
+        work.progress = progress
         return np.ascontiguousarray(array)
 
     details = {
