@@ -24,7 +24,7 @@ from medgan.volume import spacing_of
 if TYPE_CHECKING:
     from medgan.recipes.training import PatchSource
 
-BYTES_PER_VOXEL = 380
+BYTES_PER_VOXEL = 450
 """Measured peak memory of the network for each voxel of a tile."""
 
 LEAST, MOST = 0.3, 2.2

@@ -16,7 +16,7 @@ from medgan.networks.denoise import shift_averaged
 from medgan.noise import NoiseProfile
 from medgan.restoration.step import State, Step, Work
 
-BYTES_PER_VOXEL = {"medgan.DenoiseNet": 380}
+BYTES_PER_VOXEL = {"medgan.DenoiseNet": 450}
 """Measured peak memory of a network for each voxel of a tile."""
 
 BYTES_PER_VOXEL_UNKNOWN = 4000
