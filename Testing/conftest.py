@@ -9,9 +9,9 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Small volumes gain nothing from many threads, and child processes inherit this. Tests that run beside each other
-# (pytest -n) have a core each.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# Small volumes gain nothing from many threads, and child processes inherit this: also the workers of pytest -n, which
+# with more threads than cores would wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
