@@ -71,8 +71,9 @@ def test_any_ratio_explains_the_slices_exactly_and_keeps_the_mean(a_fine_volume,
 
 
 def test_doubling_all_axes_halves_every_spacing(a_fine_volume):
-    outputs = run({"volume": a_fine_volume}, settings("superres"))
-    assert outputs.volumes["volume"].shape == (80, 88, 96)
+    corner = Volume(a_fine_volume.array[:18, :20, :22], a_fine_volume.ijk_to_ras)
+    outputs = run({"volume": corner}, settings("superres"))
+    assert outputs.volumes["volume"].shape == (36, 40, 44)
     assert np.allclose(outputs.volumes["volume"].spacing_mm, 0.45)
     assert outputs.report["steps"][0]["axis"] == "all"
 
@@ -225,7 +226,7 @@ def test_same_seed_gives_the_same_voxels(a_fine_volume):
 
 def test_fit_from_scratch_learns_from_the_sharp_axes_alone(a_fine_volume):
     given = thick(a_fine_volume, 0, 2)
-    outputs = run({"volume": given}, settings("superres", fit_minutes=0.15, fit_from_scratch=True))
+    outputs = run({"volume": given}, settings("superres", fit_minutes=0.05, fit_from_scratch=True))
     fit = outputs.report["steps"][0]["fit"]
     assert fit["from_scratch"]
     assert fit["steps"] >= 1
