@@ -123,7 +123,8 @@ def test_the_denoiser_is_told_the_noise_that_is_measured(a_data_folder):
 
 
 def test_network_built_around_the_denoiser_may_start_from_it(a_data_folder, tmp_path):
-    torch.save(DenoiseNet().state_dict(), tmp_path / "denoise.pt")
+    """As wide as the denoiser is, unless told otherwise."""
+    torch.save(DenoiseNet(channels=40).state_dict(), tmp_path / "denoise.pt")
     train(a_data_folder, tmp_path / "run", 1, "--start", str(tmp_path / "denoise.pt"), "--rate", "0", recipe=superres)
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["network"]
     for name, tensor in torch.load(tmp_path / "denoise.pt", weights_only=True).items():

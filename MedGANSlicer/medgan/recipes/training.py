@@ -112,6 +112,12 @@ def begin_with(weights: dict[str, Tensor], network: nn.Module) -> None:
     part.load_state_dict(begun)
 
 
+def channels_of(start: Path | None) -> int:
+    """The features at half resolution of the weights in a file; 0 without one."""
+    weights = torch.load(start, map_location="cpu", weights_only=True) if start is not None else {}
+    return next((len(tensor) for name, tensor in weights.items() if name.endswith("profile.2.bias")), 0)
+
+
 def widened(held: Tensor, begun: Tensor, name: str) -> Tensor:
     """``begun`` with ``held`` in its near corner, and nothing from the further inputs to the outputs that it has."""
     if held.ndim != begun.ndim or any(has > may for has, may in zip(held.shape, begun.shape, strict=True)):
@@ -305,7 +311,7 @@ def parser(description: str, patch: int, patch_help: str, rate: float = 1e-3) ->
     options.add_argument(
         "--larger", action="store_true", help="a network of 2 million parameters: for a GPU and more data"
     )
-    options.add_argument("--channels", type=int, default=0, help="features at half resolution; 0: the default")
+    options.add_argument("--channels", type=int, default=0, help="features at half resolution; 0: as in --start")
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument("--seed", type=int, default=1)
     return options
@@ -334,8 +340,9 @@ def run(
     print(f"{len(sources)} volumes: " + ", ".join(source.name for source in sources), flush=True)
     torch.manual_seed(options.seed)
     size = dict(LARGER) if options.larger else {}
-    if options.channels:
-        size["channels"] = options.channels
+    channels = options.channels or channels_of(options.start)
+    if channels:
+        size["channels"] = channels
     (options.out / "arguments.json").write_text(json.dumps(size), encoding="utf-8")
     patches = make_patches(sources, load_label_maps(manifest), device)
     trainer = Trainer(options, patches, make_network(**size), device)

@@ -21,7 +21,7 @@ CHECKED_BATCHES = 6
 
 WHY_NOT = {
     "noise": "a volume can not teach how to clean itself",
-    "blur": "the volume is too small, or has no blur",
+    "blur": "the volume is too small, has thick slices, or has no blur",
     "resolution": "the volume has no axis that is sharper and long enough to teach it",
 }
 """Why there are no patches to fit a model with, by what it restores."""
