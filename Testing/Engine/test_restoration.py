@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 import phantoms
+from medgan.inference import ChosenDevice, MemoryRefused, cpu_device
+from medgan.models import find
+from medgan.restoration import superres
+from medgan.restoration.fit import fitted
+from medgan.restoration.step import Work, measured, network_of
 from medgan.samples import sample_path
 from medgan.settings import Axis, EnhanceSettings, SliceProfile
 from medgan.slices import SliceOperator, along
@@ -232,3 +238,28 @@ def test_fit_from_scratch_learns_from_the_sharp_axes_alone(a_fine_volume):
     assert fit["steps"] >= 1
     assert any("fitted to this volume" in m or "did not make it better" in m for m in outputs.report["messages"])
     assert outputs.report["consistency"]["residual_rms"] < 0.003 * given.array.max()
+
+
+def _fit_of(volume: Volume, chosen: ChosenDevice, full: set[str]) -> tuple[torch.nn.Module, Work]:
+    """What is fitted with a device, where those named are out of memory: a true lack of it would end the test run."""
+    card = find("superres")
+    work = Work(settings("superres", fit_minutes=0.02), chosen)
+    step = superres.prepare(measured(volume.array, volume.ijk_to_ras, work.settings), card, work)
+    patches = step.patches
+
+    def patches_in_memory(device: torch.device):
+        if device.type in full:
+            raise torch.OutOfMemoryError("out of memory")
+        return patches(device)
+
+    step.patches = patches_in_memory
+    return fitted(network_of(card, 0.0, work), step, work), work
+
+
+def test_what_a_device_has_no_memory_to_fit_is_fitted_by_the_cpu(a_fine_volume):
+    given = thick(a_fine_volume, 0, 2)
+    network, work = _fit_of(given, ChosenDevice(torch.device("meta"), "small GPU"), {"meta"})
+    assert next(network.parameters()).device.type == "cpu"
+    assert any("small GPU has too little memory to fit" in message for message in work.messages)
+    with pytest.raises(MemoryRefused, match="ran out while 'superres' was fitted"):
+        _fit_of(given, cpu_device(), {"cpu"})

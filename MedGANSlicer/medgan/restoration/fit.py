@@ -11,8 +11,9 @@ import time
 import torch
 from torch import Tensor, nn
 
+from medgan.inference import MemoryRefused, cpu_device, is_out_of_memory
 from medgan.models import build_network
-from medgan.restoration.step import State, Step, Work
+from medgan.restoration.step import Step, Work
 
 RATE, RATE_FROM_SCRATCH = 1e-4, 1e-3
 BATCH = 4
@@ -27,23 +28,46 @@ WHY_NOT = {
 """Why there are no patches to fit a model with, by what it restores."""
 
 
-def fitted(network: nn.Module, step: Step, state: State, work: Work) -> nn.Module:
+def fitted(network: nn.Module, step: Step, work: Work) -> nn.Module:
     """The network after ``fit_minutes`` on the volume's own patches, or as it was where that did not help.
 
     From random weights with ``fit_from_scratch``. What the fit reached is said. Patches and their order follow from
-    the seed; how many are seen is a matter of time.
+    the seed; how many are seen is a matter of time. What a GPU has no memory for, the CPU does; raises
+    :class:`medgan.inference.MemoryRefused` where that has too little as well.
     """
-    settings, device = work.settings, work.chosen.device
-    name = step.card.name
+    settings, name = work.settings, step.card.name
     if step.patches is None:
         instead = "; its own weights were used" if settings.fit_from_scratch else ""
         work.tell(f"'{name}' was not fitted: {WHY_NOT[step.card.restores]}{instead}.")
         return network
     if settings.fit_from_scratch and not settings.fit_minutes:
         raise ValueError("A fit from scratch needs time; give fit_minutes.")
+    places = [work.chosen] if work.chosen.device.type == "cpu" else [work.chosen, cpu_device()]
+    for place in places[:-1]:
+        try:
+            return _learned(network, step, work, place.device)
+        except (MemoryError, RuntimeError) as error:
+            lacks = isinstance(error, NotImplementedError)
+            if not (lacks or is_out_of_memory(error)):
+                raise
+        if place.device.type == "cuda":
+            torch.cuda.empty_cache()
+        why = "lacks an operation that fitting needs" if lacks else "has too little memory to fit"
+        work.tell(f"{place.name} {why} '{name}' to this volume; the CPU did.")
+    try:
+        return _learned(network, step, work, places[-1].device)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    raise MemoryRefused(f"Memory ran out while '{name}' was fitted to this volume; close other programs or do not fit.")
+
+
+def _learned(network: nn.Module, step: Step, work: Work, device: torch.device) -> nn.Module:
+    """A copy of the network after it has learned from the volume's patches on a device."""
+    assert step.patches is not None
+    settings, name = work.settings, step.card.name
     torch.manual_seed(settings.seed)
-    if settings.fit_from_scratch:
-        network = build_network(step.card, None)
+    network = build_network(step.card, None) if settings.fit_from_scratch else copy.deepcopy(network)
     network = network.to(device).train()
     patches = step.patches(device)
     generator = torch.Generator(device).manual_seed(settings.seed)

@@ -143,7 +143,7 @@ def _restored(
         work.progress = part(progress, first, first + 0.4 * share if settings.fit_minutes else first)
         network = network_of(card, settings.character, work)
         if settings.fit_minutes or settings.fit_from_scratch:
-            network = fitted(network, step, state, work)
+            network = fitted(network, step, work)
         work.progress = part(progress, first + (0.4 * share if settings.fit_minutes else 0.0), first + share)
         array = step.apply(state, network)
         step.details["seconds"] = round(time.monotonic() - begun, 2)
