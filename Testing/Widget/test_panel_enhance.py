@@ -5,11 +5,13 @@ Quick stand-ins take the place of the shipped models (see ``quick_enhance``); ``
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 import slicer
 import slicer.util
-from panel_tools import oblique_volume
+from panel_tools import REPOSITORY, oblique_volume
 
 import phantoms
 
@@ -51,6 +53,30 @@ def run(person, title):
     person.press_apply()
     person.wait_for_end()
     assert person.ui.errorLabel.text == "", person.log()
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"), [("ratio", 2.5), ("blurSigma", 1.55), ("sliceGap", 0.35), ("fitMinutes", 2.5)]
+)
+def test_typed_numbers_arrive_whole(person, name, typed):
+    qt, test = (pytest.importorskip(f"PySide6.{name}") for name in ("QtCore", "QtTest"))  # not inside Slicer
+    isotropic_volume("Volume")
+    person.choose_in_menu(CHAINS[-1])
+    box = getattr(person.enhance_ui, name)._native
+    box.selectAll()
+    test.QTest.keyClicks(box, str(typed))
+    test.QTest.keyClick(box, qt.Qt.Key.Key_Return)
+    assert getattr(person.enhance_ui, name).value == typed
+
+
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "MedGANSlicer" / "Resources" / "UI").glob("*.ui")), ids=lambda file: file.stem
+)
+def test_no_number_is_taken_before_it_is_typed_whole(file):
+    """Slicer writes each value that it takes back into the box, which then refuses further decimals."""
+    boxes = [each for each in ElementTree.parse(file).iter("widget") if each.get("class") == "QDoubleSpinBox"]
+    for box in boxes:
+        assert box.findtext("property[@name='keyboardTracking']/bool") == "false", box.get("name")
 
 
 def test_menu_offers_the_models_and_the_chains_of_the_shipped_ones(person):
