@@ -8,6 +8,8 @@ lies on the anatomy under any transform, also a non-linear one, and moves with t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import slicer
@@ -24,6 +26,7 @@ from MedGANSlicerLib.VoxelTypes import storedLike
 SOURCE_ROLE = "MedGAN.Source"
 """Node reference of a result to the node it was made from."""
 
+Held = TypeVar("Held", Volume, LabelMap)
 
 Region = tuple[slice, slice, slice]
 """A box of voxels: slices along k, j and i with explicit starts."""
@@ -64,6 +67,24 @@ def labelMapFromNode(node) -> LabelMap:
     colors = display.GetColorNode() if display is not None else None
     labels = {int(value): _label(colors, int(value)) for value in np.unique(voxels) if value != 0}
     return LabelMap(voxels.copy(), matrix, labels)
+
+
+def inFrameOf(held: Held, node, otherNode) -> Held:
+    """What was read from a volume node, placed in the frame of another node: that of its parent transform.
+
+    Raises ``VolumeError`` where a transform between the two is not linear.
+    """
+    ends = node.GetParentTransformNode(), otherNode.GetParentTransformNode()
+    if ends[0] is ends[1]:
+        return held
+    if any(end is not None and not end.IsTransformToWorldLinear() for end in ends):
+        raise VolumeError(
+            f"'{node.GetName()}' lies under a transform that bends it; harden the transform or resample it."
+        )
+    moved = vtk.vtkMatrix4x4()
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(*ends, moved)
+    change = np.array([[moved.GetElement(row, column) for column in range(4)] for row in range(4)])
+    return replace(held, ijk_to_ras=change @ held.ijk_to_ras)
 
 
 def publishVolume(scene, volume: Volume, sourceNode, name: str, attributes: Mapping[str, str], outputNode=None):

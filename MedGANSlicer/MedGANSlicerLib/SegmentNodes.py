@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import slicer
-import vtk
 
 from medgan.labels import segmentation_of
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume
 from MedGANSlicerLib.ResultDisplay import showAsUncertainty
 from MedGANSlicerLib.ResultNodes import provenance
-from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, matrixOf, publishMap, volumeFromNode
+from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, inFrameOf, matrixOf, publishMap, volumeFromNode
 from MedGANSlicerLib.SceneEdits import removeOnFailure, uniqueName
 from MedGANSlicerLib.SegmentationBridge import publishSegmentation
 from MedGANSlicerLib.TableNodes import Column, addTable
@@ -55,18 +54,7 @@ def segmentInputs(nodes: Sequence) -> dict[str, Volume | LabelMap]:
     first = nodes[0]
     inputs: dict[str, Volume | LabelMap] = {"volume": volumeFromNode(first)}
     for number, node in enumerate(nodes[1:], 2):
-        volume = volumeFromNode(node)
-        if node.GetParentTransformNode() is not first.GetParentTransformNode():
-            moved = vtk.vtkMatrix4x4()
-            ends = node.GetParentTransformNode(), first.GetParentTransformNode()
-            if any(end is not None and not end.IsTransformToWorldLinear() for end in ends):
-                raise ValueError(
-                    f"'{node.GetName()}' lies under a transform that bends it; harden the transform or resample it."
-                )
-            slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(*ends, moved)
-            change = np.array([[moved.GetElement(row, column) for column in range(4)] for row in range(4)])
-            volume = Volume(volume.array, change @ volume.ijk_to_ras, volume.meta, volume.voxel_type)
-        inputs[f"volume {number}"] = volume
+        inputs[f"volume {number}"] = inFrameOf(volumeFromNode(node), node, first)
     return inputs
 
 

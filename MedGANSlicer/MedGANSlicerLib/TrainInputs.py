@@ -9,7 +9,7 @@ from medgan.settings import TrainKind
 from medgan.volume import LabelMap, Volume
 from MedGANSlicerLib.LabelInputs import labelMapOf
 from MedGANSlicerLib.NodePairs import LABELS, VOLUMES, NodePairs, Pair, nodesOf
-from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, volumeFromNode
+from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, inFrameOf, volumeFromNode
 from MedGANSlicerLib.SceneEdits import subjectHierarchy
 
 CHOSEN = NodePairs("Train")
@@ -116,8 +116,11 @@ def engineInputs(pairs: Sequence[Pair], kind: TrainKind) -> dict[str, Volume | L
             inputs[f"images/{name}"] = volume
             continue
         inputs[f"{partners.roles[0]}/{name}"] = volume
-        partner = labelMapOf(pair.partner, pair.node) if partners.ofLabels else volumeFromNode(pair.partner)
-        inputs[f"{partners.roles[1]}/{name}"] = partner
+        inputs[f"{partners.roles[1]}/{name}"] = (
+            labelMapOf(pair.partner, pair.node)
+            if partners.ofLabels
+            else inFrameOf(volumeFromNode(pair.partner), pair.partner, pair.node)
+        )
     return inputs
 
 

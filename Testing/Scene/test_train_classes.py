@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scene_tools import add_volume, noisy_box, oblique_matrix
+import slicer
+from scene_tools import add_volume, noisy_box, oblique_matrix, to_vtk_matrix
 
 from medgan.settings import TrainKind, TrainSettings
 from medgan.training.data_files import search
 from medgan.training.data_pairs import find_cases
 from MedGANSlicerLib import TrainInputs
+from MedGANSlicerLib.LabelInputs import labelMapOf
 from MedGANSlicerLib.NodePairs import Pair
+from MedGANSlicerLib.SceneBridge import fillVoxels
 from MedGANSlicerLib.SceneEdits import subjectHierarchy
 from MedGANSlicerLib.TableNodes import folderItem, putInFolder
 
@@ -58,3 +61,23 @@ def test_folder_of_a_patient_is_no_class(a_scene):
 def test_what_is_missing_is_said(a_scene, folders, said):
     pairs = [Pair(node) for node in in_folders(a_scene, *folders)]
     assert said in TrainInputs.obstacle(pairs, TrainKind.CLASSIFY)
+
+
+def test_partners_come_into_the_frame_of_their_volume(a_scene):
+    """A target that was registered by a transform is where it was registered to; so is a label map."""
+    node, target = (add_volume(a_scene, noisy_box(), oblique_matrix(), name) for name in ("noisy", "clean"))
+    transform = a_scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "registration")
+    matrix = np.eye(4)
+    matrix[:3, 3] = 20.0, 0.0, -5.0
+    transform.SetMatrixTransformToParent(to_vtk_matrix(matrix))
+    target.SetAndObserveTransformNodeID(transform.GetID())
+    inputs = TrainInputs.engineInputs([Pair(node, target)], TrainKind.ENHANCE)
+    volume, partner = inputs.values()
+    np.testing.assert_allclose(partner.ijk_to_ras, matrix @ volume.ijk_to_ras, atol=1e-6)
+    labels = slicer.vtkMRMLLabelMapVolumeNode()
+    labels.SetName("labels")
+    a_scene.AddNode(labels)
+    fillVoxels(labels, (noisy_box() > 0).astype(np.uint8), oblique_matrix(), target, {})
+    labels.SetAndObserveTransformNodeID(transform.GetID())
+    np.testing.assert_allclose(labelMapOf(labels, node).ijk_to_ras, matrix @ oblique_matrix(), atol=1e-6)
+    np.testing.assert_allclose(labelMapOf(labels).ijk_to_ras, oblique_matrix(), atol=1e-6)
