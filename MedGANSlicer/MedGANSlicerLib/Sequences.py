@@ -107,10 +107,11 @@ class SequenceRun:
 
     def poll(self) -> JobState:
         """How far all frames together are. Starts the job of the next frame when one is done."""
-        if self._ended is None and not self._scene.IsNodePresent(self._sequenceNode):
-            self.dropped = f"'{self._name}' has left the scene, so its result was dropped."
-            self._ended = JobState(JobStatus.CANCELLED, 0.0, self.dropped)
-            self.close()
+        if self._ended is None or self._ended.status is JobStatus.DONE:
+            self.dropped = self._whyUnwanted()
+            if self.dropped:
+                self._ended = JobState(JobStatus.CANCELLED, 0.0, self.dropped)
+                self.close()
         if self._ended is not None:
             return self._ended
         state = self.job.poll()
@@ -125,7 +126,8 @@ class SequenceRun:
             self.job = self._nextJob()
             return JobState(JobStatus.RUNNING, number / count, f"Frame {number + 1} of {count}")
         message = f"Frame {number + 1} of {count}: {state.message}"
-        state = JobState(state.status, (number + state.fraction) / count, message, state.error, state.details)
+        error = f"Frame {number + 1} of {count}: {state.error}" if state.error else ""
+        state = JobState(state.status, (number + state.fraction) / count, message, error, state.details)
         if state.status is not JobStatus.RUNNING:
             self._ended = state
         return state
@@ -151,6 +153,13 @@ class SequenceRun:
         if self._ended is None:
             self._ended = JobState(JobStatus.CANCELLED, 0.0, f"The run on '{self._name}' is closed.")
         self._outputs, self._frames = [], []
+
+    def _whyUnwanted(self) -> str:
+        if not self._scene.IsNodePresent(self._sequenceNode):
+            return f"'{self._name}' has left the scene, so its result was dropped."
+        if self._sequenceNode.GetNumberOfDataNodes() != len(self._frames):
+            return f"'{self._name}' has another number of frames now, so its result was dropped."
+        return ""
 
     def _nextJob(self) -> Job:
         frame = self._frames[len(self._outputs)]

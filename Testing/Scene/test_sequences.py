@@ -242,9 +242,22 @@ def test_cancelled_run_leaves_nothing(a_run, a_scene, tmp_path):
 def test_failed_frame_ends_the_run(a_run, tmp_path):
     run = a_run("failing")
     state = states_until_end(run)[-1]
-    assert (state.status, state.error) == (JobStatus.FAILED, "Model 'failing' fails; choose another.")
+    assert (state.status, state.error) == (JobStatus.FAILED, "Frame 1 of 3: Model 'failing' fails; choose another.")
     with pytest.raises(RuntimeError, match="choose another"):
         run.publish()
+    run.close()
+    assert list(tmp_path.glob("medgan-job-*")) == []
+
+
+@pytest.mark.parametrize("model", ["endless", "quick"])
+def test_frame_that_goes_meanwhile_ends_the_run_with_a_word(a_run, a_sequence, tmp_path, model):
+    run = a_run(model)
+    if model == "quick":  # it is done before the frame goes
+        assert states_until_end(run)[-1].status is JobStatus.DONE
+    a_sequence.RemoveDataNodeAtValue(TIMES[2])
+    assert run.poll().status is JobStatus.CANCELLED
+    assert run.dropped == "'Cine' has another number of frames now, so its result was dropped."
+    assert run.publish() is None
     run.close()
     assert list(tmp_path.glob("medgan-job-*")) == []
 
