@@ -82,9 +82,8 @@ class PackagingStep:
 class Installation:
     """``needs``: what is missing; ``versions``: of the packages that must stay. Close it, whatever happened."""
 
-    dropped = ""
-
     def __init__(self, needs, host, wheels: str, versions: dict[str, str]) -> None:
+        self.dropped = ""
         self._needs, self._host, self._wheels, self._versions = needs, host, wheels, versions
         self._folder = Path(tempfile.mkdtemp(prefix="medgan-install-"))
         self._state = JobState(message=_("Preparing the installation"))
@@ -107,6 +106,12 @@ class Installation:
         """Stop; while the PyTorch extension installs, as soon as it has ended."""
         self._cancelled = True
         if self._state.status is JobStatus.RUNNING and not self._advancing:
+            goesOn = isinstance(self._step, PackagingStep) and self._step.poll() is None
+            self.dropped = (
+                _("Nothing was run. pip finishes what it has begun; press Apply later to go on.")
+                if goesOn
+                else _("The installation was cancelled and nothing was run.")
+            )
             self._end(JobState(JobStatus.CANCELLED, message=_("The installation was cancelled.")))
 
     def close(self) -> None:
@@ -154,6 +159,9 @@ class Installation:
             yield self._begin(0.3, _("Checking what pip would install"), self._pip([*dry, *offline, *wanted]))
             self._succeeded(_("No set of packages fits this Slicer ({names})."))
             self._refuseChanges(report)
+            packaging = self._host.packaging()
+            while packaging is not None and packaging.isPipInstallInProgress():  # one that was cancelled, or another's
+                yield JobState(fraction=0.45, message=_("Waiting until pip has finished another installation"))
             yield self._begin(0.5, _("Installing {names}").format(names=", ".join(wanted)), self._install(
                 [*offline, *wanted], constraints
             ))  # fmt: skip
@@ -162,7 +170,10 @@ class Installation:
         yield self._begin(
             0.9, _("Trying the new packages"), lambda: Step([self._host.python(), "-c", trial], self._folder)
         )
-        self._succeeded(_("{names} are installed but can not be imported."))
+        self._succeeded(
+            _("{names} are installed but can not be imported."),
+            _("Restart Slicer; if that does not help, install PyTorch anew in the module PyTorch Utils."),
+        )
 
     def _begin(self, fraction: float, message: str, start: Callable[[], Step | PackagingStep]) -> JobState:
         self._step = start()
@@ -213,7 +224,8 @@ class Installation:
                     _("pip would install its own PyTorch, so nothing was installed; use the PyTorch extension.")
                 )
 
-    def _succeeded(self, sentence: str) -> None:
+    def _succeeded(self, sentence: str, advice: str = "") -> None:
+        """Raise with the sentence, the reason and what to do (``advice``) if the step has failed."""
         assert self._step is not None
         code, text = self._step.poll(), self._step.text()
         if code == 0:
@@ -223,10 +235,9 @@ class Installation:
             line for line in lines if line.startswith(("ERROR:", "ModuleNotFoundError", "ImportError", "OSError"))
         ]
         reason = (reasons or lines or [_("exit code {code}").format(code=code)])[-1].removeprefix("ERROR:").strip()
-        step = _("Check the folder of wheels, then press Apply again.") if self._wheels else _(
-            "Check the network connection, then press Apply again."
-        )  # fmt: skip
-        raise _Failure(f"{sentence.format(names=self._names())} {reason.rstrip('.')}. {step}", text)
+        source = _("the folder of wheels") if self._wheels else _("the network connection")
+        advice = advice or _("Check {source}, then press Apply again.").format(source=source)
+        raise _Failure(f"{sentence.format(names=self._names())} {reason.rstrip('.')}. {advice}", text)
 
     def _names(self) -> str:
         return ", ".join(self._needs.names())

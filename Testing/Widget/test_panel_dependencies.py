@@ -133,6 +133,8 @@ def test_installed_is_not_yet_importable(pip, lib):
     state = installed(pip, lib.Needs(False, ("monai>=1.5",)))
     assert state.status is JobStatus.FAILED
     assert "can not be imported" in state.error
+    assert "network" not in state.error
+    assert "Restart Slicer" in state.error
 
 
 def test_folder_of_wheels_is_used_without_network(pip, tmp_path, lib):
@@ -143,16 +145,42 @@ def test_folder_of_wheels_is_used_without_network(pip, tmp_path, lib):
         assert "torch>=2.8" in call
 
 
-def test_slicer_packaging_installs_where_it_is_present(pip, lib):
-    asked = []
+class FakePackaging:
+    """``slicer.packaging``; ``others``: so many times another installation is still under way; ``ends``: ours does."""
 
-    def pip_install(requirements, constraints=None, blocking=True, completedCallback=None, **options):
-        asked.append((requirements, blocking))
-        completedCallback(0)
+    def __init__(self, others=0, ends=True):
+        self.asked = []
+        self._others, self._ends = others, ends
 
-    state = installed(pip, lib.Needs(False, ("monai>=1.5",)), packaging=types.SimpleNamespace(pip_install=pip_install))
+    def isPipInstallInProgress(self):
+        self._others -= 1
+        return self._others >= 0
+
+    def pip_install(self, requirements, constraints=None, blocking=True, completedCallback=None, **options):
+        assert self._others < 0, "Slicer refuses two installations at a time"
+        self.asked.append((requirements, blocking))
+        if self._ends:
+            completedCallback(0)
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_slicer_packaging_installs_where_it_is_present(pip, lib, others):
+    packaging = FakePackaging(others)
+    state = installed(pip, lib.Needs(False, ("monai>=1.5",)), packaging=packaging)
     assert state.status is JobStatus.DONE
-    assert asked == [(["monai>=1.5"], False)]
+    assert packaging.asked == [(["monai>=1.5"], False)]
+
+
+def test_cancelled_installation_says_what_goes_on(pip, lib):
+    packaging = FakePackaging(ends=False)
+    pip.write()
+    needs = lib.Needs(False, ("monai>=1.5",))
+    installation = lib.Installation(needs, FakeHost(pip.python, packaging), "", {"numpy": "2.4.0"})
+    wait_until(lambda: installation.poll() and packaging.asked, timeout=30)
+    installation.cancel()
+    assert installation.poll().status is JobStatus.CANCELLED
+    assert installation.dropped == "Nothing was run. pip finishes what it has begun; press Apply later to go on."
+    installation.close()
 
 
 def test_torch_comes_through_the_pytorch_extension(pip, lib):
@@ -257,7 +285,7 @@ def test_cancel_waits_for_the_pytorch_extension(torch_being_installed, pip):
     assert person.ui.progressLabel.text == "Stopping…"
     person.wait_for_end()
     assert not person.ui.errorBox.visible, person.log()
-    assert person.ui.progressLabel.text == "Cancelled; the scene is as it was."
+    assert person.ui.progressLabel.text == "The installation was cancelled and nothing was run."
     assert pip.calls() == []
     assert person.volumes() == ["Head"]
 
