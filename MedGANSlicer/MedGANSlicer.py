@@ -207,6 +207,8 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self):
         self._bind(self.logic.getParameterNode())
+        for _root, panel in self._panels.values():
+            panel.enter()
 
     def exit(self):
         self._leave()
@@ -236,11 +238,13 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.taskPanel.busy:
             self.taskPanel.cancel()
             return
+        self.ui.applyButton.setFocus()  # a number that is being typed counts; on macOS a click alone leaves it open
         panel = self._panel()
         self._removePreview()
         self.taskPanel.begin(panel, lambda: panel.start(self._parameters or self.logic.getParameterNode()))
 
     def onPreview(self, checked=False):
+        self.ui.previewButton.setFocus()
         panel = self._panel()
         self._removePreview()
         start = panel.startPreview
@@ -308,8 +312,9 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self.ui.resultLabel.setText(f"{comparison.nodes.volume.GetName()}: {sentence}")
         self.ui.keepPreviewButton.setVisible(preview)
-        if self._parameters is not None:  # the panel is open: show what it did
-            self.compare.show(comparison.source, comparison.nodes, comparison.sentences)
+        self.compare.show(comparison.source, comparison.nodes, comparison.sentences)
+        if self._parameters is None:  # another module is open, where nothing of ours is shown
+            self._leave()
 
     def _onModels(self):
         for _root, panel in self._panels.values():
@@ -368,9 +373,8 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeRemoved(self, caller, event, node):
         self.compare.forget(node)
-        if self._parameters is not None:
-            for _root, panel in self._panels.values():
-                panel.forget(self._parameters, node)
+        for _root, panel in self._panels.values():  # also while another module is open, or the scene is being closed
+            panel.forget(self._parameters, node)
         self._lookLater()
 
     def _onQuit(self):

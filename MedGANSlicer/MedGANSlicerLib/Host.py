@@ -124,11 +124,12 @@ class Host:
         return node if node is not None and node.GetClassName() == "vtkMRMLScalarVolumeNode" else None
 
     def sliceToRas(self) -> np.ndarray | None:
-        """4 x 4 of the slice view that is looked at: centre in the last column, normal in the third."""
+        """4 x 4 of the first slice view that is shown, Red before others: centre in the last column, normal in the
+        third. None where none is."""
         layout = slicer.app.layoutManager()
         for name in ("Red", *(layout.sliceViewNames() if layout is not None else ())):
             widget = layout.sliceWidget(name) if layout is not None else None
-            if widget is not None:
+            if widget is not None and widget.mrmlSliceNode().IsMappedInLayout():
                 matrix = widget.mrmlSliceNode().GetSliceToRAS()
                 return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
         return None

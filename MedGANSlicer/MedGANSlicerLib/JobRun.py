@@ -29,7 +29,8 @@ class JobRun:
     is wanted. Once a source has left the scene, or has another number of voxels, it is a sentence that says so: the
     job is then ended, ``poll`` says CANCELLED and ``publish`` does nothing. ``put(outputs)`` makes the nodes of the
     result and returns them in the form that the panel wants. ``report`` is what the task says about its result, once
-    that is published. Call :meth:`close` when done with the run, whatever happened.
+    that is published; ``remark`` is then a sentence if voxels of a source were written to meanwhile, else empty. Call
+    :meth:`close` when done with the run, whatever happened.
     """
 
     def __init__(
@@ -41,13 +42,14 @@ class JobRun:
         put: Callable[[Outputs], Any] | None = None,
         **options,
     ) -> None:
-        self.dropped = ""
+        self.dropped = self.remark = ""
         self.report: dict[str, Any] = {}
         self.taskName = taskName
         self._sources: list | None = list(sources)
         self._scene = sources[0].GetScene() if sources else None
         self._name = sources[0].GetName() if sources else taskName
         self._sizes = [_sizeOf(node) for node in sources]
+        self._times = [_timeOf(node) for node in sources]
         self._put = put
         self.job = startJob(inputs, settings, taskName, **options)
 
@@ -59,6 +61,9 @@ class JobRun:
         """The nodes of the result of a job that is DONE; None if it is dropped."""
         if self._drop() is not None:
             return None
+        edited = [node for node, time in zip(self._sources, self._times, strict=True) if _timeOf(node) != time]
+        if edited:
+            self.remark = f"'{edited[0].GetName()}' was edited meanwhile; this is the result of what it was before."
         outputs = self.job.outputs()
         result = self.put(outputs)
         self.report = outputs.report
@@ -94,6 +99,13 @@ class JobRun:
             if _sizeOf(node) != size:
                 return f"'{node.GetName()}' has another number of voxels now, so its result was dropped."
         return ""
+
+
+def _timeOf(node) -> int:
+    """When the voxels of a volume were last written; 0 for another node or an empty one."""
+    image = node.GetImageData() if node.IsA("vtkMRMLVolumeNode") else None
+    voxels = image.GetPointData().GetScalars() if image is not None else None
+    return voxels.GetMTime() if voxels is not None else 0
 
 
 def _sizeOf(node) -> tuple[int, int, int] | None:

@@ -330,6 +330,17 @@ def test_result_follows_a_transform_that_is_hardened_meanwhile(a_scene, an_obliq
     assert np.abs(matrix_of(result) - matrix_of(an_oblique_volume_node)).max() < 1e-9
 
 
+def test_input_that_is_edited_meanwhile_keeps_the_result_and_says_so(a_scene, a_volume_node, jobs_in):
+    run = TaskLogic.start(a_volume_node, a_setting(), parent_folder=jobs_in)
+    assert at_end(run).status is JobStatus.DONE
+    array_of(a_volume_node)[0] += 100
+    a_volume_node.GetImageData().GetPointData().GetScalars().Modified()
+    result = run.publish().volume
+    run.close()
+    assert np.array_equal(array_of(result), noisy_box() + 5)
+    assert run.remark == "'MRHead' was edited meanwhile; this is the result of what it was before."
+
+
 def test_input_on_another_grid_drops_the_result(a_scene, a_volume_node, jobs_in):
     run = TaskLogic.start(a_volume_node, a_setting(), parent_folder=jobs_in)
     a_volume_node.SetAndObserveImageData(add_volume(a_scene, noisy_box((3, 4, 5)), np.eye(4)).GetImageData())

@@ -184,6 +184,33 @@ def test_leaving_the_module_lets_the_run_go_on(person, slicer_standin):
     assert composite.GetForegroundVolumeID() is None
 
 
+def test_preview_that_ends_in_another_module_leaves_nothing(person, slicer_standin):
+    person.volume(shape=(60, 14, 16))
+    person.choose_model("quick")
+    person.ui.previewButton.click()
+    slicer_standin.leave_module()
+    person.wait_for_end()
+    assert person.volumes() == ["Head"]
+    assert not person.widget.compare.active
+
+
+def test_preview_lies_in_the_view_that_is_shown(person):
+    node = person.volume(shape=(60, 14, 16))
+    person.choose_model("quick")
+    layouts = slicer.app.layoutManager()
+    layouts.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpYellowSliceView)
+    layouts.sliceWidget("Red").mrmlSliceNode().JumpSliceByCentering(500, 500, 500)
+    bounds = [0.0] * 6
+    node.GetRASBounds(bounds)
+    centre = [(low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2], strict=True)]
+    layouts.sliceWidget("Yellow").mrmlSliceNode().JumpSliceByCentering(*centre)
+    person.ui.previewButton.click()
+    person.wait_for_end()
+    slicer.util.getNode("Head denoised preview").GetRASBounds(bounds)
+    middle = [(low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2], strict=True)]
+    assert np.abs(np.subtract(middle, centre)).max() < 2.0
+
+
 def test_reloading_the_module_ends_the_run(person, jobs_folder):
     person.volume()
     person.choose_model("endless")

@@ -173,6 +173,31 @@ def test_chosen_output_is_filled_and_forgotten_when_it_goes(segmenter, ui):
     segmenter.wait(lambda: not ui.openEditorButton.enabled)
 
 
+@pytest.mark.parametrize("how", ["delete", "close"])
+def test_result_that_went_while_another_module_was_open_is_forgotten(segmenter, ui, slicer_standin, how):
+    segmenter.volume()
+    choose(segmenter, "quick")
+    run(segmenter)
+    slicer_standin.leave_module()
+    if how == "close":
+        slicer.mrmlScene.Clear()
+    else:
+        slicer.mrmlScene.RemoveNode(slicer.util.getNode("Head segmented"))
+    slicer_standin.open_module("MedGANSlicer")
+    segmenter.choose_task("segment")
+    assert not ui.openEditorButton.enabled
+    assert not ui.showTableButton.enabled
+
+
+def test_result_of_a_closed_scene_is_forgotten(segmenter, ui):
+    segmenter.volume()
+    choose(segmenter, "quick")
+    run(segmenter)
+    slicer.mrmlScene.Clear()
+    segmenter.choose_task("segment")
+    assert not ui.openEditorButton.enabled
+
+
 def test_everything_fits_the_panel(segmenter, ui, screenshot):
     segmenter.volume()
     choose(segmenter, "two")

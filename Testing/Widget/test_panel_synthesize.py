@@ -282,6 +282,24 @@ def test_translation_is_compared_with_its_input_under_the_guards(maker, ui):
     assert composite().GetForegroundVolumeID() is None
 
 
+def test_own_view_comes_back_after_a_comparison_and_a_picture(maker, ui):
+    """The two take the views one after the other; what was there before both is the person's."""
+    start_from(maker, "VOLUME")
+    own, node = oblique_volume("Own"), oblique_volume("Head")
+    composite().SetForegroundVolumeID(own.GetID())
+    composite().SetForegroundOpacity(0.5)
+    maker.parameters.synthesizeVolume = node
+    maker.parameters.synthesize.model = "contrasts"
+    ui.target.setCurrentIndex(ui.target.count - 1)
+    make(maker)
+    ui.gallery.setCurrentRow(0)
+    ui.gallery.itemClicked(ui.gallery.item(0))
+    assert background() == "Head synthetic, seed 0"
+    maker.choose_task("convert")
+    assert background() == "Head"
+    assert (composite().GetForegroundVolumeID(), composite().GetForegroundOpacity()) == (own.GetID(), 0.5)
+
+
 def test_variations_take_the_labels_along(maker, ui, a_segmentation):
     start_from(maker, "VOLUME")
     node = oblique_volume("Head", (8, 9, 10))

@@ -36,13 +36,18 @@ class EnhancePanel(Panel):
         self._seen: tuple = (None, None)
         self._question = Devices.GpuQuestion()
         self._timer = host.timer(GPU_POLL_MS, self._showDevices)
-        self._timer.start()
         ui.modelCardButton.connect("toggled(bool)", ui.modelCard.setVisible)
         ui.modelCard.setVisible(False)
 
     @staticmethod
     def title() -> str:
         return _("Enhance")
+
+    def enter(self) -> None:
+        self._askDevices()
+
+    def ended(self) -> None:
+        self._askDevices()
 
     def close(self) -> None:
         self._timer.stop()
@@ -103,7 +108,7 @@ class EnhancePanel(Panel):
 
     def forget(self, parameters, node) -> None:
         # A selector whose node is deleted goes on to the one above; the next run would overwrite that one.
-        if parameters.outputVolume is node:
+        if parameters is not None and parameters.outputVolume is node:
             parameters.outputVolume = None
 
     def reload(self) -> None:
@@ -173,6 +178,12 @@ class EnhancePanel(Panel):
     def _growth(self, node) -> float:
         """Voxels of the result for each one of the input."""
         return math.prod(self._plan.size) / arrayOf(node).size if self._plan is not None else 1.0
+
+    def _askDevices(self) -> None:
+        """What is free may have changed."""
+        self._question.close()
+        self._question = Devices.GpuQuestion()
+        self._timer.start()
 
     def _showDevices(self) -> None:
         gpus = self._question.poll()

@@ -70,7 +70,7 @@ class EvaluatePanel(Panel):
         )
 
     def forget(self, parameters, node) -> None:
-        if parameters.evaluateRegion is node:
+        if parameters is not None and parameters.evaluateRegion is node:
             parameters.evaluateRegion = None
         self._figures.forget(node)
 

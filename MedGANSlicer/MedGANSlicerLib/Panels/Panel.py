@@ -81,6 +81,8 @@ class Panel:
     def start(self, parameters):
         """A started run. It has ``poll()``, ``cancel()``, ``publish()``, ``close()``, ``dropped`` and ``report``.
 
+        It may have a ``remark``: one more sentence for the person when it is done.
+
         See :class:`MedGANSlicerLib.JobRun.JobRun`. A ``ValueError`` or ``RuntimeError`` is shown as it stands.
         """
         raise NotImplementedError
@@ -89,11 +91,15 @@ class Panel:
         """As :meth:`start`, for a part of the input."""
         raise NotImplementedError
 
+    def enter(self) -> None:
+        """The module is opened, or a new scene is there."""
+
     def offer(self, parameters, volume) -> None:
         """The person looks at this volume: take it as input if there is none."""
 
     def forget(self, parameters, node) -> None:
-        """A node is about to leave the scene, and the node selectors have not heard of it yet."""
+        """A node is about to leave the scene, and the node selectors have not heard of it yet. ``parameters`` is None
+        while the module is not open."""
 
     def watch(self, state) -> None:
         """The run goes on; called several times a second with its ``JobState``."""

@@ -93,7 +93,7 @@ class SegmentPanel(Panel):
 
     def forget(self, parameters, node) -> None:
         # A selector whose node is deleted goes on to the one above; the next run would overwrite that one.
-        if parameters.segmentOutput is node:
+        if parameters is not None and parameters.segmentOutput is node:
             parameters.segmentOutput = None
         if self._result is not None and node in (self._result.volume, *self._result.present()):
             self._result = None

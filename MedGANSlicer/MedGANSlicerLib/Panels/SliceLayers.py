@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 FIELDS = ("LinkedControl", "HotLinkedControl", "BackgroundVolumeID", "ForegroundVolumeID", "ForegroundOpacity")
 """What is remembered of every view."""
 
 
 class SliceLayers:
-    """Changes nothing until :meth:`put` is called."""
+    """Changes nothing until :meth:`put` is called.
+
+    One at a time has the views: whoever puts something there has the one before give them back first, so that what
+    is remembered is always the person's own.
+    """
+
+    _holder: ClassVar[SliceLayers | None] = None
 
     def __init__(self, host) -> None:
         self._host = host
@@ -26,6 +32,9 @@ class SliceLayers:
 
         The first call remembers what the person's views show.
         """
+        if SliceLayers._holder not in (None, self):
+            SliceLayers._holder.leave()
+        SliceLayers._holder = self
         composites = self._host.compositeNodes()
         for name, composite in composites.items():
             self._before.setdefault(name, {field: _get(composite, field) for field in FIELDS})
@@ -42,6 +51,8 @@ class SliceLayers:
 
     def leave(self) -> None:
         """Give the views back, where they still show what was put there."""
+        if SliceLayers._holder is self:
+            SliceLayers._holder = None
         if not self.active:
             return
         composites = self._host.compositeNodes()

@@ -157,13 +157,14 @@ class TaskPanel:
         self.ui.progressLabel.setText(_("Putting the result into the scene"))
         panel, result, report = self._panel, self._work.publish(), self._work.report
         dropped, elapsed = self._work.dropped, time.monotonic() - self._begun
+        remark = getattr(self._work, "remark", "")
         self._end()
         if dropped:
             self._showIdle("")
             self.say(dropped)
             return
         self._showIdle("")
-        self.say(_("Done in {time}.").format(time=timeText(elapsed)))
+        self.say(f"{_('Done in {time}.').format(time=timeText(elapsed))} {remark}".strip())
         for message in report.get("messages", ()):
             self._note(message)
         for suspicion in report.get("suspicions") or ():
