@@ -37,6 +37,9 @@ _MAXIMUM_BLOCKS = 200_000
 SIGNED = 1000.0
 """See :class:`NoiseProfile`; more than the brightness of any scan is in units of its noise."""
 
+_WHITE, _HARDLY_ANY = 0.35, 0.02
+"""Shares of the noise over all frequencies: from the first on the highest count as white, up to the second as none."""
+
 _NEGATIVE = 0.002
 """Magnitudes have no larger share of values below 0; interpolation makes a few."""
 
@@ -56,12 +59,22 @@ class NoiseProfile:
     spread: np.ndarray
 
     def scaled_to(self, sigma: float) -> NoiseProfile:
-        """The same profile for a noise level that the person gives."""
-        factor = sigma / self.sigma if self.sigma > 0 else 1.0
+        """The same profile for a noise level that the person gives.
+
+        Where the highest frequencies hold almost none of the noise (interpolated, smoothed or zero-filled scans) they
+        can not tell by how much the others are to grow; there all frequencies together do. Noise of which nothing was
+        found is taken for white.
+        """
+        whole = float(np.sqrt(np.mean(np.square(self.spread[1:], dtype=np.float64))))
+        if self.sigma <= _HARDLY_ANY * whole or whole == 0.0:
+            spread = np.full(BLOCK**3, sigma, np.float32)
+            spread[0] = self.spread[0] if whole > 0.0 else SIGNED * sigma
+            return NoiseProfile(sigma, spread)
+        factor = sigma / (self.sigma if self.sigma >= _WHITE * whole else whole)
         spread = np.maximum(self.spread * factor, sigma * 1e-3)
         if self.spread[0] < 0.99 * SIGNED * self.sigma:
             spread[0] = self.spread[0]  # brightness, which does not change with the noise
-        return NoiseProfile(sigma, spread)
+        return NoiseProfile(self.sigma * factor, spread.astype(np.float32))
 
     def in_units_of(self, scale: float) -> NoiseProfile:
         """The same profile for the volume divided by ``scale``."""

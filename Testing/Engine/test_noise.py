@@ -85,6 +85,24 @@ def test_profile_scales_with_the_volume():
     assert np.allclose(thousand.in_units_of(1000).spread, one.spread, rtol=1e-3)
 
 
+@pytest.mark.parametrize("blur", [0.0, 0.8, 1.5])
+def test_given_level_is_that_of_all_frequencies(blur):
+    """In a smoothed scan the highest have almost none; multiplied up they told of enormous noise at the others."""
+    clean = phantoms.head((40, 40, 40))
+    noisy = clean + np.random.default_rng(1).normal(0, 20, clean.shape).astype(np.float32)
+    noisy, clean = (ndimage.gaussian_filter(each, blur) for each in (noisy, clean))
+    true = float((noisy - clean).std())
+    given = noise_profile(noisy).scaled_to(true)
+    whole = float(np.sqrt(np.mean(given.spread[1:] ** 2)))
+    if blur == 0.0:
+        assert given.sigma == pytest.approx(true, rel=0.05)  # white: the highest frequencies tell
+    else:
+        assert whole == pytest.approx(true, rel=0.2)
+    constant = noise_profile(np.full((12, 12, 12), 7.0, np.float32)).scaled_to(2.0)
+    assert constant.sigma == 2.0
+    assert (constant.spread[1:] == 2.0).all()
+
+
 def test_magnitudes_are_told_from_signed_volumes():
     """Their noise makes what is dark brighter, which has to be taken back."""
     clean = phantoms.head((32, 32, 32))
