@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,11 @@ def write_dicom_series(
     orientation: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
     description: str = "T1",
     intercept: float = 0.0,
+    slopes: Sequence[float] = (1.0,),
 ) -> None:
-    """Write int16 ``array[k, j, i]`` as one DICOM file a slice; positions in LPS, one spacing apart unless told."""
+    """Write int16 ``array[k, j, i]`` as one DICOM file a slice; positions in LPS, one spacing apart unless told.
+
+    ``slopes``: what a stored number stands for, of one slice after the other."""
     import pydicom
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
@@ -100,6 +104,6 @@ def write_dicom_series(
         image.Rows, image.Columns = plane.shape
         image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
         image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 1
-        image.RescaleIntercept, image.RescaleSlope = intercept, 1.0
+        image.RescaleIntercept, image.RescaleSlope = intercept, slopes[index % len(slopes)]
         image.PixelData = plane.astype("<i2").tobytes()
         image.save_as(folder / f"{description}{index:03d}.dcm", enforce_file_format=True)

@@ -10,9 +10,10 @@ import SimpleITK as sitk
 
 from medgan.quiet import quiet
 from medgan.reading import check_image, from_image
-from medgan.volume import LPS_TO_RAS, VolumeError, file_format
+from medgan.volume import LPS_TO_RAS, VolumeError, check_name, file_format
 
 POSITION, ORIENTATION, THICKNESS = "0020|0032", "0020|0037", "0018|0050"
+INTERCEPT, SLOPE = "0028|1052", "0028|1053"
 MODALITY, DESCRIPTION = "0008|0060", "0008|103e"
 
 
@@ -22,6 +23,7 @@ def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     Raises :class:`VolumeError` when the folder has no series, or slices are missing, doubled, turned or not
     equally spaced. A tilted gantry gives a sheared matrix, which is where the anatomy lies.
     """
+    check_name(folder)
     with quiet():
         series = {
             uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
@@ -41,6 +43,8 @@ def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
             if first.GetSize()[2] > 1:
                 raise VolumeError(f"'{folder.name}' is a multi-frame DICOM file; convert it to NIfTI or NRRD first.")
             reader = sitk.ImageSeriesReader()
+            if _slopes_differ(files):  # ITK would cut all slices to the type that the first one needs
+                reader.SetOutputPixelType(sitk.sitkFloat64)
             reader.SetImageIO("GDCMImageIO")
             reader.SetFileNames(files)
             reader.MetaDataDictionaryArrayUpdateOn()
@@ -57,9 +61,21 @@ def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         # ITK keeps the slice axis at right angles to the slices and averages the distance; the positions know.
         step = _slice_step(folder, [p for p, _ in places], [o for _, o in places])
         matrix[:3, 2] = LPS_TO_RAS[:3, :3] @ step
-    elif first.HasMetaDataKey(THICKNESS):
+    elif first.HasMetaDataKey(THICKNESS) and first.GetMetaData(THICKNESS).strip():
         matrix[:3, 2] *= _numbers(reader, 0, THICKNESS, 1) / np.linalg.norm(matrix[:3, 2])
     return array, matrix, {"source": folder.name, "format": "DICOM", "messages": _said(reader, first, series, files)}
+
+
+def _slopes_differ(files: tuple[str, ...]) -> bool:
+    """Whether the slices turn their stored numbers into intensities each in its own way, as PET does."""
+    found = set()
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    for file in files:
+        reader.SetFileName(file)
+        reader.ReadImageInformation()
+        found.add(tuple(reader.GetMetaData(tag).strip() for tag in (INTERCEPT, SLOPE) if reader.HasMetaDataKey(tag)))
+    return len(found) > 1
 
 
 def _no_series(folder: Path) -> str:
@@ -109,7 +125,7 @@ def _slice_step(folder: Path, positions: list[np.ndarray], orientations: list[np
     heights = np.array(positions) @ normal
     gaps = np.abs(np.diff(heights))
     usual = float(np.median(gaps))
-    if gaps.min() < 1e-3:
+    if gaps.min() < 1e-3 or np.diff(np.sort(heights)).min() < 1e-3:
         raise VolumeError(
             f"The series in '{folder}' has several slices at one position (phases or echoes); keep one volume of it."
         )

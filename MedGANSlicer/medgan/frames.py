@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from medgan import nifti
 from medgan.quiet import quiet
 from medgan.reading import READERS, as_volume, check_grid, from_image, is_list, load_image, without_twin
-from medgan.volume import Volume, VolumeError, file_format, spacing_of
+from medgan.volume import Volume, VolumeError, check_name, file_format, spacing_of
 
 LIST, AXIS = "list", "axis"
 """How a file holds its frames: as the values at each voxel (sequence files of 3D Slicer) or as a fourth axis."""
@@ -92,6 +92,7 @@ def has_frames(path: Path) -> bool:
     ending = file_format(path)
     if ending not in READERS or not path.is_file():
         return False
+    check_name(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(READERS[ending][1])
     try:

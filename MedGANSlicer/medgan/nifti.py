@@ -37,6 +37,10 @@ class Header:
         return self.data_offset + int(np.prod(self.shape, dtype=np.int64)) * self.voxel_bits // 8
 
 
+_MM = {1: 1000.0, 3: 0.001}
+"""Millimetres in the units of length that a header may name beside them: metres and micrometres."""
+
+
 def check(path: Path) -> np.ndarray:
     """Flat places of the voxels that are NaN or infinite, first axis fastest, in a file that is whole.
 
@@ -99,7 +103,7 @@ def read_header(path: Path, start: bytes) -> Header:
                 struct.unpack(order + "f", start[108:112]),
             )
             qform_code, sform_code = struct.unpack(order + "hh", start[252:256])
-            rows = struct.unpack(order + "12f", start[280:328])
+            rows, units = struct.unpack(order + "12f", start[280:328]), start[123]
             break
         if start[:4] == struct.pack(order + "i", 540) and start[4:7] == b"n+2":
             dim = struct.unpack(order + "8q", start[16:80])
@@ -109,13 +113,15 @@ def read_header(path: Path, start: bytes) -> Header:
                 struct.unpack(order + "q", start[168:176]),
             )
             qform_code, sform_code = struct.unpack(order + "ii", start[344:352])
-            rows = struct.unpack(order + "12d", start[400:496])
+            rows, (units,) = struct.unpack(order + "12d", start[400:496]), struct.unpack(order + "i", start[500:504])
             break
     else:
         raise VolumeError(f"'{path.name}' is not in NIfTI format, whatever its ending says; give a volume file.")
     if not 1 <= dim[0] <= 7 or min(dim[1 : dim[0] + 1]) < 1 or bits < 1 or not np.isfinite(offset):
         raise VolumeError(f"'{path.name}' has a damaged NIfTI header; copy it again from its source.")
-    sform = np.vstack([np.reshape(rows, (3, 4)), (0, 0, 0, 1)]) if sform_code > 0 else None
+    mm = _MM.get(units & 7, 1.0)
+    spacing = (spacing[0], *(step * mm for step in spacing[1:4]), *spacing[4:])
+    sform = np.vstack([mm * np.reshape(rows, (3, 4)), (0, 0, 0, 1)]) if sform_code > 0 else None
     floating = {16: np.dtype(order + "f4"), 64: np.dtype(order + "f8")}.get(kind)
     return Header(dim[1 : dim[0] + 1], spacing[1 : dim[0] + 1], bits, int(offset), floating, qform_code, sform)
 

@@ -16,7 +16,17 @@ import SimpleITK as sitk
 
 from medgan import nifti
 from medgan.quiet import quiet
-from medgan.volume import FORMATS, LPS_TO_RAS, Label, LabelMap, Volume, VolumeError, checked_matrix, file_format
+from medgan.volume import (
+    FORMATS,
+    LPS_TO_RAS,
+    Label,
+    LabelMap,
+    Volume,
+    VolumeError,
+    check_name,
+    checked_matrix,
+    file_format,
+)
 
 # ITK tells of repaired headers on the console; what matters of it is checked here and said once.
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -84,6 +94,7 @@ def read_any(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
 
 
 def _check_present(path: Path) -> None:
+    check_name(path)
     if not path.exists():
         raise VolumeError(f"There is no file '{path}'; check the spelling and the folder.")
     try:

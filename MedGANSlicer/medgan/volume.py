@@ -25,6 +25,15 @@ class VolumeError(ValueError):
     """A volume or a file that can not be used; the text is one sentence for a person."""
 
 
+def check_name(path: Path) -> None:
+    """Raise :class:`VolumeError` for a name that the libraries behind can not open."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        shown = str(path).encode("utf-8", "replace").decode()
+        raise VolumeError(f"'{shown}' has letters in its name that are not UTF-8; rename it.") from None
+
+
 def file_format(path: str | Path) -> str:
     """The ending in ``FORMATS`` that a path has, or '' for any other."""
     name = Path(path).name.lower()

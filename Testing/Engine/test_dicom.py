@@ -34,6 +34,21 @@ def test_oblique_series_lies_where_its_positions_say(tmp_path, slices):
     assert volume.meta["messages"] == []
 
 
+@pytest.mark.parametrize("slopes", [(1.0, 0.52, 1.7), (1.0, 1.0, 1.0, 100.0), (0.3, 2.0)])
+def test_slices_with_slopes_of_their_own_keep_their_values(tmp_path, slices, slopes):
+    """As PET stores them; the first slice may not decide on the type of all."""
+    phantoms.write_dicom_series(tmp_path, slices, slopes=slopes)
+    expected = slices * np.resize(slopes, len(slices))[:, None, None]
+    np.testing.assert_allclose(read_volume(tmp_path).array, expected, rtol=1e-6)
+
+
+def test_repetitions_one_after_the_other_are_named(tmp_path, slices):
+    """Not as slices that are missing, which they look like."""
+    phantoms.write_dicom_series(tmp_path, slices[:6], positions_mm=heights(0, 2, 4, 0, 2, 4))
+    with pytest.raises(VolumeError, match="several slices at one position"):
+        read_volume(tmp_path)
+
+
 def test_tilted_gantry_keeps_the_slices_where_they_were_taken(tmp_path, slices):
     positions = [(0.0, 0.7 * index, 3.0 * index) for index in range(len(slices))]
     phantoms.write_dicom_series(tmp_path, slices, positions_mm=positions)

@@ -48,6 +48,17 @@ def test_oblique_left_handed_volume_comes_back_with_its_voxels_and_place(tmp_pat
     np.testing.assert_allclose(back.spacing_mm, (0.7, 1.1, 2.3), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("unit", "mm"), [(1, 1000.0), (2, 1.0), (3, 0.001), (0, 1.0)])
+def test_nifti_in_metres_or_micrometres_is_read_in_mm(tmp_path, an_oblique_volume, unit, mm):
+    path = tmp_path / "volume.nii"
+    write_volume(an_oblique_volume, path)
+    content = bytearray(path.read_bytes())
+    content[123] = unit
+    content[252:256] = (0).to_bytes(2, "little") + (1).to_bytes(2, "little")  # the matrix alone says where it lies
+    path.write_bytes(content)
+    np.testing.assert_allclose(corners_mm(read_volume(path)), mm * corners_mm(an_oblique_volume), rtol=1e-4)
+
+
 @pytest.mark.parametrize("ending", ALL_FORMATS)
 def test_single_slice_keeps_its_thickness_and_place(tmp_path, a_single_slice, ending):
     path = tmp_path / f"slice{ending}"
