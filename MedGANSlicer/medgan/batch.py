@@ -160,6 +160,7 @@ def enhance_file(
         watch(JobState(fraction=1.0, message="Writing"))
         if before := _done_before(item, key, dataclasses.replace(manner, resume=False)):
             return before  # by another worker, that was only believed to be dead
+        _check_targets(item, manner)  # another program may have been faster
         _write(item, volumes, key, manner, report)
     except JobError as error:
         raise FileFailed(str(error), error.details) from error

@@ -49,6 +49,17 @@ def rows(items: Sequence[Item], results: Sequence[Result | None]) -> list[dict[s
     return [{name: row.get(name) for name in COLUMNS} for row in found]
 
 
+def is_report(path: Path) -> bool:
+    """Whether a file was written by :func:`write`, or has nothing in it."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            start = file.read(200)
+    except OSError:
+        return False
+    begins = ",".join(COLUMNS[:4]) if path.suffix.lower() == ".csv" else '{\n  "version"'
+    return not start or start.startswith(begins)
+
+
 def write(path: Path, table: Sequence[dict[str, Any]]) -> None:
     """Write the table in the format that the ending names; it appears complete or not at all. Raises ``OSError``."""
     if path.suffix.lower() == ".json":
@@ -61,7 +72,7 @@ def write(path: Path, table: Sequence[dict[str, Any]]) -> None:
         text = held.getvalue()
     part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(text, encoding="utf-8", newline="")
+        part.write_text(text, encoding="utf-8", errors="replace", newline="")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,6 +97,7 @@ def enhance(
         for card in models.find_chain(settings.model):
             models.verify(card)
         if report is not None:
+            _check_report(report, [*paths, *(item.source for item in items)], overwrite)
             if out is not None and report.parent == out:
                 out.mkdir(parents=True, exist_ok=True)
             batch_report.write(report, batch_report.rows(items, [None] * len(items)))
@@ -116,6 +117,18 @@ def enhance(
         console.print_json({**document, "files": [result.to_dict() for result in done]})
     if failed:
         raise typer.Exit(console.FAILED)
+
+
+def _check_report(report: Path, inputs: Iterable[Path], overwrite: bool) -> None:
+    """Refuse a report that would be written over an input, or over a file that is no report of an earlier run."""
+    from medgan import batch_report
+
+    if report.exists() and any(path.exists() and path.samefile(report) for path in inputs):
+        raise console.failed(f"'{report}' is an input; give the report another name.", console.USAGE)
+    if report.exists() and not overwrite and not batch_report.is_report(report):
+        raise console.failed(
+            f"'{report}' exists already and is no report; add --overwrite to replace it.", console.FAILED
+        )
 
 
 Runner = Callable[[Callable[[int, Any], None]], Iterator[tuple[int, "Result"]]]

@@ -10,11 +10,13 @@ if __name__ == "__main__":
     _here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.path.dirname(_here), *(entry for entry in sys.path if os.path.abspath(entry or ".") != _here)]
 
+import errno
 import faulthandler
 import json
 import math
 import shutil
 import signal
+import tempfile
 import threading
 import time
 import traceback
@@ -127,6 +129,8 @@ def sentence(error: BaseException) -> str:
         )
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"Python package '{error.name.split('.')[0]}' is not installed; install it and run the task again."
+    if isinstance(error, OSError) and (error.errno == errno.ENOSPC or " requested and " in text):
+        return f"The temporary folder '{tempfile.gettempdir()}' is full; make room or choose another."
     if isinstance(error, ValueError) and text:
         return short if text.endswith((".", "!", "?")) else f"{short}."
     return f"The task failed: {type(error).__name__}{f': {short}' if short else ''}{'' if short.endswith('.') else '.'}"

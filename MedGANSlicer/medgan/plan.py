@@ -85,8 +85,16 @@ def volume_files(path: Path) -> list[Path]:
         return [path]
     found = sorted(file for file in path.iterdir() if file.is_file() and file_format(file) and file.name[0] != ".")
     if found and all(map(records.is_result, found)):
+        if _holds_more(path, found):
+            return [path]
         raise UsageError(f"'{path}' holds nothing but results of earlier runs; give the folder of the inputs.")
     return [file for file in found if not records.is_result(file)] or [path]
+
+
+def _holds_more(folder: Path, results: Sequence[Path]) -> bool:
+    """Whether there are files beside the results, as those of a DICOM series are."""
+    mine = {file.stem for file in results}  # the voxels of an .mhd have its stem
+    return any(file.is_file() and file.name[0] != "." and file.stem not in mine for file in folder.iterdir())
 
 
 def checked(items: Sequence[Item], common: EnhanceSettings) -> list[Item]:
@@ -138,9 +146,12 @@ def _single(paths: Sequence[Path], places: Places, frames: str, recorded: bool) 
 def _check_twins(items: list[Item]) -> None:
     """Raise :class:`UsageError` for two items that would write one file."""
     sources = [item.source.resolve() for item in items]
+    inputs = set(sources)
     owners: dict[Path, Item] = {}
     for item, source in zip(items, sources, strict=True):
         for target in item.targets.values():
+            if (place := target.resolve()) in inputs and place != source:
+                raise UsageError(f"'{target}' is one of the inputs and would be written over; give another name.")
             other = owners.setdefault(Path(os.path.abspath(target)), item)
             if other is item:
                 continue

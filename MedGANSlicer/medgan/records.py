@@ -137,7 +137,7 @@ def _fingerprint(source: Path) -> str:
     try:
         files = [source]
         if source.is_dir():
-            files = sorted(file for file in source.iterdir() if file.is_file())
+            files = sorted(file for file in source.iterdir() if file.is_file() and not is_result(file))
         elif source.suffix in (".mhd", ".nhdr"):  # the voxels lie in a file beside it
             files = sorted(file for file in source.parent.iterdir() if file.stem == source.stem)
         said = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

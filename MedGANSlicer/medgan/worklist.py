@@ -138,9 +138,9 @@ def _changes(row: Mapping[str, str], base: Path) -> dict[str, Any]:
         setting = _meaning(column)
         if not cell or setting in (None, "input", "output", *EXTRAS):
             continue
+        if setting in ("fit", "fit_from_scratch") and _yes(column, cell):
+            changes.setdefault("fit_minutes", FIT_MINUTES)
         if setting == "fit":
-            if _yes(column, cell):
-                changes.setdefault("fit_minutes", FIT_MINUTES)
             continue
         changes[setting] = resolved_model(cell, base) if setting == "model" else _value(column, cell, hints[setting])
     return changes

@@ -16,7 +16,7 @@ from medgan import nifti, processes
 from medgan.frames import Frames, as_image, name_list, writes_list
 from medgan.quiet import quiet
 from medgan.reading import READERS
-from medgan.volume import FORMATS, LPS_TO_RAS, LabelMap, Volume, VolumeError, file_format
+from medgan.volume import FORMATS, LPS_TO_RAS, LabelMap, Volume, VolumeError, check_name, file_format
 
 FOLDER_START = ".medgan-"
 """How the names of the folders begin in which a file is written before it moves to its place."""
@@ -35,6 +35,12 @@ def write(volume: Volume | LabelMap | Frames, path: Path) -> list[Path]:
     return complete(path, lambda part: _write_there(volume, part, ending))
 
 
+def _as_written(path: Path) -> Path:
+    """The name under which the libraries write: an ending in capitals they take for another format, or for none."""
+    ending = file_format(path)
+    return path.with_name(path.name[: len(path.name) - len(ending)] + ending) if ending else path
+
+
 def complete(path: Path, write_there: Callable[[Path], None]) -> list[Path]:
     """Have a file written under another name, and move it to ``path`` when it is whole. Raises :class:`VolumeError`.
 
@@ -48,7 +54,10 @@ def complete(path: Path, write_there: Callable[[Path], None]) -> list[Path]:
         raise VolumeError(_no_room(path, error)) from error
     placed: list[Path] = []
     try:
-        write_there(folder / path.name)
+        written = _as_written(folder / path.name)
+        write_there(written)
+        if written.name != path.name:
+            written.rename(folder / path.name)
         for part in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
             os.replace(part, path.parent / part.name)  # the header comes last
             placed.append(path.parent / part.name)
@@ -63,6 +72,7 @@ def complete(path: Path, write_there: Callable[[Path], None]) -> list[Path]:
 
 def check_target(path: Path) -> None:
     """Raise :class:`VolumeError` when nothing can be written at ``path``; leaves nothing there."""
+    check_name(path)
     if not file_format(path):
         raise VolumeError(f"'{path.name}' does not say its format; end the name with one of {', '.join(FORMATS)}.")
     if path.name.lower() == file_format(path):

@@ -264,6 +264,78 @@ def test_second_file_that_fails_takes_the_voxels_of_the_first_along(tmp_path, co
     assert [path.name for path in tmp_path.iterdir()] == ["a.nrrd"]
 
 
+def test_input_of_another_row_is_never_written_over(tmp_path, call, computed):
+    before = [a_scan(tmp_path / f"{name}.nrrd", seed).read_bytes() for seed, name in enumerate("ab")]
+    (tmp_path / "list.csv").write_text("input,output\na.nrrd,b.nrrd\nb.nrrd,d.nrrd\n")
+    done = call("enhance", "list.csv", "--overwrite", cwd=tmp_path)
+    one_sentence(done, "is one of the inputs and would be written over", code=2)
+    assert [(tmp_path / f"{name}.nrrd").read_bytes() for name in "ab"] == before
+    assert computed == []
+
+
+@pytest.mark.parametrize("name", ["list.csv", "notes.csv", "notes.json"])
+def test_report_replaces_only_reports(tmp_path, call, computed, name):
+    a_scan(tmp_path / "a.nrrd")
+    text = "input,output\na.nrrd,b.nrrd\n"
+    for file in {"list.csv", name}:
+        (tmp_path / file).write_text(text)
+    code = 2 if name == "list.csv" else 1
+    one_sentence(call("enhance", "list.csv", "--report", name, cwd=tmp_path), f"'{name}'", code=code)
+    assert (tmp_path / name).read_text() == text
+    assert computed == []
+    for _ in range(2):  # its own report is written anew
+        assert call("enhance", "list.csv", "--report", "r.csv", "--overwrite", cwd=tmp_path).returncode == 0
+        assert call("enhance", "list.csv", "--report", "r.json", "--overwrite", cwd=tmp_path).returncode == 0
+
+
+def test_result_that_appears_meanwhile_is_not_replaced(tmp_path, computed, monkeypatch):
+    item = Item(a_scan(tmp_path / "a.nrrd"), tmp_path / "b.nrrd")
+
+    def slow(*arguments):
+        (tmp_path / "b.nrrd").write_text("somebody else's")
+        return dict.fromkeys(item.targets, read_volume(item.source)), {}, []
+
+    monkeypatch.setattr(batch, "_enhanced", slow)
+    with pytest.raises(FileFailed, match="exists already"):
+        enhance_file(item, EnhanceSettings())
+    assert (tmp_path / "b.nrrd").read_text() == "somebody else's"
+
+
+def test_results_in_the_folder_of_a_series_do_not_hide_it(tmp_path, call, computed):
+    phantoms.write_dicom_series(tmp_path / "series", phantoms.head((7, 9, 11)).astype(np.int16))
+    for _ in range(2):
+        done = call("enhance", "series", "--out", "series", "--resume", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert computed == ["series"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_name_that_is_not_utf_8_is_one_failed_file(tmp_path, call, computed):
+    a_scan(tmp_path / "a.nrrd")
+    a_scan(tmp_path / "b.nrrd").rename(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"M\xfcller.nrrd")))
+    done = call("enhance", ".", "--out", "new", "--report", "r.csv", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "not UTF-8; rename it" in done.stderr
+    assert "a.nrrd" in computed
+    assert "failed" in (tmp_path / "r.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["B.NRRD", "B.MHA", "B.MHD", "B.NPZ", "B.NII", "B.NII.GZ", "B.NPY"])
+def test_endings_in_capitals_are_those_formats(tmp_path, name):
+    scan = read_volume(a_scan(tmp_path / "a.nrrd"))
+    write_volume(scan, tmp_path / name)
+    again = read_volume(tmp_path / name)
+    np.testing.assert_array_equal(again.array, scan.array)
+    extra = {"B.zraw"} if name == "B.MHD" else set()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.nrrd", name, *extra}
+
+
+def test_from_scratch_in_a_list_takes_the_usual_time(tmp_path, call, computed, monkeypatch):
+    a_scan(tmp_path / "a.nrrd")
+    (tmp_path / "list.csv").write_text("input,output,model,from-scratch\na.nrrd,b.nrrd,superres,yes\n")
+    assert call("enhance", "list.csv", cwd=tmp_path).returncode == 0
+
+
 def test_report_that_can_not_be_written_is_said_before_the_work(tmp_path, call, computed):
     a_scan(tmp_path / "a.nrrd")
     done = call("enhance", "a.nrrd", "b.nrrd", "--report", "nowhere/r.csv", cwd=tmp_path)
