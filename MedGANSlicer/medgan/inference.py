@@ -311,11 +311,12 @@ def run_with_fallback(
     most_voxels = 0
     while True:
         on_cpu = chosen.device.type == "cpu"
-        free = memory_limit_bytes or free_bytes(chosen)
+        free = free_bytes(chosen)
+        free = min(memory_limit_bytes or free, free)
         try:
             plan = plan_tiles(array.shape[-3:], bytes_per_voxel, free, on_cpu, most_voxels, channels, largest)
         except MemoryRefused as refused:
-            if on_cpu and memory_limit_bytes:
+            if on_cpu and 0 < memory_limit_bytes <= free:
                 said = str(refused).split(" and ")[0]
                 raise MemoryRefused(
                     f"{said} and the limit is {free / 1e9:.3g} GB; raise it or crop the volume."

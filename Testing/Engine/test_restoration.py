@@ -10,7 +10,9 @@ from scipy import ndimage
 import phantoms
 from medgan.inference import ChosenDevice, MemoryRefused, cpu_device
 from medgan.models import find
+from medgan.noise import NoiseProfile
 from medgan.restoration import superres
+from medgan.restoration.denoise import conditioned_on
 from medgan.restoration.fit import fitted
 from medgan.restoration.step import Work, measured, network_of
 from medgan.samples import sample_path
@@ -238,6 +240,15 @@ def test_fit_from_scratch_learns_from_the_sharp_axes_alone(a_fine_volume):
     assert fit["steps"] >= 1
     assert any("fitted to this volume" in m or "did not make it better" in m for m in outputs.report["messages"])
     assert outputs.report["consistency"]["residual_rms"] < 0.003 * given.array.max()
+
+
+def test_networks_of_others_take_volumes_of_any_size():
+    """A UNet with two halvings asks for sides that are multiples of four."""
+    from monai.networks.nets import UNet
+
+    network = UNet(spatial_dims=3, in_channels=1, out_channels=1, channels=[4, 8, 16], strides=[2, 2])
+    predict = conditioned_on(network, NoiseProfile(1.0, np.ones(64, np.float32)))(torch.device("cpu"))
+    assert predict(torch.randn(1, 1, 37, 41, 29)).shape == (1, 1, 37, 41, 29)
 
 
 def _fit_of(volume: Volume, chosen: ChosenDevice, full: set[str]) -> tuple[torch.nn.Module, Work]:

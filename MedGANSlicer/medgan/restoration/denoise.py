@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks import NOISE_CONDITIONED
+from medgan.networks.blocks import cropped, padded
 from medgan.networks.denoise import shift_averaged
 from medgan.noise import NoiseProfile
 from medgan.restoration.step import State, Step, Work
@@ -20,6 +21,9 @@ BYTES_PER_VOXEL = {"medgan.DenoiseNet": 450}
 """Measured peak memory of a network for each voxel of a tile."""
 
 BYTES_PER_VOXEL_UNKNOWN = 4000
+
+HALVINGS_OF_OTHERS = 32
+"""A tile of a network that is not ours is filled up to multiples of this: as many voxels as five halvings ask for."""
 
 
 def prepare(state: State, card: ModelCard, work: Work) -> Step:
@@ -49,17 +53,18 @@ def conditioned_on(network: nn.Module, profile: NoiseProfile) -> Callable[[torch
         spread = torch.from_numpy(profile.spread).to(device)[None]
 
         def predict(tile: Tensor) -> Tensor:
+            whole = tile if known else padded(tile, HALVINGS_OF_OTHERS)
             with autocast(device, on_cpu=known):
                 if known:
                     answer: Any = shift_averaged(lambda image: network(image, sigma, spread), tile)
                 else:
-                    answer = network(tile)
-            if answer.shape != tile.shape:
+                    answer = network(whole)
+            if answer.shape != whole.shape:
                 raise ModelError(
-                    f"The model answers a tile of shape {tuple(tile.shape)} with {tuple(answer.shape)}; "
+                    f"The model answers a tile of shape {tuple(whole.shape)} with {tuple(answer.shape)}; "
                     "choose one that maps one channel to one channel of the same size."
                 )
-            return answer.float()
+            return cropped(answer, tile).float()
 
         return predict
 
