@@ -158,8 +158,8 @@ def enhance_file(
         volumes, report, messages = _enhanced(item, settings, watch, environment)
         report["total_seconds"] = round(time.monotonic() - begun, 2)
         watch(JobState(fraction=1.0, message="Writing"))
-        if before := _done_before(item, key, dataclasses.replace(manner, resume=False)):
-            return before  # by another worker, that was only believed to be dead
+        if before := _done_before(item, key, manner):
+            return before  # by another worker, that was only believed to be dead, or by another run
         _check_targets(item, manner)  # another program may have been faster
         _write(item, volumes, key, manner, report)
     except JobError as error:

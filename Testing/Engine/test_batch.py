@@ -106,7 +106,7 @@ def test_report_has_a_row_for_each_file_also_for_those_that_failed(first_run):
     good, bad = rows[1], rows[2]
     assert Path(good["output"]) == Path("new/b_enhanced.nrrd")
     assert float(good["sigma_before"]) == pytest.approx(40)
-    assert 0 < float(good["sigma_after"]) < 30
+    assert 0 < float(good["sigma_after"]) < 36  # it was told 40 where there are 50
     assert float(good["seconds"]) > 0
     assert (good["model"], good["medgan_version"], good["error"]) == ("denoise", medgan.__version__, "")
     assert good["model_version"]

@@ -21,7 +21,7 @@ from medgan.recipes.training import parser, run
 from medgan.settings import SliceProfile
 from medgan.slices import SliceOperator, along, interpolation_error
 
-USUAL_RATIOS = ((2.0, 0.25), (3.0, 0.12), (4.0, 0.25), (5.0, 0.08), (6.0, 0.15), (0.0, 0.15))
+USUAL_RATIOS = ((2.0, 0.4), (3.0, 0.1), (4.0, 0.2), (5.0, 0.05), (6.0, 0.12), (0.0, 0.13))
 """Ratios and how often they are drawn; 0 stands for any from 1.2 to 8."""
 
 FINE_VOXELS = 40
