@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from medgan import records
+from medgan import processes, records
 from medgan.frame_reports import merged
 from medgan.frames import Frames, has_frames, read_frames
 from medgan.job import Job, JobError, JobState
@@ -23,7 +25,7 @@ from medgan.reading import read_any
 from medgan.settings import EnhanceSettings
 from medgan.volume import Volume, VolumeError, read_volume
 from medgan.voxel_types import LAST_WHOLE, is_wide, stored_as
-from medgan.writing import check_frames_target, check_shear, check_target, write
+from medgan.writing import FOLDER_START, check_frames_target, check_shear, check_target, write
 
 
 class FileFailed(Exception):
@@ -268,9 +270,10 @@ def _check_targets(item: Item, manner: Manner) -> None:
 def _write(
     item: Item, volumes: Mapping[str, Volume | Frames], key: dict[str, Any], manner: Manner, report: dict[str, Any]
 ) -> None:
-    """Write the outputs and their record: all or none. A failure leaves no folder that was made for them."""
+    """Write the outputs and their record: all or none. A failure leaves no folder that was made for them, and what was
+    to be replaced as it was: files take their places when all of them are whole."""
     targets = item.targets
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as undo, contextlib.ExitStack() as staging:
         for target in targets.values():
             if item.make_folders and not target.parent.is_dir():
                 try:
@@ -282,14 +285,28 @@ def _write(
             if item.recorded:
                 undo.callback(records.forget, targets.values())
                 records.begin(targets.values(), key, manner.run)
-            for name, target in targets.items():
-                for file in write(volumes[name], target):
-                    undo.callback(_try, file.unlink)
+            whole = [file for name, target in targets.items() for file in _staged(volumes[name], target, staging)]
+            for file, place in whole:
+                if not place.exists():
+                    undo.callback(_try, place.unlink)
+                os.replace(file, place)
             if item.recorded:
                 records.finish(targets, key, manner.run, report)
         except OSError as error:
-            raise FileFailed(f"The record in '{item.target.parent}' can not be written: {error.strerror}.") from error
+            raise FileFailed(
+                f"The result or its record in '{item.target.parent}' can not be written: {error.strerror}."
+            ) from error
         undo.pop_all()
+
+
+def _staged(volume: Volume | Frames, target: Path, staging: contextlib.ExitStack) -> list[tuple[Path, Path]]:
+    """Write a file in a folder beside its place, which ends with ``staging``; where its parts are and belong."""
+    folder = Path(tempfile.mkdtemp(prefix=processes.folder_prefix(FOLDER_START), dir=target.parent))
+    staging.callback(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        return [(file, target.parent / file.name) for file in write(volume, folder / target.name)]
+    except VolumeError as error:
+        raise VolumeError(str(error).replace(str(folder), str(target.parent))) from error
 
 
 def _try(remove: Callable[[], None]) -> None:

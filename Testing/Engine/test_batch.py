@@ -250,6 +250,22 @@ def test_folder_that_another_host_is_writing_stays(tmp_path, monkeypatch):
     assert not theirs.exists()
 
 
+def test_old_result_stays_when_the_new_one_is_not_whole(tmp_path, computed, monkeypatch):
+    def refused(volume, path):
+        if path.name == "d.nii.gz":
+            raise VolumeError(f"'{path}' can not be written.")
+        return write(volume, path)
+
+    monkeypatch.setattr(batch, "write", refused)
+    item = Item(a_scan(tmp_path / "a.nrrd"), tmp_path / "r.nrrd", difference=tmp_path / "d.nii.gz")
+    (tmp_path / "r.nrrd").write_text("old")
+    with pytest.raises(FileFailed) as failed:
+        enhance_file(item, EnhanceSettings(), Manner(overwrite=True))
+    assert str(failed.value) == f"'{tmp_path / 'd.nii.gz'}' can not be written."
+    assert (tmp_path / "r.nrrd").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nrrd", "r.nrrd"]
+
+
 @pytest.mark.parametrize("name", ["out.mhd", "out.nhdr"])
 def test_second_file_that_fails_takes_the_voxels_of_the_first_along(tmp_path, computed, monkeypatch, name):
     def refused(volume, path):
