@@ -301,6 +301,7 @@ def _write(
 
 def _staged(volume: Volume | Frames, target: Path, staging: contextlib.ExitStack) -> list[tuple[Path, Path]]:
     """Write a file in a folder beside its place, which ends with ``staging``; where its parts are and belong."""
+    processes.sweep(target.parent, FOLDER_START)
     folder = Path(tempfile.mkdtemp(prefix=processes.folder_prefix(FOLDER_START), dir=target.parent))
     staging.callback(shutil.rmtree, folder, ignore_errors=True)
     try:

@@ -235,6 +235,16 @@ def test_what_a_killed_process_was_writing_is_removed_by_the_next(tmp_path):
     )
 
 
+def test_run_removes_what_a_killed_one_was_writing(tmp_path, computed):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    prefix = processes.folder_prefix(".medgan-").rsplit("-", 2)[0]
+    item = Item(a_scan(tmp_path / "a.nrrd"), tmp_path / "b.nrrd")
+    (tmp_path / f"{prefix}-{ended.pid}-abc").mkdir()
+    enhance_file(item, EnhanceSettings())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nrrd", "b.nrrd"]
+
+
 def test_folder_that_another_host_is_writing_stays(tmp_path, monkeypatch):
     """The workers of a cluster often have names that differ in the last letters only."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -346,7 +356,7 @@ def test_endings_in_capitals_are_those_formats(tmp_path, name):
     assert {path.name for path in tmp_path.iterdir()} == {"a.nrrd", name, *extra}
 
 
-def test_from_scratch_in_a_list_takes_the_usual_time(tmp_path, call, computed, monkeypatch):
+def test_from_scratch_in_a_list_takes_the_usual_time(tmp_path, call, computed):
     a_scan(tmp_path / "a.nrrd")
     (tmp_path / "list.csv").write_text("input,output,model,from-scratch\na.nrrd,b.nrrd,superres,yes\n")
     assert call("enhance", "list.csv", cwd=tmp_path).returncode == 0
