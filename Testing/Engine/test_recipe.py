@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import medgan
 import phantoms
 from medgan.models import sha256_of
 from medgan.networks.deblur import DeblurNet
@@ -42,6 +47,35 @@ def train(data, out, steps: int, *more: str, recipe=denoise) -> dict[str, torch.
     arguments = f"--data {data} --out {out} --minutes 0 --batch 1 --patch 18 --synthetic 1 --log-every 1 --device cpu"
     recipe.main([*arguments.split(), "--steps", str(steps), *more])
     return torch.load(out / "checkpoint.pt", weights_only=True)
+
+
+TWO_PROCESSES = """
+import sys, torch
+from medgan.recipes import denoise, training
+
+save = training.Trainer.save
+def keep(self):
+    save(self)
+    torch.save(self.network.state_dict(), self.options.out / f"process{self.world.rank}.pt")
+training.Trainer.save = keep
+denoise.main(sys.argv[1:])
+"""
+
+
+def test_processes_of_torchrun_learn_one_network_from_patches_of_their_own(a_data_folder, tmp_path):
+    program, out = tmp_path / "two.py", tmp_path / "two"
+    program.write_text(TWO_PROCESSES)
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
+    words += f"--data {a_data_folder} --out {out} --minutes 0 --steps 3 --batch 1 --patch 18 --synthetic 1".split()
+    words += ["--log-every", "1", "--adversarial-share", "0.3", "--device", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(medgan.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2, 3]
+    alone = train(a_data_folder, tmp_path / "one", 3, "--adversarial-share", "0.3")["network"]
+    one, other = (torch.load(out / f"process{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(one[name], tensor) for name, tensor in other.items())
+    assert not all(torch.equal(one[name], tensor) for name, tensor in alone.items())
 
 
 def test_training_that_goes_on_gives_the_weights_of_an_uninterrupted_one(a_data_folder, tmp_path, monkeypatch):

@@ -3,7 +3,8 @@
 First by squared error to the clean patch (the *faithful* weights), then from those weights against a patch
 discriminator (the *natural* weights). Stops when the time or the steps are spent, can be stopped and started again at
 any moment with the same command, and writes both weight files in float16. Held-out volumes are
-named in ``--leave-out`` (a JSON list or a comma-separated list of file stems); they are never read.
+named in ``--leave-out`` (a JSON list or a comma-separated list of file stems); they are never read. Under ``torchrun``
+every process draws patches of its own and gradients are averaged: see :mod:`medgan.training.parallel`.
 
 Sources: patch discriminator, Isola et al. 2017 (arXiv 1611.07004); hinge loss, Lim and Ye 2017 (1705.02894); feature
 matching, Wang et al. 2018 (1711.11585); averaged weights, Yazici et al. 2019 (1806.04498).
@@ -30,10 +31,15 @@ from torch import Tensor, nn
 from medgan.precision import training_autocast
 from medgan.recipes import files
 from medgan.recipes.data import Source, load_label_maps, load_sources
+from medgan.settings import Device
+from medgan.training.parallel import World, joined
 
 ADVERSARIAL_WEIGHT = 0.01
 FEATURE_WEIGHT = 0.1
 FREQUENCY_WEIGHT = 0.05
+
+APART = 1_000_003
+"""Between the seeds of the processes of ``torchrun``, so that none sees the patches of another."""
 
 WARM_STEPS = 200
 """Steps in which the learning rate rises; fewer where the whole budget is small."""
@@ -131,14 +137,22 @@ def widened(held: Tensor, begun: Tensor, name: str) -> Tensor:
     return grown
 
 
+def average(world: World, network: nn.Module) -> None:
+    """Give every process the mean of the gradients of all."""
+    gradients = [held.grad for held in network.parameters() if held.grad is not None]
+    means = world.mean(torch.cat([gradient.flatten() for gradient in gradients]))
+    for gradient, mean in zip(gradients, means.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
 class Trainer:
     """All that a training run has to keep to go on later as if nothing had happened."""
 
-    def __init__(
-        self, options: argparse.Namespace, maker: PatchSource, network: nn.Module, device: torch.device
-    ) -> None:
-        self.options, self.maker, self.device = options, maker, device
-        self.generator = torch.Generator(device).manual_seed(options.seed)
+    def __init__(self, options: argparse.Namespace, maker: PatchSource, network: nn.Module, world: World) -> None:
+        self.options, self.maker, self.world, self.device = options, maker, world, world.device
+        device = self.device
+        self.seed = options.seed + APART * world.rank
+        self.generator = torch.Generator(device).manual_seed(self.seed)
         self.network = network.to(device)
         if options.start is not None:
             held = torch.load(options.start, map_location=device, weights_only=True)
@@ -167,14 +181,14 @@ class Trainer:
         while self.share() < 1.0:
             begun = time.monotonic()
             kept = self.options.synthetic
-            self.maker.synthesise(kept + self.step // 100, kept, self.options.seed)
+            self.maker.synthesise(kept + self.step // 100, kept, self.seed)
             batch = self.maker.batch(self.options.batch, self.generator)
             if self.share() < 1.0 - self.options.adversarial_share:
                 losses = self.faithful_step(batch)
             else:
                 losses = self.adversarial_step(batch)
             self.step += 1
-            self.elapsed += time.monotonic() - begun
+            (self.elapsed,) = self.world.from_main([self.elapsed + time.monotonic() - begun])
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value / self.options.log_every
             if self.step % self.options.log_every == 0:
@@ -246,6 +260,8 @@ class Trainer:
     def _update(self, loss: Tensor, optimiser: torch.optim.Optimizer, network: nn.Module) -> None:
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        if self.world.size > 1:
+            average(self.world, network)
         norm = nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         if torch.isfinite(norm):
             optimiser.step()
@@ -256,10 +272,13 @@ class Trainer:
             kept.lerp_(new, 1.0 - decay)
 
     def log(self, entry: dict[str, Any]) -> None:
-        files.log(entry, self.options.out)
+        if self.world.main:
+            files.log(entry, self.options.out)
 
     def save(self) -> None:
         """Checkpoint under a temporary name, then the name it keeps; beside it the weights in float16."""
+        if not self.world.main:
+            return
         state = {
             "network": self.network.state_dict(), "average": self.average.state_dict(), "faithful": self.faithful,
             "optimiser": self.optimiser.state_dict(), "discriminator": self.discriminator.state_dict(),
@@ -285,10 +304,13 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.discriminator.load_state_dict(state["discriminator"])
         self.discriminator_optimiser.load_state_dict(state["discriminator_optimiser"])
-        self.generator.set_state(state["random"].cpu())
         self.balance.mean = state["balance"]
         self.step, self.elapsed, self.faithful = state["step"], state["elapsed"], state["faithful"]
-        print(f"going on from step {self.step}", flush=True)
+        if self.world.main:
+            self.generator.set_state(state["random"].cpu())
+            print(f"going on from step {self.step}", flush=True)
+        else:
+            self.generator.manual_seed(self.seed + self.step)
 
 
 def parser(description: str, patch: int, patch_help: str, rate: float = 1e-3) -> argparse.ArgumentParser:
@@ -312,7 +334,7 @@ def parser(description: str, patch: int, patch_help: str, rate: float = 1e-3) ->
         "--larger", action="store_true", help="a network of 2 million parameters: for a GPU and more data"
     )
     options.add_argument("--channels", type=int, default=0, help="features at half resolution; 0: as in --start")
-    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options.add_argument("--device", type=Device, choices=list(Device), default=Device.AUTO)
     options.add_argument("--seed", type=int, default=1)
     return options
 
@@ -334,17 +356,19 @@ def run(
     if not options.minutes and not options.steps:
         raise SystemExit("Give a budget: --minutes, --steps or both.")
     options.out.mkdir(parents=True, exist_ok=True)
-    device = torch.device(options.device)
-    manifest = options.data / "manifest.csv"
-    sources = load_sources(manifest, left_out(options.leave_out))
-    print(f"{len(sources)} volumes: " + ", ".join(source.name for source in sources), flush=True)
-    torch.manual_seed(options.seed)
-    size = dict(LARGER) if options.larger else {}
-    channels = options.channels or channels_of(options.start)
-    if channels:
-        size["channels"] = channels
-    (options.out / "arguments.json").write_text(json.dumps(size), encoding="utf-8")
-    patches = make_patches(sources, load_label_maps(manifest), device)
-    trainer = Trainer(options, patches, make_network(**size), device)
-    trainer.resume()
-    trainer.train()
+    with joined(options.device) as world:
+        manifest = options.data / "manifest.csv"
+        sources = load_sources(manifest, left_out(options.leave_out))
+        if world.main:
+            print(f"{len(sources)} volumes: " + ", ".join(source.name for source in sources), flush=True)
+        torch.manual_seed(options.seed)
+        size = dict(LARGER) if options.larger else {}
+        channels = options.channels or channels_of(options.start)
+        if channels:
+            size["channels"] = channels
+        if world.main:
+            (options.out / "arguments.json").write_text(json.dumps(size), encoding="utf-8")
+        patches = make_patches(sources, load_label_maps(manifest), world.device)
+        trainer = Trainer(options, patches, make_network(**size), world)
+        trainer.resume()
+        trainer.train()
