@@ -70,7 +70,7 @@ def mapped(volume: Volume, work: Run, progress: Progress) -> Found:
     """The map of one scan. Raises ``ValueError`` for a damaged one, :class:`MemoryRefused` for a too large one."""
     array, broken = fill_not_finite(volume.array)
     if broken.any():
-        work.told.append(f"{int(broken.sum())} voxels were not finite numbers; the model saw values of neighbours.")
+        work.told.append(f"{int(broken.sum())} voxels were not finite numbers; the model saw values filled in.")
     head = looked_at(volume.like(array, "float32"), work, part(progress, 0.0, 0.3))
     brain_ml = float(head.inside.sum()) * head.working.voxel_ml
     if brain_ml < LEAST_BRAIN_ML:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from medgan.memory import free_memory_bytes
@@ -29,11 +30,15 @@ SHORTEST_TILE = 40
 """Side below which a tile would be more overlap than content."""
 
 LARGEST_TILE = 148**3
-"""Voxels of a tile on a CPU: larger ones gain most networks no speed, and progress is told at each."""
+"""Voxels of a tile on a CPU: larger ones gain most networks no speed, and progress is told at each. Other limits are
+this one doubled or halved, so that free memory, which is never twice the same, seldom changes the tiles."""
 
 VOLUME_COPIES = 9
 """Float32 copies of the whole volume alive at once, when the result is compared with the input (see medgan.guards); a
 network's own run takes 6: input, normalised, result, blending weights and their quotient."""
+
+COPIES_WITH_UNCERTAINTY = 15
+"""The same when the network is asked several times: the sums of its answers and of their squares are kept, too."""
 
 
 class MemoryRefused(ValueError):
@@ -75,16 +80,23 @@ def robust_normalisation(array: np.ndarray) -> Normalisation:
 def fill_not_finite(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The array with NaN and infinite voxels replaced by their 6 neighbours' mean, and where they were (bool).
 
-    Raises ``ValueError`` when more than a tenth of the voxels is not finite: such a volume is broken.
+    Where they are many, those that reach a face of the volume are its outside (brain tools and scanners mark it so)
+    and become as dark as the darkest voxel. Raises ``ValueError`` when more than a tenth of the voxels within is not
+    finite: such a volume is broken.
     """
     broken = ~np.isfinite(array)
     count = int(broken.sum())
     if count == 0:
         return array, broken
-    if count > array.size // 10:
-        raise ValueError(f"{count} of {array.size} voxels are not finite numbers; the volume is damaged, not noisy.")
     filled = np.where(broken, np.nan, array).astype(np.float32)
     left = broken
+    if count > array.size // 10:
+        outside = _reaching_a_face(broken)
+        left = broken & ~outside
+        count, voxels = int(left.sum()), int(array.size - outside.sum())
+        if count > voxels // 10:
+            raise ValueError(f"{count} of {voxels} voxels are not finite numbers; the volume is damaged, not noisy.")
+        filled[outside] = np.nanmin(filled)
     for _ in range(8):
         places = np.argwhere(left)
         if not len(places):
@@ -101,6 +113,16 @@ def fill_not_finite(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         filled[tuple(places.T)] = np.where(weight > 0, total / np.maximum(weight, 1), np.nan)
         left = np.isnan(filled)
     return np.where(left, np.float32(np.nanmedian(filled)), filled), broken
+
+
+def _reaching_a_face(mask: np.ndarray) -> np.ndarray:
+    """Those voxels of a mask [k, j, i] that are connected to a face of the volume through voxels of the mask."""
+    labels, count = ndimage.label(mask)
+    faces = [labels.take(place, axis) for axis in range(3) for place in (0, -1)]
+    reached = np.zeros(count + 1, dtype=bool)
+    reached[np.unique(np.concatenate([face.ravel() for face in faces]))] = True
+    reached[0] = False
+    return reached[labels]
 
 
 @dataclass(frozen=True)
@@ -183,19 +205,21 @@ def plan_tiles(
     most_voxels: int = 0,
     channels: int = 1,
     largest: int = LARGEST_TILE,
+    copies: int = VOLUME_COPIES,
 ) -> TilePlan:
     """The equal tiles that cover a volume with the least work in the memory that is free.
 
     ``bytes_per_voxel``: what the network needs for a voxel of a tile. ``most_voxels``: a further limit on the
-    tile (0: none). ``channels``: of the whole volume. ``largest``: voxels times channels of a tile on a CPU. Raises
-    :class:`MemoryRefused` when not even the smallest tile fits.
+    tile (0: none). ``channels``: of the whole volume. ``largest``: voxels times channels of a tile on a CPU.
+    ``copies``: of the whole volume that are alive at once. Raises :class:`MemoryRefused` when not even the smallest
+    tile fits.
     """
-    volume_bytes = math.prod(shape) * channels * 4 * VOLUME_COPIES
+    volume_bytes = math.prod(shape) * channels * 4 * copies
     room = 0.8 * free - (volume_bytes if on_cpu else 0)
     smallest = math.prod(min(SHORTEST_TILE, side) for side in shape)
     limit = int(room / bytes_per_voxel)
-    if on_cpu:
-        limit = min(limit, max(largest // channels, smallest))
+    if limit >= smallest:
+        limit = max(_rung(limit, max(largest // channels, smallest), on_cpu), smallest)
     limit = min(limit, most_voxels or limit)
     if limit < smallest:
         needed = (volume_bytes if on_cpu else 0) + smallest * bytes_per_voxel
@@ -219,6 +243,12 @@ def plan_tiles(
         for side, part, count in zip(shape, tile, counts, strict=True)
     )
     return TilePlan(tile, overlap, math.prod(tile) * bytes_per_voxel, volume_bytes)  # type: ignore[arg-type]
+
+
+def _rung(limit: int, largest: int, on_cpu: bool) -> int:
+    """``largest`` voxels, halved until the limit holds them; on a GPU doubled as long as it does."""
+    doublings = math.floor(math.log2(limit / largest))
+    return int(largest * 2.0 ** (min(doublings, 0) if on_cpu else doublings))
 
 
 def _tile_side(side: int, count: int) -> int:
@@ -301,6 +331,7 @@ def run_with_fallback(
     label: str = "",
     channels: int = 1,
     largest: int = LARGEST_TILE,
+    copies: int = VOLUME_COPIES,
 ) -> tuple[np.ndarray, ChosenDevice, list[str]]:
     """:func:`run_tiled` that meets a lack of memory with a smaller tile, then with the CPU, then with a refusal.
 
@@ -314,7 +345,7 @@ def run_with_fallback(
         free = free_bytes(chosen)
         free = min(memory_limit_bytes or free, free)
         try:
-            plan = plan_tiles(array.shape[-3:], bytes_per_voxel, free, on_cpu, most_voxels, channels, largest)
+            plan = plan_tiles(array.shape[-3:], bytes_per_voxel, free, on_cpu, most_voxels, channels, largest, copies)
         except MemoryRefused as refused:
             if on_cpu and 0 < memory_limit_bytes <= free:
                 said = str(refused).split(" and ")[0]

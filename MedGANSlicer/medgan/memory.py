@@ -30,23 +30,43 @@ def _linux_available() -> int:
     raise KeyError("MemAvailable")
 
 
-def _control_group_room(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """What the control group (version 2, then 1) of this process leaves; very much where there is no limit.
+def _control_group_room(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
+    """What the control groups (version 2 or 1) of this process leave; very much where there is no limit.
 
-    Files that were read and are kept in memory for a while count as used there, but give way when memory is needed.
+    A limit holds for all groups below it, so the least room on the way up counts (a job of Slurm has its limit in its
+    own group, a container sees its own as the root). Files that were read and are kept in memory for a while count as
+    used there, but give way when memory is needed.
     """
     versions = (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+        (root, "", "memory.max", "memory.current", "inactive_file"),
+        (root / "memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     )
-    for limit_file, usage_file, details_file, kept in versions:
-        try:
-            limit, usage = (root / limit_file).read_text().strip(), (root / usage_file).read_text().strip()
-        except OSError:
-            continue
-        if limit.isdigit():
-            return max(0, int(limit) - int(usage) + _told(root / details_file, kept))
-    return 1 << 62
+    rooms = [1 << 62]
+    for top, controller, limit_file, usage_file, kept in versions:
+        for folder in _groups(top, controller, membership):
+            try:
+                limit, usage = (folder / limit_file).read_text().strip(), (folder / usage_file).read_text().strip()
+            except OSError:
+                continue
+            if limit.isdigit():
+                rooms.append(max(0, int(limit) - int(usage) + _told(folder / "memory.stat", kept)))
+    return min(rooms)
+
+
+def _groups(top: Path, controller: str, membership: Path) -> list[Path]:
+    """The folder of the group that this process is in, those above it, and ``top``.
+
+    ``membership`` has a line ``number:controllers:/path`` for each hierarchy; version 2 names no controllers.
+    """
+    try:
+        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
+    except OSError:
+        lines = []
+    for line in lines:
+        if len(line) == 3 and controller in line[1].split(","):
+            group = top / line[2].lstrip("/")
+            return [folder for folder in (group, *group.parents) if folder == top or top in folder.parents]
+    return [top]
 
 
 def _told(details: Path, name: str) -> int:

@@ -207,6 +207,11 @@ def from_image(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
 def _why_not(path: Path, name: str, error: str) -> str:
     if "orthonormal" in error:
         return f"The axes of '{path.name}' are sheared, which NIfTI readers refuse; resample it to a straight grid."
+    if "number of domain axes" in error:
+        return (
+            f"'{path.name}' has an axis beside the three of space that its NRRD header calls 'time' or 'domain'; write "
+            "'list' for it in the line 'kinds', as 3D Slicer does."
+        )
     with path.open("rb") as file:
         header = file.read(64)
     known = {"NRRD": header.startswith(b"NRRD"), "MetaImage": b"ObjectType" in header or b"NDims" in header}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import phantoms
+from medgan import inference
 from medgan.noise import intensity_range, noise_profile
 from medgan.progress import Cancelled
 from medgan.samples import sample_path
@@ -84,7 +85,6 @@ def test_same_seed_gives_the_same_voxels(an_oblique_volume):
 
 
 def test_tiles_leave_no_seam(a_scan, monkeypatch):
-    from medgan import inference
     from medgan.tasks import enhance
 
     whole = run({"volume": a_scan}, settings())
@@ -127,6 +127,22 @@ def test_voxels_that_are_no_numbers_are_kept_and_counted(an_oblique_volume):
     assert outputs.report["messages"][0].startswith("1 voxels were not finite numbers")
 
 
+def test_an_outside_that_is_no_number_stays_so_and_changes_little_within(an_oblique_volume):
+    array = an_oblique_volume.array.copy()
+    array[phantoms.head(array.shape) == 0.0] = np.nan
+    assert np.isnan(array).mean() > 0.1
+    outputs = run({"volume": an_oblique_volume.like(array, "float32")}, settings())
+    result, whole = (
+        outputs.volumes["volume"].array,
+        run({"volume": an_oblique_volume}, settings()).volumes["volume"].array,
+    )
+    broken = np.isnan(array)
+    assert np.array_equal(np.isnan(result), broken)
+    noise = outputs.report["sigma_before"]
+    assert np.abs(result - whole)[~broken].mean() < noise
+    assert 0 < outputs.report["mean_absolute_change"] < 2 * noise
+
+
 def test_a_noise_level_that_is_given_is_used(an_oblique_volume):
     little, much = (run({"volume": an_oblique_volume}, settings(noise_sigma=s)) for s in (5.0, 100.0))
     assert little.report["sigma_before"] == pytest.approx(5.0)
@@ -142,6 +158,22 @@ def test_thin_volume_is_refused_with_its_size(a_single_slice):
 def test_too_little_memory_is_refused_with_numbers(a_volume):
     with pytest.raises(ValueError, match=r"needs at least .* GB of memory and the limit is 0\.001 GB; raise it"):
         run({"volume": a_volume}, settings(memory_limit_gb=0.001))
+
+
+def test_the_uncertainty_map_counts_in_the_plan_of_memory(a_scan, monkeypatch):
+    copies = []
+    plain = inference.plan_tiles
+
+    def look(*given):
+        copies.append(given[-1])
+        return plain(*given)
+
+    monkeypatch.setattr(inference, "plan_tiles", look)
+    one_tile = 1e-9 * (40**3 * 450 + a_scan.array.nbytes * inference.VOLUME_COPIES) / 0.8
+    with pytest.raises(ValueError, match="needs at least"):
+        run({"volume": a_scan}, settings(memory_limit_gb=1.01 * one_tile, uncertainty=True))
+    run({"volume": a_scan}, settings(memory_limit_gb=1.01 * one_tile))
+    assert copies == [inference.COPIES_WITH_UNCERTAINTY, inference.VOLUME_COPIES]
 
 
 def test_cancel_is_passed_on(an_oblique_volume):

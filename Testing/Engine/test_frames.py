@@ -54,6 +54,14 @@ def test_sequence_file_stays_one_with_its_index(tmp_path, name):
         read_volume(tmp_path / name)
 
 
+def test_nrrd_with_an_axis_of_time_is_told_what_to_change(tmp_path):
+    write(four_frames(LIST), tmp_path / "a.nrrd")
+    content = (tmp_path / "a.nrrd").read_bytes()
+    (tmp_path / "a.nrrd").write_bytes(content.replace(b"kinds: list ", b"kinds: time ", 1))
+    with pytest.raises(VolumeError, match=r"has an axis beside the three of space .* write 'list' for it"):
+        read_frames(tmp_path / "a.nrrd")
+
+
 def test_times_in_milliseconds_are_read_as_seconds(tmp_path):
     import struct
 

@@ -57,9 +57,24 @@ def test_not_finite_voxels_are_filled_from_their_neighbours_and_counted():
     assert filled[3, 4, 5] == pytest.approx(5.0)
     assert np.isfinite(filled).all()
     assert np.array_equal(filled[~broken], ramp[~broken])
-    damaged[:3] = np.nan
-    with pytest.raises(ValueError, match=r"of 1728 voxels are not finite"):
+    damaged[4:7, 1:11, 1:11] = np.nan
+    with pytest.raises(ValueError, match=r"301 of 1727 voxels are not finite"):
         fill_not_finite(damaged)
+
+
+def test_an_outside_of_nan_becomes_dark_and_a_hole_within_is_filled_from_its_neighbours():
+    head = phantoms.head((24, 24, 24))
+    outside = head < 100
+    outside[12, 12, 12] = False
+    marked = np.where(outside, np.nan, head).astype(np.float32)
+    marked[12, 12, 12] = np.nan
+    assert np.isnan(marked).mean() > 0.1
+    filled, broken = fill_not_finite(marked)
+    assert np.array_equal(broken, np.isnan(marked))
+    assert (filled[outside] == np.nanmin(marked)).all()
+    near = [marked[11, 12, 12], marked[13, 12, 12], marked[12, 11, 12], marked[12, 13, 12], marked[12, 12, 11]]
+    assert filled[12, 12, 12] == pytest.approx(np.mean([*near, marked[12, 12, 13]]), rel=1e-5)
+    assert np.array_equal(filled[~broken], marked[~broken])
 
 
 @settings(max_examples=60, deadline=None)
@@ -183,17 +198,42 @@ def test_constant_stays_what_it_is_whatever_its_size(value):
 def test_cached_files_of_a_container_are_memory_that_is_free(tmp_path):
     (tmp_path / "memory.max").write_text("8000\n")
     (tmp_path / "memory.current").write_text("7000\n")
-    assert memory._control_group_room(tmp_path) == 1000
+    nowhere = tmp_path / "nothing"
+    assert memory._control_group_room(tmp_path, nowhere) == 1000
     (tmp_path / "memory.stat").write_text("anon 900\ninactive_file 5500\nactive_file 300\n")
-    assert memory._control_group_room(tmp_path) == 6500
+    assert memory._control_group_room(tmp_path, nowhere) == 6500
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory._control_group_room(tmp_path) == 1 << 62
+    assert memory._control_group_room(tmp_path, nowhere) == 1 << 62
     old = tmp_path / "memory"
     old.mkdir()
     (tmp_path / "memory.current").unlink()
     for name, text in (("limit_in_bytes", "900"), ("usage_in_bytes", "800"), ("stat", "total_inactive_file 50\n")):
         (old / f"memory.{name}").write_text(text)
-    assert memory._control_group_room(tmp_path) == 150
+    assert memory._control_group_room(tmp_path, nowhere) == 150
+
+
+@pytest.mark.parametrize("line", ["0::/slurm/job_7/step", "4:cpu,memory:/slurm/job_7/step"])
+def test_the_limit_of_a_job_counts_though_it_is_not_that_of_the_root(tmp_path, line):
+    membership = tmp_path / "cgroup"
+    membership.write_text(f"1:name=systemd:/\n{line}\n")
+    first, limit, usage = ("memory", "limit_in_bytes", "usage_in_bytes") if "memory" in line else ("", "max", "current")
+    job = tmp_path / first / "slurm" / "job_7"
+    (job / "step").mkdir(parents=True)
+    for folder, numbers in ((job / "step", (5000, 10)), (job, (900, 600)), (tmp_path / first, (10**9, 10**6))):
+        for name, number in zip((limit, usage), numbers, strict=True):
+            (folder / f"memory.{name}").write_text(f"{number}\n")
+    assert memory._control_group_room(tmp_path, membership) == 300
+
+
+@given(free=st.integers(3, 400), other=st.integers(3, 400), on_cpu=st.booleans())
+def test_a_little_more_or_less_free_memory_gives_the_same_tiles(free, other, on_cpu):
+    shape, unit = (200, 220, 180), 148**3 * 400 / 0.8 / 100
+    room = shape[0] * shape[1] * shape[2] * 4 * inference.VOLUME_COPIES / 0.8 if on_cpu else 0
+    one, two = (plan_tiles(shape, 400, int(room + (n + 0.5) * unit), on_cpu) for n in (free, other))
+    rungs = [math.floor(math.log2((n + 0.5) / 100)) for n in (free, other)]
+    if rungs[0] == rungs[1] or (on_cpu and min(rungs) >= 0):
+        assert one.tile == two.tile
+    assert one.voxels <= 148**3 * 2.0 ** max(rungs[0], math.log2(40**3 / 148**3))
 
 
 def test_free_memory_is_a_plausible_number():

@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan.inference import ChosenDevice, Normalisation, robust_normalisation, run_with_fallback
+from medgan.inference import (
+    COPIES_WITH_UNCERTAINTY,
+    VOLUME_COPIES,
+    ChosenDevice,
+    Normalisation,
+    robust_normalisation,
+    run_with_fallback,
+)
 from medgan.models import ModelCard, ModelError, build_network, load_state
 from medgan.noise import NoiseProfile, noise_profile
 from medgan.progress import Progress, silent
@@ -44,8 +51,9 @@ class Work:
     ) -> np.ndarray:
         """A network over a whole array in the memory that there is (see :func:`medgan.inference.run_with_fallback`)."""
         limit = int(self.settings.memory_limit_gb * 1e9)
+        copies = COPIES_WITH_UNCERTAINTY if self.settings.uncertainty else VOLUME_COPIES
         result, self.chosen, told = run_with_fallback(
-            make_predict, array, bytes_per_voxel, self.chosen, limit, self.progress, label, channels
+            make_predict, array, bytes_per_voxel, self.chosen, limit, self.progress, label, channels, copies=copies
         )
         for sentence in told:
             self.tell(sentence)

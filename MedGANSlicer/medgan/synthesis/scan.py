@@ -131,10 +131,7 @@ def prepared(volumes: Sequence[Volume], run: Run) -> Scan:
         channels.append(np.clip(resampled(normal.apply(filled), source, working), 0.0, 1.0))
         normalisations.append(normal)
     if missing.any():
-        run.told.append(
-            f"{int(missing.sum())} voxels were not finite numbers; the model saw values filled in from their "
-            "neighbours."
-        )
+        run.told.append(f"{int(missing.sum())} voxels were not finite numbers; the model saw values filled in.")
     return Scan(np.stack(channels), source, working, tuple(normalisations), missing)
 
 

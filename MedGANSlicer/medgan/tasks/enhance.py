@@ -73,7 +73,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
     if broken.any():
         count = int(broken.sum())
         work.tell(
-            f"{count} voxels were not finite numbers; the model saw values filled in from their neighbours, "
+            f"{count} voxels were not finite numbers; the model saw values filled in, "
             + ("and the result keeps them as they were." if same_grid else "and so does the result.")
         )
     progress(0.93, "Comparing the result with the input")

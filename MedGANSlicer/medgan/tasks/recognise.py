@@ -49,7 +49,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: RecogniseSettings, pr
     heads = heads_of(work.card)
     filled, broken = fill_not_finite(volume.array)
     if broken.any():
-        work.told.append(f"{int(broken.sum())} voxels were not finite numbers; values of their neighbours were used.")
+        work.told.append(f"{int(broken.sum())} voxels were not finite numbers; values were filled in.")
     progress(0.1, "Looking at the slices")
     network = work.network.to(work.chosen.device)
     seen = look(network, heads, volume, filled)

@@ -127,9 +127,7 @@ def prepared(
     for number, volume in enumerate(volumes):
         filled, broken = fill_not_finite(volume.array)
         if broken.any():
-            told.append(
-                f"{int(broken.sum())} voxels were not finite numbers; the model saw values filled in from neighbours."
-            )
+            told.append(f"{int(broken.sum())} voxels were not finite numbers; the model saw values filled in.")
         array = windowed(filled, description.intensities)
         source, outside = Grid(volume.shape, volume.ijk_to_ras), background_of(array)
         if description.thick_slices:
