@@ -36,10 +36,14 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A state dict on disk. ``sha256`` is '' for bundles from elsewhere, which state none."""
+    """A state dict on disk. ``sha256`` is '' for bundles from elsewhere, which state none.
+
+    ``added_to``: the key of the weights whose tensors are to be added to those of the file; '' for none.
+    """
 
     path: Path
     sha256: str
+    added_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,7 @@ def _weight_file(folder: Path, entry: Any) -> WeightFile:
         raise ModelError(f'Model \'{folder.name}\' must give a "file" and a "sha256" for each of its weights.')
     if len(entry["sha256"]) != 64:
         raise ModelError(f"Model '{folder.name}': the SHA-256 of '{entry['file']}' must have 64 digits.")
-    return WeightFile(_inside(folder, entry["file"]), entry["sha256"].lower())
+    return WeightFile(_inside(folder, entry["file"]), entry["sha256"].lower(), str(entry.get("added_to", "")))
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -99,7 +99,8 @@ def _enhancing(card: ModelCard) -> ModelCard:
 
 
 def load_state(card: ModelCard, key: str) -> dict[str, torch.Tensor]:
-    """The state dict of the weights called ``key``, on the CPU, as stored (float16 stays float16).
+    """The state dict of the weights called ``key``, on the CPU, as stored (float16 stays float16); in float32 where
+    the file holds the difference to other weights of the card.
 
     Raises :class:`ModelError` for a missing or changed file, and for one that holds anything but tensors.
     """
@@ -117,7 +118,18 @@ def load_state(card: ModelCard, key: str) -> dict[str, torch.Tensor]:
         raise ModelError(
             f"Model '{card.name}': '{path.name}' is damaged or no state dict; install the model again."
         ) from error
-    return _plain_state(card, path, held)
+    state = _plain_state(card, path, held)
+    return _sum(card, state, card.weights[key].added_to) if card.weights[key].added_to else state
+
+
+def _sum(card: ModelCard, difference: dict[str, torch.Tensor], key: str) -> dict[str, torch.Tensor]:
+    """The weights called ``key`` with a difference added, in float32."""
+    if key not in card.weights or card.weights[key].added_to:
+        raise ModelError(f"Model '{card.name}' adds weights to '{key}', which it does not hold as they are.")
+    begun = load_state(card, key)
+    if {name: held.shape for name, held in begun.items()} != {name: held.shape for name, held in difference.items()}:
+        raise ModelError(f"Model '{card.name}': its two sets of weights do not belong to the same network.")
+    return {name: begun[name].float() + held.float() for name, held in difference.items()}
 
 
 def verify(card: ModelCard) -> None:

@@ -104,6 +104,28 @@ def test_weights_come_back_as_they_were_saved(bundle):
         torch.testing.assert_close(tensor, state[name].float())
 
 
+def test_weights_that_are_added_to_others_come_back_as_the_sum(bundle):
+    card = models.find(bundle)
+    weights = json.loads((bundle / "configs" / "metadata.json").read_text())["medgan"]["weights"]
+    first, second = (models.load_state(card, key) for key in ("faithful", "natural"))
+    weights["natural"]["added_to"] = "faithful"
+    change(bundle, weights=weights)
+    for name, tensor in models.load_state(models.find(bundle), "natural").items():
+        torch.testing.assert_close(tensor, first[name].float() + second[name].float())
+    for key in ("natural", "missing"):
+        weights["natural"]["added_to"] = key
+        change(bundle, weights=weights)
+        with pytest.raises(ModelError, match=f"adds weights to '{key}', which it does not hold as they are"):
+            models.load_state(models.find(bundle), "natural")
+    weights["natural"]["added_to"] = "faithful"
+    held = models.load_state(card, "natural")
+    torch.save(dict(list(held.items())[1:]), bundle / weights["natural"]["file"])
+    weights["natural"]["sha256"] = models.sha256_of(bundle / weights["natural"]["file"])
+    change(bundle, weights=weights)
+    with pytest.raises(ModelError, match="do not belong to the same network"):
+        models.load_state(models.find(bundle), "natural")
+
+
 @pytest.mark.parametrize("flip", [0, 1000, -1])
 def test_tampered_weights_are_refused(bundle, flip):
     path = bundle / "models" / "model_faithful.pt"

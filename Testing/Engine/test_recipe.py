@@ -14,7 +14,7 @@ import torch
 
 import medgan
 import phantoms
-from medgan.models import sha256_of
+from medgan.models import load_state, read_card, sha256_of
 from medgan.networks.deblur import DeblurNet
 from medgan.networks.denoise import DenoiseNet
 from medgan.networks.superres import SliceNet
@@ -212,6 +212,11 @@ def test_trained_weights_become_a_bundle(a_data_folder, tmp_path):
     for key, name in (("faithful", "model.pt"), ("natural", "model_natural.pt")):
         assert metadata["medgan"]["weights"][key]["sha256"] == sha256_of(bundle / "models" / name)
     state = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    card = read_card(bundle)
+    for key, name in (("faithful", "model.pt"), ("natural", "model_natural.pt")):
+        trained, held = torch.load(tmp_path / "run" / name, weights_only=True), load_state(card, key)
+        for part, tensor in trained.items():
+            torch.testing.assert_close(held[part].float(), tensor.float(), rtol=0.01, atol=1e-5)
     DenoiseNet(**metadata["medgan"]["network_arguments"]).load_state_dict(state)
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
     with pytest.raises(ValueError, match="train first"):

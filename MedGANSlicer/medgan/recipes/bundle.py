@@ -1,9 +1,9 @@
 """Put trained weights into a bundle: ``python -m medgan.recipes.bundle WEIGHTS_FOLDER BUNDLE_FOLDER``.
 
-Copies ``model.pt`` and ``model_natural.pt`` and writes their SHA-256 into the bundle's metadata, and what a recipe has
-left in ``about.json`` beside them; with
-``--figures FILE`` the measured figures of a benchmark (JSON object) go there as well. Everything else in the
-metadata stays as it is, so a new model starts from a copy of an old bundle.
+Puts ``model.pt`` and ``model_natural.pt`` (as the difference to the first) into the bundle and their SHA-256 into its
+metadata, and what a recipe has left in ``about.json`` beside them; with ``--figures FILE`` the measured figures of a
+benchmark (JSON object) go there as well. Everything else in the metadata stays as it is, so a new model starts from a
+copy of an old bundle.
 """
 
 from __future__ import annotations
@@ -13,9 +13,15 @@ import json
 import shutil
 from pathlib import Path
 
+import torch
+
 from medgan.models import sha256_of
+from medgan.recipes import files
 
 WEIGHTS = {"faithful": "model.pt", "natural": "model_natural.pt"}
+
+FAITHFUL_BITS, ADDED_BITS = 7, 4
+"""Binary digits after the first that a weight keeps, of the ten of float16: off by 0.2 % of its size on the mean."""
 
 
 def update_bundle(weights: Path, bundle: Path, figures: Path | None = None) -> None:
@@ -27,10 +33,12 @@ def update_bundle(weights: Path, bundle: Path, figures: Path | None = None) -> N
     metadata = json.loads(path.read_text(encoding="utf-8"))
     (bundle / "models").mkdir(exist_ok=True)
     metadata["medgan"]["weights"] = {}
+    shutil.copyfile(found["faithful"], bundle / "models" / WEIGHTS["faithful"])
+    if "natural" in found:
+        _write_both(found["faithful"], found["natural"], bundle / "models")
     for key, source in found.items():
-        shutil.copyfile(source, bundle / "models" / source.name)
-        entry = {"file": f"models/{source.name}", "sha256": sha256_of(source)}
-        metadata["medgan"]["weights"][key] = entry
+        entry = {"file": f"models/{source.name}", "sha256": sha256_of(bundle / "models" / source.name)}
+        metadata["medgan"]["weights"][key] = entry | ({"added_to": "faithful"} if key == "natural" else {})
     arguments = weights / "arguments.json"  # where a recipe decides the network's size
     if arguments.exists():
         metadata["medgan"]["network_arguments"] = json.loads(arguments.read_text(encoding="utf-8"))
@@ -40,6 +48,15 @@ def update_bundle(weights: Path, bundle: Path, figures: Path | None = None) -> N
     if figures is not None:
         metadata["medgan"]["figures"] = json.loads(figures.read_text(encoding="utf-8"))
     path.write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_both(faithful: Path, natural: Path, folder: Path) -> None:
+    """The faithful weights and what the natural ones add to them, with no more digits than either needs: a repository
+    or an installer then compresses a pair to little more than half. Float16 both."""
+    one, other = (torch.load(path, map_location="cpu", weights_only=True) for path in (faithful, natural))
+    added = {name: tensor.float() - one[name].float() for name, tensor in other.items()}
+    for state, key, bits in ((one, "faithful", FAITHFUL_BITS), (added, "natural", ADDED_BITS)):
+        files.save({name: files.rounded(tensor, bits) for name, tensor in state.items()}, folder / WEIGHTS[key])
 
 
 def main() -> None:
