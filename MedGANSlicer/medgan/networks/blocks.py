@@ -26,7 +26,10 @@ def depth_to_space(x: Tensor) -> Tensor:
     """(B, 8 C, D, H, W) -> (B, C, 2 D, 2 H, 2 W): the channels of a voxel become the eight voxels in its place, as in
     MONAI's ``pixelshuffle`` (whose import takes seconds)."""
     batch, channels, d, h, w = x.shape
-    x = x.view(batch, channels // 8, 2, 2, 2, d, h, w)
+    if x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous():  # stays in that layout
+        x = x.permute(0, 2, 3, 4, 1).view(batch, d, h, w, channels // 8, 2, 2, 2).permute(0, 1, 5, 2, 6, 3, 7, 4)
+        return x.reshape(batch, 2 * d, 2 * h, 2 * w, channels // 8).permute(0, 4, 1, 2, 3)
+    x = x.reshape(batch, channels // 8, 2, 2, 2, d, h, w)
     return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(batch, channels // 8, 2 * d, 2 * h, 2 * w)
 
 
@@ -35,6 +38,27 @@ def space_to_depth(x: Tensor) -> Tensor:
     batch, channels, d, h, w = x.shape
     x = x.reshape(batch, channels, d // 2, 2, h // 2, 2, w // 2, 2)
     return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch, 8 * channels, d // 2, h // 2, w // 2)
+
+
+def side_by_side(*parts: Tensor) -> Tensor:
+    """The channels of one tensor (B, C, D, H, W) after those of another.
+
+    On processors in the layout that keeps the channels of a voxel together: convolutions pass it on, and need not
+    rearrange what they get and give, which takes as long as they do. ``torch.cat`` is slow in it.
+    """
+    if parts[0].device.type != "cpu":
+        return torch.cat(parts, dim=1)
+    batch, _, *sides = parts[0].shape
+    channels = [part.shape[1] for part in parts]
+    joined = torch.empty((batch, sum(channels), *sides), dtype=parts[0].dtype, memory_format=torch.channels_last_3d)
+    for place, part in zip(joined.split(channels, dim=1), parts, strict=True):
+        place.copy_(part)
+    return joined
+
+
+def asinh(x: Tensor) -> Tensor:
+    """As ``torch.asinh``, in a quarter of the time on processors."""
+    return torch.copysign(torch.log(x.abs() + torch.sqrt(x.square() + 1.0)), x)
 
 
 def unit_length(features: Tensor) -> Tensor:

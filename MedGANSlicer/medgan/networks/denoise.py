@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medgan.networks.blocks import cropped, depth_to_space, padded
+from medgan.networks.blocks import asinh, cropped, depth_to_space, padded, side_by_side
 from medgan.noise import BLOCK, cosine_matrix
 
 STRIDE = 2
@@ -119,8 +119,8 @@ class DenoiseNet(nn.Module):
             sigma = sigma.to(x).view(-1, 1, 1, 1, 1)
             spread = spread.to(x) / sigma.view(-1, 1)
             relative = F.conv3d(x / sigma, self.basis, stride=STRIDE)
-            bands, rest = _bands(relative[:, :1])
-            relative = torch.cat([relative, bands], dim=1)
+            bands, rest = _bands(relative[:, :1].contiguous())
+            relative = side_by_side(relative, bands)
         features = self._body(relative, spread, more)
         # In full precision: a mean of a hundred times the noise may not be rounded to less than the noise.
         with torch.autocast(image.device.type, enabled=False):
@@ -131,12 +131,13 @@ class DenoiseNet(nn.Module):
         """The volume (B, 1, 2d + 2, ...), in units of the noise, of its coefficients and what is to be done to them."""
         gate_shift, residual, weight = features.split((GATES, COEFFICIENTS, 1), dim=1)
         shape = (1, -1, 1, 1, 1)
-        distance = 0.5 * torch.log(relative.square() + 1e-4) - self.threshold.view(shape)
-        kept = torch.sigmoid(self.slope.view(shape) * distance + gate_shift) * relative
+        distance = torch.add(-self.threshold.view(shape), torch.log(relative.square().add_(1e-4)), alpha=0.5)
+        kept = torch.sigmoid(torch.addcmul(gate_shift, self.slope.view(shape), distance)) * relative
         # The mean of a block is never shrunk towards zero, which would darken the volume, only to its surroundings.
         mean = rest + kept[:, COEFFICIENTS:].sum(dim=1, keepdim=True) + 8.0 * residual[:, :1]
-        kept = torch.cat([mean, kept[:, 1:COEFFICIENTS] + residual[:, 1:]], dim=1)
-        weight = torch.exp(weight.clamp(-6.0, 6.0))
+        kept = kept[:, :COEFFICIENTS] + residual
+        kept[:, :1] = mean
+        weight = torch.exp(weight.clamp(-6.0, 6.0)).contiguous()
         total = F.conv3d(kept * weight, _overlapping(self.basis), padding=1)
         count = F.conv3d(weight, torch.ones_like(self.basis[:1, :, :2, :2, :2]), padding=1)
         return depth_to_space(total / count)
@@ -144,7 +145,7 @@ class DenoiseNet(nn.Module):
     def _body(self, relative: Tensor, spread: Tensor, more: Callable[[int], Tensor] | None) -> Tensor:
         """``more``: what a network built on this one tells it, (1 or B, C, d or 1, 1, 1) for d blocks along D."""
         told = self.profile(torch.log(spread.clamp(1e-3, 1e3)))
-        x = self.enter(torch.asinh(relative)) + told.view(*told.shape, 1, 1, 1)
+        x = self.enter(asinh(relative)) + told.view(*told.shape, 1, 1, 1)
         if more is not None:
             x = x + more(x.shape[2])
         x = self.before(x)
