@@ -124,8 +124,12 @@ def bias_field(shape: Sequence[int], strength: float, generator: torch.Generator
     return torch.exp(F.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=True)[0, 0])
 
 
-def image_from_labels(labels: Tensor, generator: torch.Generator) -> Tensor:
+def image_from_labels(
+    labels: Tensor, generator: torch.Generator, partial_volume: tuple[float, float] = (0.3, 0.9)
+) -> Tensor:
     """Noise-free random image (D, H, W) in 0..1 from an integer label map: domain randomisation.
+
+    ``partial_volume``: least and greatest standard deviation in voxels of the blur along each axis.
 
     Every label gets a random mean and texture (Gaussian mixture), then partial volume, bias field and gamma
     (Billot et al., Med Image Anal 86:102789, 2023). Background (label 0) is dark in three of four images.
@@ -140,7 +144,7 @@ def image_from_labels(labels: Tensor, generator: torch.Generator) -> Tensor:
     image = mean[index]
     texture = gaussian_blur(normal(image, generator), [uniform(0.4, 2.0, generator)] * 3)
     image = image + grain[index] * texture / texture.std().clamp_min(1e-6)
-    image = gaussian_blur(image, [uniform(0.3, 0.9, generator) for _ in range(3)])
+    image = gaussian_blur(image, [uniform(*partial_volume, generator) for _ in range(3)])
     image = image * bias_field(labels.shape, uniform(0.0, 0.25, generator), generator).to(device)
     image = image.clamp_min(0.0)
     image = image / image.max().clamp_min(1e-6)

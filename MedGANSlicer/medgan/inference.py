@@ -94,8 +94,10 @@ def fill_not_finite(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         outside = _reaching_a_face(broken)
         left = broken & ~outside
         count, voxels = int(left.sum()), int(array.size - outside.sum())
-        if count > voxels // 10:
-            raise ValueError(f"{count} of {voxels} voxels are not finite numbers; the volume is damaged, not noisy.")
+        if count > voxels // 10 or not voxels:
+            raise ValueError(
+                f"{int(broken.sum())} of {array.size} voxels are not finite numbers; the volume is damaged, not noisy."
+            )
         filled[outside] = np.nanmin(filled)
     for _ in range(8):
         places = np.argwhere(left)

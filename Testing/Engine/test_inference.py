@@ -58,8 +58,10 @@ def test_not_finite_voxels_are_filled_from_their_neighbours_and_counted():
     assert np.isfinite(filled).all()
     assert np.array_equal(filled[~broken], ramp[~broken])
     damaged[4:7, 1:11, 1:11] = np.nan
-    with pytest.raises(ValueError, match=r"301 of 1727 voxels are not finite"):
+    with pytest.raises(ValueError, match=r"302 of 1728 voxels are not finite"):
         fill_not_finite(damaged)
+    with pytest.raises(ValueError, match=r"27 of 27 voxels are not finite"):
+        fill_not_finite(np.full((3, 3, 3), np.nan, np.float32))
 
 
 def test_an_outside_of_nan_becomes_dark_and_a_hole_within_is_filled_from_its_neighbours():

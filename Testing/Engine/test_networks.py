@@ -13,7 +13,7 @@ from monai.networks.utils import pixelshuffle
 
 import phantoms
 from medgan.networks import NETWORKS, denoise
-from medgan.networks.blocks import depth_to_space, space_to_depth
+from medgan.networks.blocks import asinh, depth_to_space, side_by_side, space_to_depth
 from medgan.networks.denoise import DenoiseNet
 from medgan.noise import noise_profile
 
@@ -98,6 +98,9 @@ def test_voxels_are_parted_and_gathered_as_monai_does():
     x = torch.randn(2, 16, 3, 4, 5)
     parted = depth_to_space(x)
     assert torch.equal(parted, pixelshuffle(x, 3, 2))
+    together = depth_to_space(x.contiguous(memory_format=torch.channels_last_3d))
+    assert torch.equal(together, parted)
+    assert together.is_contiguous(memory_format=torch.channels_last_3d)
     assert torch.equal(space_to_depth(parted), x)
 
 
@@ -106,3 +109,20 @@ def test_tasks_start_without_the_libraries_that_take_seconds_to_import():
     code = "\n".join(f"import medgan.tasks.{name}" for name in names) + "\nimport sys\nprint('monai' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert told.stdout.strip() == "False"
+
+
+def test_channels_side_by_side_are_those_of_torch_and_can_be_learned_through():
+    parts = [torch.rand(2, channels, 3, 4, 5, requires_grad=True) for channels in (3, 2)]
+    joined = side_by_side(*parts)
+    assert torch.equal(joined, torch.cat(parts, dim=1))
+    assert joined.is_contiguous(memory_format=torch.channels_last_3d)
+    (joined * torch.arange(5.0).view(1, 5, 1, 1, 1)).sum().backward()
+    assert [part.grad.unique().tolist() for part in parts] == [[0.0, 1.0, 2.0], [3.0, 4.0]]
+
+
+def test_asinh_is_that_of_torch_for_small_and_large_numbers_and_its_slope_too():
+    x = torch.cat([torch.zeros(1), torch.logspace(-6, 8, 200)])
+    x = torch.cat([-x, x]).requires_grad_()
+    torch.testing.assert_close(asinh(x), torch.asinh(x.double()).float(), rtol=1e-5, atol=3e-7)
+    (slope,) = torch.autograd.grad(asinh(x).sum(), x)
+    torch.testing.assert_close(slope[x != 0], (1.0 / torch.sqrt(x.detach().double() ** 2 + 1)).float()[x != 0])

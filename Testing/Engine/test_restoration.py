@@ -161,9 +161,10 @@ def test_deblurring_is_nearer_to_the_truth_and_explains_the_input(a_fine_volume)
     assert outputs.report["consistency"]["residual_sigmas"] < 1.3
 
 
-def test_sharp_volume_is_not_deblurred(a_volume):
-    outputs = run({"volume": a_volume}, settings("deblur"))
-    assert np.array_equal(outputs.volumes["volume"].array, a_volume.array)
+def test_sharp_volume_is_not_deblurred():
+    sharp = Volume(phantoms.head((64, 64, 64)), np.eye(4))
+    outputs = run({"volume": sharp}, settings("deblur"))
+    assert np.array_equal(outputs.volumes["volume"].array, sharp.array)
     assert any("No blur was found" in message for message in outputs.report["messages"])
 
 
@@ -200,6 +201,13 @@ def test_blur_that_a_volume_has_is_believed(a_fine_volume):
         blurry = a_fine_volume.like(ndimage.gaussian_filter(a_fine_volume.array, width) + noise)
         outputs = run({"volume": blurry}, settings("deblur", blur_sigma=width, strength=0.0))
         assert outputs.report["steps"][0]["blur_sigma"] == width
+
+
+def test_blur_that_can_not_be_measured_is_asked_for(a_fine_volume):
+    small = Volume(a_fine_volume.array[:12, :12, :12], np.eye(4))
+    outputs = run({"volume": small}, settings("deblur"))
+    assert np.array_equal(outputs.volumes["volume"].array, small.array)
+    assert any("say how wide it is" in message for message in outputs.report["messages"])
 
 
 def test_blur_too_small_to_matter_is_named(a_fine_volume):

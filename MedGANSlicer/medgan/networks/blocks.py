@@ -49,10 +49,12 @@ def side_by_side(*parts: Tensor) -> Tensor:
     if parts[0].device.type != "cpu":
         return torch.cat(parts, dim=1)
     batch, _, *sides = parts[0].shape
-    channels = [part.shape[1] for part in parts]
-    joined = torch.empty((batch, sum(channels), *sides), dtype=parts[0].dtype, memory_format=torch.channels_last_3d)
-    for place, part in zip(joined.split(channels, dim=1), parts, strict=True):
-        place.copy_(part)
+    channels = sum(part.shape[1] for part in parts)
+    joined = torch.empty((batch, channels, *sides), dtype=parts[0].dtype, memory_format=torch.channels_last_3d)
+    first = 0
+    for part in parts:
+        joined[:, first : first + part.shape[1]] = part
+        first += part.shape[1]
     return joined
 
 

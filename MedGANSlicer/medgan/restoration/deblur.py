@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medgan.blur import blur_along
 from medgan.deconvolution import Widths, blurred, inverse_for, noise_after
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
@@ -18,7 +19,7 @@ from medgan.networks.denoise import shift_averaged
 from medgan.noise import NoiseProfile
 from medgan.restoration.step import State, Step, Work
 from medgan.settings import EnhanceSettings
-from medgan.sharpness import NATIVE, SHORTEST_SIDE, estimate_blur
+from medgan.sharpness import NATIVE
 from medgan.volume import spacing_of
 
 if TYPE_CHECKING:
@@ -51,15 +52,18 @@ inverse of a blur that the volume does not have."""
 
 def prepare(state: State, card: ModelCard, work: Work) -> Step:
     """A step that deblurs by the width the settings name or the edges tell."""
-    width, source = blur_of(state, work.settings)
-    if width < LEAST and source == "given":
+    found = blur_along(state.array)
+    width, source = blur_of(state, found, work.settings)
+    if source == "not measurable":
+        work.tell("The blur can not be measured, because the volume is too small or has no edges: say how wide it is.")
+    elif width < LEAST and source == "given":
         work.tell(f"A blur of {width:.2g} voxels is too small to be taken away: nothing was deblurred.")
     elif width < LEAST:
         work.tell("No blur was found that could be taken away: nothing was deblurred.")
     elif width > MOST:
         work.tell(f"The blur of {width:.2g} voxels is wider than the model knows; at most {MOST:g} are taken away.")
     wanted = 0.0 if width < LEAST else min(width, MOST)
-    axes = blurred_axes(state, wanted)
+    axes = blurred_axes(state, wanted, found)
     if wanted and len(axes) < 3:
         work.tell("The slices are thick and not blurred into each other: blur was taken away within them only.")
 
@@ -90,23 +94,38 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
     return Step(card, details, state.ijk_to_ras, apply, _same, degrade, state.noise, patches)
 
 
-def blur_of(state: State, settings: EnhanceSettings) -> tuple[float, str]:
-    """Standard deviation in voxels of the blur beyond what a sharp scan shows, and "given" or "estimated"."""
+def blur_of(state: State, found: np.ndarray, settings: EnhanceSettings) -> tuple[float, str]:
+    """Standard deviation in voxels of the blur beyond what a sharp scan shows, and "given", "estimated" or, with 0,
+    "not measurable". ``found``: that of each axis (see :func:`medgan.blur.blur_along`)."""
     if settings.blur_sigma > 0:
         return settings.blur_sigma, "given"
-    return math.sqrt(max(estimate_blur(state.array) ** 2 - NATIVE**2, 0.0)), "estimated"
+    width = _mean_width(found[_within(state)])
+    return (0.0, "not measurable") if math.isnan(width) else (width, "estimated")
 
 
-def blurred_axes(state: State, width: float) -> tuple[int, ...]:
+def blurred_axes(state: State, width: float, found: np.ndarray) -> tuple[int, ...]:
     """The array axes (0: k) along which a volume with that blur is blurred: those within thick slices, and those across
     them where a blur like that is found there, too."""
-    spacing = spacing_of(state.ijk_to_ras)[::-1]
-    within = [axis for axis in range(3) if spacing[axis] < THICK * min(spacing)]
+    within = _within(state)
     if len(within) == 3 or not width:
         return (0, 1, 2)
-    wanted = BLURRED_SLICES * max(math.hypot(width, NATIVE), WITHIN * estimate_blur(state.array, within))
-    across = [axis for axis in range(3) if axis not in within and state.array.shape[axis] >= SHORTEST_SIDE]
-    return tuple(sorted([*within, *(axis for axis in across if estimate_blur(state.array, (axis,)) >= wanted)]))
+    wanted = BLURRED_SLICES * np.nanmax([width, WITHIN * _mean_width(found[within])])
+    return tuple(axis for axis in range(3) if axis in within or found[axis] >= wanted)
+
+
+def _within(state: State) -> list[int]:
+    """The array axes that do not lead across thick slices."""
+    spacing = spacing_of(state.ijk_to_ras)[::-1]
+    return [axis for axis in range(3) if spacing[axis] < THICK * min(spacing)]
+
+
+def _mean_width(widths: np.ndarray) -> float:
+    """The geometric mean of the whole widths, that of a sharp scan with them; NaN when none is known."""
+    known = widths[np.isfinite(widths)]
+    if not len(known):
+        return math.nan
+    whole = float(np.exp(np.log(np.hypot(known, NATIVE)).mean()))
+    return math.sqrt(max(whole**2 - NATIVE**2, 0.0))
 
 
 def possible_blur(state: State, width: float, along: Callable[[float], Widths] = float) -> float:
