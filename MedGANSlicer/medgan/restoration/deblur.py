@@ -39,8 +39,13 @@ SHORTEST_TO_FIT = 64
 THICK = 1.5
 """Voxels that are so many times as long along an axis as along the finest are slices there."""
 
-BLURRED_SLICES = 0.8
-"""Share of the blur wanted that has to be found across thick slices: they are seldom blurred into each other."""
+BLURRED_SLICES = 0.4
+"""Share of the blur wanted that has to be found across thick slices: they are seldom blurred into each other. Measured
+on six brains, where within the slices 0.6 to 1.8 voxels are found: across at most 0.24 of that when the slices alone
+are blurred, at least 0.6 when all axes are."""
+
+CAUTION = 0.95
+"""Share of the blur found that is taken away: a little too much costs far more than a little too little."""
 
 WITHIN = 0.7
 """Share of the blur found within thick slices that counts as wanted: shapes can make both measures too large."""
@@ -100,7 +105,7 @@ def blur_of(state: State, found: np.ndarray, settings: EnhanceSettings) -> tuple
     if settings.blur_sigma > 0:
         return settings.blur_sigma, "given"
     width = _mean_width(found[_within(state)])
-    return (0.0, "not measurable") if math.isnan(width) else (width, "estimated")
+    return (0.0, "not measurable") if math.isnan(width) else (CAUTION * width, "estimated")
 
 
 def blurred_axes(state: State, width: float, found: np.ndarray) -> tuple[int, ...]:
