@@ -19,7 +19,7 @@ from medgan.networks.denoise import shift_averaged
 from medgan.noise import NoiseProfile
 from medgan.restoration.step import State, Step, Work
 from medgan.settings import EnhanceSettings
-from medgan.sharpness import NATIVE
+from medgan.sharpness import NATIVE, estimate_blur
 from medgan.volume import spacing_of
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ are blurred, at least 0.6 when all axes are."""
 
 CAUTION = 0.95
 """Share of the blur found that is taken away: a little too much costs far more than a little too little."""
+
+SURE_SIDE = 56
+"""Voxels a side below which thin shapes of a sharp volume are taken for blurred: there the strongest edges, which tell
+too little rather than too much, have to agree."""
 
 WITHIN = 0.7
 """Share of the blur found within thick slices that counts as wanted: shapes can make both measures too large."""
@@ -104,8 +108,13 @@ def blur_of(state: State, found: np.ndarray, settings: EnhanceSettings) -> tuple
     "not measurable". ``found``: that of each axis (see :func:`medgan.blur.blur_along`)."""
     if settings.blur_sigma > 0:
         return settings.blur_sigma, "given"
-    width = _mean_width(found[_within(state)])
-    return (0.0, "not measurable") if math.isnan(width) else (CAUTION * width, "estimated")
+    within = _within(state)
+    width = _mean_width(found[within])
+    if math.isnan(width):
+        return 0.0, "not measurable"
+    if min(state.array.shape[axis] for axis in within) < SURE_SIDE:
+        width = min(width, math.sqrt(max(estimate_blur(state.array, within) ** 2 - NATIVE**2, 0.0)))
+    return CAUTION * width, "estimated"
 
 
 def blurred_axes(state: State, width: float, found: np.ndarray) -> tuple[int, ...]:
