@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,9 @@ KIND = "MedGAN.Kind"
 THICK = 1.5
 """Largest over smallest spacing from which super-resolution is worth its while."""
 
-BLURRED = 1.1
-"""Standard deviation of the blur in voxels from which a volume is not as sharp as its grid allows."""
+BLURRED = 0.85
+"""Standard deviation of the blur in voxels from which deblurring is worth its while: none of 37 scans had more than
+0.62, and blurred by 1.2 voxels all but a PET 41 voxels wide had at least 0.97."""
 
 LITTLE_NOISE, MUCH_NOISE = 0.007, 0.12
 """Noise as a share of the intensity range: the shipped model was trained between these."""
@@ -38,7 +40,7 @@ class Seen:
     """``kind``: "CT", "PET", "MR" or "" (unknown). ``sigma``: noise in the volume's unit, None if not measured.
 
     ``share``: noise as a share of the intensity range. ``spacing_mm`` along i, j, k. ``thickness``: largest spacing
-    over the smallest. ``blur``: standard deviation in voxels, None if not measured.
+    over the smallest. ``blur`` beyond that of a sharp scan: standard deviation in voxels, None if not measured.
     """
 
     kind: str
@@ -81,7 +83,7 @@ def look(array: np.ndarray, spacing_mm: Iterable[float], modality: str = "", uni
     low, high = intensity_range(sample)
     sigma = noise_profile(sample).sigma
     share = sigma / (high - low) if high > low else 0.0
-    return Seen(_kind(sample, modality, unit), sigma, share, spacing, thickness, _blurOf(array))
+    return Seen(_kind(sample, modality, unit), sigma, share, spacing, thickness, _blurOf(array, spacing[::-1]))
 
 
 def lookAt(volumeNode) -> Seen | None:
@@ -130,18 +132,16 @@ def advise(seen: Seen, cards: Iterable[Any]) -> Advice:
     return Advice("enhance", JOINT.join(best[need].name for need in needs), caution, needs)
 
 
-def _blurOf(array: np.ndarray) -> float | None:
-    """Standard deviation of the blur in voxels, measured in the middle of the volume; None if it can not be."""
+def _blurOf(array: np.ndarray, sides: tuple[float, ...]) -> float | None:
+    """Standard deviation of the blur in voxels, measured in the middle of the volume as deblurring does; None if it can
+    not be. ``sides`` of a voxel along k, j and i."""
     try:
-        from medgan.sharpness import estimate_blur
+        from medgan.blur import blur_within
     except ImportError:  # without SciPy, which the first run installs
         return None
     middle = tuple(slice(max(0, (n - _SIDE_FOR_BLUR) // 2), (n + _SIDE_FOR_BLUR) // 2) for n in array.shape)
-    part = array[middle].astype(np.float32)
-    finite = np.isfinite(part)
-    if not finite.any():
-        return None
-    return float(estimate_blur(np.where(finite, part, np.float32(np.median(part[finite])))))
+    blur = blur_within(array[middle].astype(np.float32), sides)
+    return None if math.isnan(blur) else blur
 
 
 def _kind(sample: np.ndarray, modality: str, unit: str) -> str:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import fft, ndimage
 
 from medgan.noise import intensity_range
-from medgan.sharpness import NATIVE, WIDEST
+from medgan.sharpness import NATIVE, WIDEST, estimate_blur
 
 WEIGHTS = Path(__file__).with_suffix(".npz")
 """Plain arrays: ``mean`` and ``scale`` (F,) of the features; of the networks ``weight0``, ``bias0`` and so on, with the
@@ -46,6 +47,13 @@ FLOOR = 0.0005
 
 FEWEST_EDGES = 30
 
+THICK = 1.5
+"""Voxels that are so many times as long along an axis as along the finest are slices there."""
+
+SURE_SIDE = 56
+"""Voxels a side below which thin shapes of a sharp volume are taken for blurred: there the strongest edges, which tell
+too little rather than too much, have to agree."""
+
 TINY = 1e-6
 
 
@@ -69,6 +77,31 @@ def blur_along(array: np.ndarray) -> np.ndarray:
         if seen is not None:
             found[axis] = np.sqrt(max(np.exp(2.0 * _answer(seen)) - NATIVE**2, 0.0))
     return np.minimum(found, WIDEST)
+
+
+def blur_within(array: np.ndarray, spacing: Sequence[float], found: np.ndarray | None = None) -> float:
+    """Standard deviation in voxels of the blur of a volume [k, j, i] within its slices, beyond what a sharp scan shows;
+    NaN if it can not be measured. ``spacing`` along k, j and i; ``found``: the answer of :func:`blur_along`, if there
+    is one already."""
+    within = within_slices(spacing)
+    width = mean_width((blur_along(array) if found is None else found)[within])
+    if not math.isnan(width) and min(array.shape[axis] for axis in within) < SURE_SIDE:
+        width = min(width, math.sqrt(max(estimate_blur(array, within) ** 2 - NATIVE**2, 0.0)))
+    return width
+
+
+def within_slices(spacing: Sequence[float]) -> list[int]:
+    """The axes that do not lead across thick slices."""
+    return [axis for axis in range(3) if spacing[axis] < THICK * min(spacing)]
+
+
+def mean_width(widths: np.ndarray) -> float:
+    """The geometric mean of the whole widths, that of a sharp scan with them; NaN when none is known."""
+    known = widths[np.isfinite(widths)]
+    if not len(known):
+        return math.nan
+    whole = float(np.exp(np.log(np.hypot(known, NATIVE)).mean()))
+    return math.sqrt(max(whole**2 - NATIVE**2, 0.0))
 
 
 def features(array: np.ndarray, axis: int) -> np.ndarray | None:

@@ -13,6 +13,8 @@ from scipy import ndimage
 
 import phantoms
 from medgan.noise import noise_profile, sampled_blocks
+from medgan.samples import sample_path
+from medgan.volume import read_volume
 from MedGANSlicerLib import Estimates
 from MedGANSlicerLib.Recommend import advise, look, lookAt
 
@@ -132,6 +134,16 @@ def test_chain_is_recommended_for_what_was_measured(noise, blur, spacing, model,
     assert (advice.model, advice.needs) == (model, needs)
 
 
+@pytest.mark.parametrize("blur", [0.0, 1.2])
+def test_blur_is_seen_within_thick_slices_of_a_brain(blur):
+    brain = read_volume(sample_path())
+    count = len(brain.array) // 3
+    slices = brain.array[: 3 * count].reshape(count, 3, *brain.array.shape[1:]).mean(axis=1)
+    soft = ndimage.gaussian_filter(slices, (0, blur, blur))
+    needs = advise(look(soft, (1.0, 1.0, 3.0), "MR"), ALL_MODELS).needs
+    assert ("blur" in needs, "resolution" in needs) == (blur > 0, True)
+
+
 def test_what_is_not_in_the_catalogue_is_not_recommended():
     seen = look(a_noisy_head(40.0), (1.0, 1.0, 4.0), "MR")
     assert advise(seen, MODELS).model == "denoise"
@@ -145,7 +157,7 @@ def test_shipped_model_goes_before_one_of_the_same_kind():
 
 
 def test_blur_is_not_measured_without_scipy(monkeypatch):
-    monkeypatch.setitem(sys.modules, "medgan.sharpness", None)
+    monkeypatch.setitem(sys.modules, "medgan.blur", None)
     assert look(a_noisy_head(40.0), (1, 1, 1)).blur is None
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan.blur import blur_along
+from medgan.blur import blur_along, blur_within, mean_width, within_slices
 from medgan.deconvolution import Widths, blurred, inverse_for, noise_after
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
@@ -19,7 +19,6 @@ from medgan.networks.denoise import shift_averaged
 from medgan.noise import NoiseProfile
 from medgan.restoration.step import State, Step, Work
 from medgan.settings import EnhanceSettings
-from medgan.sharpness import NATIVE, estimate_blur
 from medgan.volume import spacing_of
 
 if TYPE_CHECKING:
@@ -36,9 +35,6 @@ PROJECTIONS = 3
 
 SHORTEST_TO_FIT = 64
 
-THICK = 1.5
-"""Voxels that are so many times as long along an axis as along the finest are slices there."""
-
 BLURRED_SLICES = 0.4
 """Share of the blur wanted that has to be found across thick slices: they are seldom blurred into each other. Measured
 on six brains, where within the slices 0.6 to 1.8 voxels are found: across at most 0.24 of that when the slices alone
@@ -46,10 +42,6 @@ are blurred, at least 0.6 when all axes are."""
 
 CAUTION = 0.95
 """Share of the blur found that is taken away: a little too much costs far more than a little too little."""
-
-SURE_SIDE = 56
-"""Voxels a side below which thin shapes of a sharp volume are taken for blurred: there the strongest edges, which tell
-too little rather than too much, have to agree."""
 
 WITHIN = 0.7
 """Share of the blur found within thick slices that counts as wanted: shapes can make both measures too large."""
@@ -108,38 +100,23 @@ def blur_of(state: State, found: np.ndarray, settings: EnhanceSettings) -> tuple
     "not measurable". ``found``: that of each axis (see :func:`medgan.blur.blur_along`)."""
     if settings.blur_sigma > 0:
         return settings.blur_sigma, "given"
-    within = _within(state)
-    width = _mean_width(found[within])
-    if math.isnan(width):
-        return 0.0, "not measurable"
-    if min(state.array.shape[axis] for axis in within) < SURE_SIDE:
-        width = min(width, math.sqrt(max(estimate_blur(state.array, within) ** 2 - NATIVE**2, 0.0)))
-    return CAUTION * width, "estimated"
+    width = blur_within(state.array, _sides(state), found)
+    return (0.0, "not measurable") if math.isnan(width) else (CAUTION * width, "estimated")
 
 
 def blurred_axes(state: State, width: float, found: np.ndarray) -> tuple[int, ...]:
     """The array axes (0: k) along which a volume with that blur is blurred: those within thick slices, and those across
     them where a blur like that is found there, too."""
-    within = _within(state)
+    within = within_slices(_sides(state))
     if len(within) == 3 or not width:
         return (0, 1, 2)
-    wanted = BLURRED_SLICES * np.nanmax([width, WITHIN * _mean_width(found[within])])
+    wanted = BLURRED_SLICES * np.nanmax([width, WITHIN * mean_width(found[within])])
     return tuple(axis for axis in range(3) if axis in within or found[axis] >= wanted)
 
 
-def _within(state: State) -> list[int]:
-    """The array axes that do not lead across thick slices."""
-    spacing = spacing_of(state.ijk_to_ras)[::-1]
-    return [axis for axis in range(3) if spacing[axis] < THICK * min(spacing)]
-
-
-def _mean_width(widths: np.ndarray) -> float:
-    """The geometric mean of the whole widths, that of a sharp scan with them; NaN when none is known."""
-    known = widths[np.isfinite(widths)]
-    if not len(known):
-        return math.nan
-    whole = float(np.exp(np.log(np.hypot(known, NATIVE)).mean()))
-    return math.sqrt(max(whole**2 - NATIVE**2, 0.0))
+def _sides(state: State) -> tuple[float, ...]:
+    """The sides of a voxel along the array axes k, j and i."""
+    return spacing_of(state.ijk_to_ras)[::-1]
 
 
 def possible_blur(state: State, width: float, along: Callable[[float], Widths] = float) -> float:
