@@ -240,12 +240,14 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self.ui.applyButton.setFocus()  # a number that is being typed counts; on macOS a click alone leaves it open
         panel = self._panel()
+        self._keepWhatIsChosen()
         self._removePreview()
         self.taskPanel.begin(panel, lambda: panel.start(self._parameters or self.logic.getParameterNode()))
 
     def onPreview(self, checked=False):
         self.ui.previewButton.setFocus()
         panel = self._panel()
+        self._keepWhatIsChosen()
         self._removePreview()
         start = panel.startPreview
         self.taskPanel.begin(panel, lambda: start(self._parameters or self.logic.getParameterNode()), preview=True)
@@ -326,6 +328,13 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             Preview.keepPreview(node)
         self._preview = []
         self.ui.keepPreviewButton.setVisible(False)
+
+    def _keepWhatIsChosen(self):
+        """A preview that the person has chosen as an input is no preview any more, and is not removed as one."""
+        for name in self._panel().inputs if self._parameters is not None else ():
+            node = getattr(self._parameters, name)
+            if node is not None and node.GetAttribute(TaskLogic.PREVIEW) is not None:
+                Preview.keepPreview(node)
 
     def _onCloseCompare(self, checked=False):
         self._leave()

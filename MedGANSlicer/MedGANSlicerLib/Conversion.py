@@ -10,10 +10,10 @@ import slicer
 import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
-from medgan.labels import Overlap, label_maps_in_steps, segmentation_in_steps, segmentation_of
+from medgan.labels import Overlap, label_maps_in_steps, segmentation_in_steps
 from medgan.labeltable import LARGEST_VALUE, LabelTable
 from medgan.labelvalues import Values
-from medgan.probabilities import most_probable
+from medgan.probabilities import most_probable_in_steps
 from medgan.resampling import nearest_in_steps, whole_shift
 from medgan.segments import Layer
 from medgan.steps import Steps, finished
@@ -141,6 +141,13 @@ def mostProbable(volumeNodes: Sequence, table: LabelTable | None = None, name: s
 
     The names of the segments are those of the volumes. Raises ``ValueError``; the scene is then as it was.
     """
+    return finished(mostProbableInSteps(volumeNodes, table, name))
+
+
+def mostProbableInSteps(
+    volumeNodes: Sequence, table: LabelTable | None = None, name: str = ""
+) -> Steps[ConversionResult]:
+    """:func:`mostProbable`, a little at a time; the scene is written in the last step."""
     first, grid = _first(volumeNodes, "probability map")
     volumes = []
     for node in volumeNodes:
@@ -152,12 +159,14 @@ def mostProbable(volumeNodes: Sequence, table: LabelTable | None = None, name: s
         if other.shape != grid.shape or moved is None or whole_shift(moved, grid.ijkToRas, grid.shape) != (0, 0, 0):
             raise VolumeError(f"'{node.GetName()}' lies on another grid than '{first.GetName()}'; resample it first.")
         volumes.append(Volume(arrayOf(node), grid.ijkToRas))
-    labelMap = most_probable(volumes, [node.GetName() for node in volumeNodes], table)
-    segmentation, report, said = segmentation_of([labelMap], keep_empty=True)
+    labelMap = yield from most_probable_in_steps(volumes, [node.GetName() for node in volumeNodes], table)
+    segmentation, report, said = yield from segmentation_in_steps([labelMap], keep_empty=True)
     called = name or uniqueName(first.GetScene(), f"{first.GetName()} segmentation")
     node = publishSegmentation(first.GetScene(), segmentation, called, grid.transformNode, first)
     node.SetNodeReferenceID(SOURCE_ROLE, first.GetID())
-    return ConversionResult([node], {}, {}, report["unknown"], report["holes"], said)
+    ids = node.GetSegmentation().GetSegmentIDs()
+    values = {each: s.known_value for each, s in zip(ids, segmentation.segments, strict=True)}
+    return ConversionResult([node], values, {}, report["unknown"], report["holes"], said)
 
 
 class _Named(dict):

@@ -6,12 +6,18 @@ import time
 from typing import Any
 
 from medgan.job import JobState, JobStatus
-from medgan.labeltable import LabelTable, read_table
+from medgan.labeltable import read_table
 from medgan.labelvalues import Values
 from medgan.settings.convert import ConvertSettings, Direction, GridChoice
 from medgan.steps import Steps
 from medgan.volume import VolumeError
-from MedGANSlicerLib.Conversion import ConversionResult, mostProbable, toLabelMapsInSteps, toSegmentationInSteps
+from MedGANSlicerLib.Conversion import (
+    ConversionResult,
+    mostProbableInSteps,
+    toLabelMapsInSteps,
+    toSegmentationInSteps,
+)
+from MedGANSlicerLib.SceneBridge import matrixOf
 from MedGANSlicerLib.SegmentationBridge import ownGridOf
 from MedGANSlicerLib.SegmentGrids import BINARY, Grid, volumeGrid
 
@@ -33,7 +39,7 @@ def conversion(settings: ConvertSettings, segmentationNode=None, volumeNodes=(),
         return ConvertRun(steps, [segmentationNode, *([gridNode] if settings.grid is GridChoice.VOLUME else [])])
     nodes = [node for node in volumeNodes if node is not None]
     if settings.probabilities:
-        steps = _atOnce(nodes, table)
+        steps = mostProbableInSteps(nodes, table)
     else:
         steps = toSegmentationInSteps(nodes, table, settings.keep_empty or None)
     return ConvertRun(steps, nodes)
@@ -103,11 +109,6 @@ def _grid(settings: ConvertSettings, segmentationNode, gridNode) -> Grid | None:
     return None
 
 
-def _atOnce(nodes, table: LabelTable | None) -> Steps[ConversionResult]:
-    yield 0
-    return mostProbable(nodes, table)
-
-
 def _images(node) -> list:
     if node.IsA("vtkMRMLSegmentationNode"):
         held = node.GetSegmentation()
@@ -116,9 +117,12 @@ def _images(node) -> list:
     return [node.GetImageData()] if node.GetImageData() is not None else []
 
 
-def _stamp(node) -> list[int]:
-    """Changes whenever voxels do."""
-    return [image.GetMTime() for image in _images(node)]
+def _stamp(node) -> list:
+    """Changes whenever voxels or their place do."""
+    stamp = [image.GetMTime() for image in _images(node)]
+    transform = node.GetParentTransformNode()
+    stamp += [node.GetTransformNodeID(), transform.GetTransformToWorldMTime() if transform is not None else 0]
+    return [*stamp, matrixOf(node).tolist()] if node.IsA("vtkMRMLVolumeNode") else stamp
 
 
 def _voxels(node) -> int:

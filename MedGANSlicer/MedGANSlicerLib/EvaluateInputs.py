@@ -80,17 +80,26 @@ def engineInputs(pairs: Sequence[Pair], regionNode=None, withSources: bool = Tru
 def _named(pairs: Sequence[Pair]) -> dict[tuple[str, str], Pair]:
     """Case and method of each pair: what a result is called beyond the name of its reference or source."""
     owners = [pair.partner or pair.node.GetNodeReference(SOURCE_ROLE) for pair in pairs]
-    cases = {owner.GetID(): _plain(owner.GetName()) for owner in owners if owner is not None}
-    alone = not cases or (len(cases) == 1 and None not in owners)
+    leaders = [pair.node if owner is None else owner for pair, owner in zip(pairs, owners, strict=True)]
+    alone = not any(owners) or len({leader.GetID() for leader in leaders}) == 1
+    cases: dict[str, str] = {}  # names of nodes need not differ, those of cases must
+    for leader in [] if alone else leaders:
+        if leader.GetID() not in cases:
+            cases[leader.GetID()] = _free(_plain(leader.GetName()), set(cases.values()))
     named: dict[tuple[str, str], Pair] = {}
-    for pair, owner in zip(pairs, owners, strict=True):
-        case = "" if alone else cases[owner.GetID()] if owner is not None else _plain(pair.node.GetName())
-        method = _plain(_methodOf(pair, owner))
-        number = 1
-        while (case, method if number == 1 else f"{method} {number}") in named:
-            number += 1
-        named[(case, method if number == 1 else f"{method} {number}")] = pair
+    for pair, owner, leader in zip(pairs, owners, leaders, strict=True):
+        case = cases.get(leader.GetID(), "")
+        named[(case, _free(_plain(_methodOf(pair, owner)), {method for held, method in named if held == case}))] = pair
     return named
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it if it is taken."""
+    number, candidate = 1, name
+    while candidate in taken:
+        number += 1
+        candidate = f"{name} {number}"
+    return candidate
 
 
 def _methodOf(pair: Pair, owner) -> str:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import vtk
+
 
 @contextlib.contextmanager
 def removeOnFailure(scene, *reusedNodes) -> Iterator[None]:
     """While the block runs, nodes may be added; if it raises, all of them are taken out again.
 
-    Display, storage and colour nodes and subject hierarchy items go with them. ``reusedNodes`` (None is
-    allowed) are existing nodes that the block fills anew: after a failure they and their display nodes hold
+    Display, storage and colour nodes go with them, and so do new folders of the subject hierarchy. ``reusedNodes``
+    (None is allowed) are existing nodes that the block fills anew: after a failure they and their display nodes hold
     what they held before. Their voxels must be replaced by a new image, never written in place.
     """
     present = {node.GetID() for node in scene.GetNodes()}
+    folders = set(_folders(scene))
     kept = [_Kept(node) for reused in reusedNodes if reused is not None for node in _withDisplays(reused)]
     try:
         yield
@@ -22,6 +25,8 @@ def removeOnFailure(scene, *reusedNodes) -> Iterator[None]:
         added = [node for node in scene.GetNodes() if node.GetID() not in present]
         for node in reversed(added):
             removeNode(scene, node)
+        for item in [each for each in reversed(_folders(scene)) if each not in folders]:
+            subjectHierarchy(scene).RemoveItem(item, False, False)
         for content in kept:
             content.restore()
         raise
@@ -77,6 +82,15 @@ def oneModification(node) -> Iterator[None]:
         yield
     finally:
         node.EndModify(was)
+
+
+def _folders(scene) -> list[int]:
+    """Every item of the subject hierarchy that is no node, parents before their children."""
+    hierarchy, found = subjectHierarchy(scene), vtk.vtkIdList()
+    if hierarchy is not None:
+        hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), found, True)
+    items = [found.GetId(number) for number in range(found.GetNumberOfIds())]
+    return [item for item in items if hierarchy.GetItemDataNode(item) is None]
 
 
 class _Kept:

@@ -48,23 +48,31 @@ def shownFrame(sequenceNode):
     return None
 
 
-def publishSequence(outputs: Sequence[Outputs], sequenceNode, taskName: str = "enhance") -> ResultNodes:
+def publishSequence(
+    outputs: Sequence[Outputs], sequenceNode, taskName: str = "enhance", placedNode=None
+) -> ResultNodes:
     """New sequence nodes of the results, their maps and places to check, from the outputs of each frame.
 
     They join the browser of their source, so that one slider moves all of them; a source without a browser gets
-    one. The nodes that show their current frames look, and lie in the scene, as that of the source. A map is made
+    one. The nodes that show their current frames look, and lie in the scene, as that of the source, or as
+    ``placedNode``, which showed it before, when its browser has gone and that is still there. A map is made
     if every frame has it, places if one has any. All frames get one voxel type. After a failure the scene is as
     it was.
     """
     scene, frames = sequenceNode.GetScene(), framesOf(sequenceNode)
     made: dict = {}
     browser = next((each for each in _browsers(scene) if each.IsSynchronizedSequenceNode(sequenceNode, True)), None)
+    newBrowser = browser is None
     with removeOnFailure(scene):
         try:
-            if browser is None:
+            if newBrowser:
                 browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", f"{sequenceNode.GetName()} browser")
                 browser.SetAndObserveMasterSequenceNodeID(sequenceNode.GetID())
             shown = browser.GetProxyNode(sequenceNode)
+            if newBrowser and placedNode is not None and scene.IsNodePresent(placedNode):
+                if shown is not None:
+                    shown.SetAndObserveTransformNodeID(placedNode.GetTransformNodeID())
+                shown = placedNode
             results = [output.volumes["volume"] for output in outputs]
             arrays = [storedLike(v.array, arrayOf(frame)) for v, frame in zip(results, frames, strict=True)]
             if len({array.dtype for array in arrays}) > 1:  # a sequence file holds one type
@@ -101,6 +109,7 @@ class SequenceRun:
         self._sequenceNode, self._settings, self._options = sequenceNode, settings, options
         self._scene, self._name = sequenceNode.GetScene(), sequenceNode.GetName()
         self._frames = framesOf(sequenceNode)
+        self._shown = shownFrame(sequenceNode)
         self._outputs: list[Outputs] = []
         self._ended: JobState | None = None
         self.job = self._nextJob()
@@ -139,7 +148,7 @@ class SequenceRun:
             return None
         if state.status is not JobStatus.DONE or not self._outputs:
             raise RuntimeError(state.error or "The run has no result: it is not done, was cancelled or was closed.")
-        nodes = publishSequence(self._outputs, self._sequenceNode, self.taskName)
+        nodes = publishSequence(self._outputs, self._sequenceNode, self.taskName, self._shown)
         self.report = _reportOf(self._outputs)
         return nodes
 
@@ -152,7 +161,7 @@ class SequenceRun:
         self.job.close()
         if self._ended is None:
             self._ended = JobState(JobStatus.CANCELLED, 0.0, f"The run on '{self._name}' is closed.")
-        self._outputs, self._frames = [], []
+        self._outputs, self._frames, self._shown = [], [], None
 
     def _whyUnwanted(self) -> str:
         if not self._scene.IsNodePresent(self._sequenceNode):
@@ -214,8 +223,13 @@ def _attributes(output: Outputs, source, content: str) -> dict[str, str]:
 
 
 def _reportOf(outputs: Sequence[Outputs]) -> dict:
-    """The report of the last frame, with what is to be checked and what was told in all of them."""
+    """The report of the last frame, with the mean figures of all frames, and what is to be checked and was told in any
+    of them."""
     report = dict(outputs[-1].report)
+    for figure in ("sigma_before", "sigma_after", "mean_absolute_change"):
+        known = [output.report[figure] for output in outputs if output.report.get(figure) is not None]
+        if known:
+            report[figure] = float(np.mean(known))
     report["suspicions"] = [each for output in outputs for each in output.report.get("suspicions") or ()]
     told = [message for output in outputs for message in output.report.get("messages") or ()]
     report["messages"] = list(dict.fromkeys(told))

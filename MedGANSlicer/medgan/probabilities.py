@@ -9,6 +9,7 @@ import numpy as np
 from medgan.labeltable import LabelTable, unnamed
 from medgan.labelvalues import Values, assigned
 from medgan.segments import Segment, fitting, slabs
+from medgan.steps import Steps, finished
 from medgan.volume import Label, LabelMap, Volume, VolumeError
 
 
@@ -18,9 +19,20 @@ def most_probable(maps: Sequence[Volume], names: Sequence[str], table: LabelTabl
     The background has what the others leave: one minus their sum. Probabilities may also be given in percent. With a
     table, a map gets the value whose name it has. Raises :class:`VolumeError`.
     """
-    first = maps[0]
-    top = max(float(each.array.max()) for each in maps)
-    if not all(np.isfinite(each.array).all() for each in maps) or min(float(each.array.min()) for each in maps) < 0:
+    return finished(most_probable_in_steps(maps, names, table))
+
+
+def most_probable_in_steps(
+    maps: Sequence[Volume], names: Sequence[str], table: LabelTable | None = None
+) -> Steps[LabelMap]:
+    """:func:`most_probable`, a little at a time."""
+    first, top, lowest = maps[0], -np.inf, np.inf
+    for each in maps:
+        for slab in slabs(each.shape):
+            held = each.array[slab]
+            top, lowest = np.maximum(top, held.max()), np.minimum(lowest, held.min())  # NaN stays NaN
+            yield 0
+    if not (np.isfinite(top) and lowest >= 0):
         raise VolumeError("A probability map has values below zero or not finite; probabilities lie between 0 and 1.")
     if top > 100.0:
         raise VolumeError(f"A probability map has the value {top:g}; probabilities lie between 0 and 1 (or 100 %).")
@@ -36,6 +48,7 @@ def most_probable(maps: Sequence[Volume], names: Sequence[str], table: LabelTabl
         shares = np.stack([each.array[slab] for each in maps])
         rest = whole - shares.sum(axis=0)
         array[slab] = numbers[np.where(shares.max(axis=0) > rest, shares.argmax(axis=0) + 1, 0)]
+        yield shares.size
     labels = {}
     for value, name in zip(values, names, strict=True):
         labels[value] = (

@@ -147,6 +147,23 @@ def test_two_results_of_one_name_are_told_apart(a_scene):
     assert sorted(inputs) == ["reference", "result Result", "result Result 2"]
 
 
+def test_references_of_one_name_are_cases_of_their_own(a_scene):
+    """Names of nodes need not differ; each result is measured against its own reference."""
+    pairs = []
+    for value in (100, 900):
+        clean, result = (
+            add_volume(a_scene, np.full((4, 5, 6), value + more, np.int16), np.eye(4), "T1") for more in (0, 1)
+        )
+        pairs.append(Pair(result, clean))
+    pairs.append(Pair(named(a_scene, "T1"), None))
+    cases = EvaluateInputs._named(pairs)
+    assert [case for case, _ in cases] == ["T1", "T1 2", "T1 3"]
+    inputs = EvaluateInputs.engineInputs(pairs[:2])
+    for case, value in (("T1", 100), ("T1 2", 900)):
+        (result,) = [held for name, held in inputs.items() if name.startswith("result") and name.endswith(f"/{case}")]
+        assert (inputs[f"reference/{case}"].array.max(), result.array.max()) == (value, value + 1)
+
+
 def test_nodes_under_different_transforms_are_compared_in_the_world(a_scene):
     clean, result = named(a_scene, "Clean"), named(a_scene, "Result", oblique_matrix(left_handed=True))
     transform = a_scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "T")

@@ -282,6 +282,7 @@ def test_probability_maps_become_segments(a_scene):
     assert [segment.label.name for segment in read.segments] == ["liver", "spleen"]
     for number in range(2):
         np.testing.assert_array_equal(read.mask(number), shares.argmax(axis=-1) == number)
+    assert list(result.values.values()) == [1, 2]
 
 
 def test_tag_that_is_no_value_leaves_the_value_of_the_segment(a_scene):

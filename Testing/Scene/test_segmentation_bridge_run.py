@@ -75,6 +75,29 @@ def test_run_is_dropped_when_its_source_leaves_or_changes(a_scene, a_segmentatio
     assert run.publish() is None
 
 
+def test_run_is_dropped_when_its_source_is_moved(a_scene, a_segmentation, in_small_steps):
+    transform = a_scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "T")
+    a_segmentation.SetAndObserveTransformNodeID(transform.GetID())
+    run = conversion(ConvertSettings(), a_segmentation)
+    assert run.poll().status is JobStatus.RUNNING
+    before = node_ids(a_scene)
+    a_scene.RemoveNode(transform)
+    assert run.poll().status is JobStatus.CANCELLED
+    assert run.dropped == "'Parts' was changed meanwhile, so nothing was converted; start again."
+    assert node_ids(a_scene) < before
+
+
+def test_probability_maps_are_converted_a_little_at_a_time(a_scene, in_small_steps):
+    shares = np.random.default_rng(0).dirichlet((1, 1, 1), (20, 30, 40)).astype(np.float32)
+    nodes = [add_volume(a_scene, shares[..., n], MATRIX, name) for n, name in enumerate(("liver", "spleen"))]
+    run = conversion(ConvertSettings(direction=Direction.TO_SEGMENTATION, probabilities=True), volumeNodes=nodes)
+    polls = 0
+    while run.poll().status is JobStatus.RUNNING:
+        polls += 1
+    assert polls > 50
+    assert len(run.publish().values) == 2
+
+
 def test_settings_choose_grid_and_kind(a_scene, a_segmentation):
     coarse = ConvertSettings(grid=GridChoice.SPACING, spacing_mm=5.0)
     run = conversion(coarse, a_segmentation)

@@ -141,6 +141,16 @@ def test_source_without_a_browser_gets_one(a_scene, a_sequence):
     assert browser.GetProxyNode(result) is not None
 
 
+def test_results_stay_in_place_when_the_browser_goes_meanwhile(a_scene, a_sequence, a_browser):
+    shown = a_browser.GetProxyNode(a_sequence)
+    transform = shown.GetTransformNodeID()
+    outputs = outputs_of(a_sequence)
+    a_scene.RemoveNode(a_browser)
+    result = publishSequence(outputs, a_sequence, placedNode=shown).volume
+    (browser,) = [node for node in a_scene.GetNodes() if node.IsA("vtkMRMLSequenceBrowserNode")]
+    assert [browser.GetProxyNode(each).GetTransformNodeID() for each in (a_sequence, result)] == [transform] * 2
+
+
 def test_frames_of_one_sequence_have_one_voxel_type(a_sequence, a_browser):
     outputs = outputs_of(a_sequence)
     outputs[1].volumes["volume"].array *= 1000.0  # far beyond int16

@@ -154,13 +154,15 @@ def test_what_is_no_number_is_said(row):
         intensityText([Intensity(2, "white", *row)])
 
 
-def test_failure_leaves_the_scene_as_it_was(a_scene, a_segmentation, monkeypatch):
+def test_failure_leaves_the_scene_as_it_was(a_headless_scene, a_scene, a_segmentation, monkeypatch):
     outputs = made(labelInputs(a_segmentation), count=2)
-    before = node_ids(a_scene)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(a_scene)
+    before, items = node_ids(a_scene), hierarchy.GetNumberOfItems()
     monkeypatch.setattr(SynthesizeNodes, "thumbnail", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         publishSamples(a_scene, outputs, a_segmentation, "Parts")
     assert node_ids(a_scene) == before
+    assert hierarchy.GetNumberOfItems() == items, "its folder went as well"
 
 
 @pytest.mark.parametrize("flip", [(1, 1, 1), (-1, 1, 1), (1, -1, -1)])

@@ -108,6 +108,23 @@ def test_panel_says_what_is_missing(examiner):
     assert examiner.ui.foundSection.isHidden()
 
 
+def test_figures_of_a_run_that_ends_in_another_module_are_there(examiner, slicer_standin):
+    layout = slicer.app.layoutManager().layout
+    volume("Clean")
+    volume("Noisy", 40)
+    examiner.against("Noisy", "Clean")
+    examiner.person.parameters.evaluateHidden = "psnr"
+    examiner.person.press_apply()
+    slicer_standin.leave_module()
+    examiner.person.wait_for_end()
+    assert slicer.app.layoutManager().layout == layout
+    slicer_standin.open_module("MedGANSlicer")
+    assert not examiner.ui.foundSection.isHidden()
+    assert "PSNR" not in examiner.ui.foundLabel.text
+    examiner.ui.showButton.click()
+    assert slicer.app.layoutManager().layout != layout
+
+
 def test_two_results_against_a_reference(examiner, slicer_standin, tmp_path):
     layout = slicer.app.layoutManager().layout
     clean = volume("Clean")

@@ -197,6 +197,34 @@ def test_regions_follow_the_threshold_without_another_run(reader, ui, monkeypatc
     assert ui.regionsTable.isHidden()
 
 
+def test_heat_map_of_a_run_that_ends_in_another_module_can_be_shown(reader, ui, slicer_standin):
+    node = reader.volume()
+    reader.parameters.recogniseQuestion = type(reader.parameters.recogniseQuestion).UNUSUAL
+    reader.parameters.anomaly.model = "heat"
+    reader.press_apply()
+    slicer_standin.leave_module()
+    reader.wait_for_end()
+    assert composite().GetBackgroundVolumeID() == node.GetID()
+    assert composite().GetForegroundVolumeID() is None
+    slicer_standin.open_module("MedGANSlicer")
+    assert not ui.layer.isHidden()
+    ui.layerCheckBox.checked = True
+    assert composite().GetForegroundVolumeID() == slicer.util.getNode("Head anomaly map").GetID()
+
+
+def test_each_question_keeps_its_heat_map(reader, ui):
+    reader.volume()
+    run(reader, "heat", "UNUSUAL")
+    map_ = slicer.util.getNode("Head anomaly map")
+    run(reader, "quick")
+    assert ui.layer.isHidden(), "nobody asked why"
+    reader.parameters.recogniseQuestion = type(reader.parameters.recogniseQuestion).UNUSUAL
+    assert not ui.layer.isHidden()
+    assert not ui.layerCheckBox.checked
+    ui.layerCheckBox.checked = True
+    assert composite().GetForegroundVolumeID() == map_.GetID()
+
+
 def test_click_on_a_region_centres_the_views_and_boxes_can_be_hidden(reader, ui):
     reader.volume()
     reader.parameters.anomaly.smallest_ml = 0.0

@@ -145,6 +145,30 @@ def test_deleted_output_makes_way_for_a_new_volume(person):
     assert "Head denoised" in person.volumes()
 
 
+def test_deleted_input_makes_way_for_what_is_looked_at(person):
+    """The selectors alone would go on to a neighbour, which nobody chose."""
+    nodes = [oblique_volume(name) for name in ("Neighbour", "Chosen", "In the views")]
+    person.parameters.inputVolume = person.parameters.segmentVolume2 = nodes[1]
+    slicer.mrmlScene.RemoveNode(nodes[1])
+    assert person.parameters.inputVolume is None
+    person.wait(lambda: person.parameters.inputVolume is nodes[2])
+    assert person.parameters.segmentVolume2 is None
+
+
+@pytest.mark.parametrize("button", ["applyButton", "previewButton"])
+def test_preview_that_is_chosen_as_input_is_what_the_run_works_on(person, button):
+    person.volume(shape=(60, 14, 16))
+    person.choose_model("quick")
+    person.ui.previewButton.click()
+    person.wait_for_end()
+    preview = slicer.util.getNode("Head denoised preview")
+    person.parameters.inputVolume = preview
+    getattr(person.ui, button).click()
+    person.wait_for_end()
+    assert person.parameters.inputVolume is preview
+    assert any(name.startswith("Head denoised preview denoised") for name in person.volumes())
+
+
 def test_volume_deleted_while_it_is_worked_on_drops_the_result_with_a_word(person, jobs_folder):
     node = person.volume()
     person.choose_model("endless")
@@ -323,6 +347,11 @@ def test_model_menu_searches_and_shows_cards(person):
     assert person.parameters.enhance.model == "quick"
     person.parameters.enhance.model = "gone"
     assert "not on this computer" in ui.modelSummary.text
+    assert not person.ui.applyButton.enabled
+    assert person.ui.applyButton.toolTip == "Choose an input volume."
+    person.volume()
+    person.parameters.enhance.model = "gone"
+    assert person.ui.applyButton.toolTip == "The model 'gone' is not on this computer; choose another one."
 
 
 def test_logic_runs_from_a_script(person):

@@ -310,6 +310,16 @@ def test_variations_take_the_labels_along(maker, ui, a_segmentation):
     assert slicer.mrmlScene.GetFirstNodeByName("Head synthetic, seed 0 labels") is not None
 
 
+def test_labels_that_were_refused_are_not_chosen_again(maker, ui, a_segmentation):
+    start_from(maker, "VOLUME")
+    node = oblique_volume("Head", (8, 9, 10))
+    maker.wait(lambda: maker.parameters.synthesizeVolume is node)
+    maker.parameters.synthesizeLabels = None
+    oblique_volume("Another", (8, 9, 10))
+    maker.widget._look()
+    assert maker.parameters.synthesizeLabels is None
+
+
 def test_cancel_and_failure_change_nothing(maker, ui, a_segmentation, jobs_folder):
     before = {node.GetID() for node in slicer.mrmlScene.GetNodes()}
     maker.parameters.synthesize.model = "endless"

@@ -150,10 +150,11 @@ def test_training_shows_curves_pictures_and_alarms_and_the_model_is_in_the_menus
     person.press_apply()
     assert trainer.shared.applyButton.text == "Stop"
     assert not trainer.ui.trainInputs.enabled
+    assert slicer.app.layoutManager().layout == layout, "there is no curve yet"
+    person.wait_for_end()
     assert trainer.ui.curvesButton.enabled
     assert trainer.ui.curvesButton.checked
     assert slicer.app.layoutManager().layout != layout
-    person.wait_for_end()
     assert trainer.shared.errorLabel.text == "", person.log()
     assert "The model 'brain' is in the menus." in trainer.shared.progressLabel.text
     assert "Yes: it has hardly risen." in trainer.shared.progressLabel.text
@@ -253,7 +254,8 @@ def test_quitting_saves_the_training(trainer, slicer_standin, jobs_folder):
     assert list(jobs_folder.glob("medgan-job-*")) == []
 
 
-def test_failing_training_says_why(trainer):
+def test_failing_training_says_why_and_leaves_no_charts(trainer):
+    layout = slicer.app.layoutManager().layout
     trainer.tick("T1")
     trainer.ui.modelName.text = "failing"
     trainer.person.press_apply()
@@ -261,6 +263,8 @@ def test_failing_training_says_why(trainer):
     assert trainer.shared.errorLabel.text == "No two volumes are left to train on."
     assert trainer.ui.trainInputs.enabled
     assert trainer.shared.applyButton.text == "Train"
+    assert slicer.app.layoutManager().layout == layout
+    assert plots() == {}
 
 
 def test_pairs_of_noisy_and_clean_volumes(trainer):

@@ -27,6 +27,7 @@ class ConvertPanel(Panel):
 
     task = "convert"
     uiFile = "UI/Convert.ui"
+    inputs = ("convertSegmentation", "convertGridVolume", *VOLUMES)
     needsPackages = False
 
     def __init__(self, ui, host, getParameters) -> None:
@@ -93,6 +94,7 @@ class ConvertPanel(Panel):
             parameters.convertSegmentation = segmentations[0]
 
     def forget(self, parameters, node) -> None:
+        super().forget(parameters, node)
         if self._result is not None and node in self._result.nodes:
             self._result = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import slicer.util
 from slicer.i18n import tr as _
@@ -11,7 +12,7 @@ from medgan.gridplan import GridPlan
 from medgan.settings import EnhanceSettings
 from MedGANSlicerLib import Devices, Estimates, Places, Preview, TaskLogic
 from MedGANSlicerLib.Panels.EnhanceOptions import FITTED, EnhanceOptions, settingsOf
-from MedGANSlicerLib.Panels.ModelMenu import ModelMenu
+from MedGANSlicerLib.Panels.ModelMenu import ModelMenu, missing
 from MedGANSlicerLib.Panels.Panel import Comparison, Panel
 from MedGANSlicerLib.Panels.ResultText import seenText, summary
 from MedGANSlicerLib.Recommend import KIND, Seen, advise, lookAt
@@ -26,6 +27,7 @@ class EnhancePanel(Panel):
 
     task = "enhance"
     uiFile = "UI/Enhance.ui"
+    inputs = ("inputVolume", "outputVolume", "previewRegion")
     hasPreview = True
 
     def __init__(self, ui, host, getParameters) -> None:
@@ -78,6 +80,8 @@ class EnhancePanel(Panel):
             if parameters.inputVolume.GetNumberOfDataNodes() > 0 and shownFrame(parameters.inputVolume) is None:
                 return _("No browser shows the sequence; choose it in the Sequences module first.")
             return _("The sequence holds no volume; choose another input.")
+        if not cards and not Path(parameters.enhance.model).is_dir():  # a script may name the folder of a model
+            return missing(parameters.enhance.model)
         return obstacle
 
     def start(self, parameters):
@@ -105,11 +109,6 @@ class EnhancePanel(Panel):
     def offer(self, parameters, volume) -> None:
         if parameters.inputVolume is None:
             parameters.inputVolume = volume
-
-    def forget(self, parameters, node) -> None:
-        # A selector whose node is deleted goes on to the one above; the next run would overwrite that one.
-        if parameters is not None and parameters.outputVolume is node:
-            parameters.outputVolume = None
 
     def reload(self) -> None:
         self._models.reload()

@@ -18,9 +18,11 @@ class EvaluatePanel(Panel):
 
     task = "evaluate"
     uiFile = "UI/Evaluate.ui"
+    inputs = ("evaluateRegion",)
 
     def __init__(self, ui, host, getParameters) -> None:
         super().__init__(ui, host, getParameters)
+        self._unwanted: list[str] = []
         self._results = PairsTable(
             ui.resultsTable, ui.referenceSelector, ui.referenceSelectorLabel, CHOSEN, getParameters
         )
@@ -60,8 +62,7 @@ class EvaluatePanel(Panel):
         )
 
     def finish(self, result, report, preview: bool) -> None:
-        if self._getParameters() is not None:
-            self._figures.show(*result)
+        self._figures.show(*result, views=self._getParameters() is not None)
 
     def summary(self, result, report) -> str:
         evaluation, nodes = result
@@ -70,17 +71,18 @@ class EvaluatePanel(Panel):
         )
 
     def forget(self, parameters, node) -> None:
-        if parameters is not None and parameters.evaluateRegion is node:
-            parameters.evaluateRegion = None
+        super().forget(parameters, node)
         self._figures.forget(node)
 
     def leave(self) -> None:
         self._figures.leave()
 
     def _hidden(self) -> list[str]:
-        """The metrics that the person does not want to see."""
+        """The metrics that the person does not want to see; while another module is open, those from before."""
         parameters = self._getParameters()
-        return [name for name in parameters.evaluateHidden.split(",") if name] if parameters is not None else []
+        if parameters is not None:
+            self._unwanted = [name for name in parameters.evaluateHidden.split(",") if name]
+        return self._unwanted
 
     def _hide(self, names: list[str]) -> None:
         parameters = self._getParameters()

@@ -37,15 +37,15 @@ class FiguresView:
         ui.openButton.connect("clicked(bool)", self._open)
         self._draw()
 
-    def show(self, evaluation: Evaluation, nodes: EvaluationNodes) -> None:
-        """Show what was measured, also in the views."""
+    def show(self, evaluation: Evaluation, nodes: EvaluationNodes, views: bool = True) -> None:
+        """Show what was measured, with ``views`` in the views as well."""
         self._evaluation, self._nodes, self._page = evaluation, nodes, None
         self._listMetrics()
         self._draw()
         if self._ui.showButton.checked:
             self._showViews(True)
         else:
-            self._ui.showButton.setChecked(True)
+            self._ui.showButton.setChecked(views)
 
     def leave(self) -> None:
         """Give the person's layout back."""

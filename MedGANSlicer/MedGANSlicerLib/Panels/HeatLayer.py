@@ -8,7 +8,8 @@ from MedGANSlicerLib.Panels.SliceLayers import SliceLayers
 
 
 class HeatLayer:
-    """``ui`` has layer, layerCheckBox, layerOpacity and the legend. Shows nothing until :meth:`show` is called."""
+    """``ui`` has layer, layerCheckBox, layerOpacity and the legend. Shows nothing until :meth:`show` or
+    :meth:`offer` is called."""
 
     def __init__(self, ui, host) -> None:
         self._ui, self._slices = ui, SliceLayers(host)
@@ -20,15 +21,17 @@ class HeatLayer:
 
     def show(self, source, heatMap, meaning: str) -> None:
         """Lay ``heatMap`` over ``source`` (both nodes); ``meaning`` says what its values are."""
+        self.offer(source, heatMap, meaning)
+        self._ui.layerCheckBox.setChecked(True)
+
+    def offer(self, source, heatMap, meaning: str) -> None:
+        """As :meth:`show`, when the person ticks the box."""
+        self.leave()
         self._source, self._map = source, heatMap
         display = heatMap.GetDisplayNode()
         self._ui.legendLow.setText(f"{display.GetWindowLevelMin():.3g}")
         self._ui.legendHigh.setText(f"{display.GetWindowLevelMax():.3g}")
         self._ui.legendUnit.setText(meaning)
-        if self._ui.layerCheckBox.checked:
-            self._put()
-        else:
-            self._ui.layerCheckBox.setChecked(True)
         self._draw()
 
     def leave(self) -> None:

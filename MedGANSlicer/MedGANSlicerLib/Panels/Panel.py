@@ -42,6 +42,9 @@ class Panel:
     task = ""
     uiFile = ""
 
+    inputs: Sequence[str] = ()
+    """The parameters that hold nodes. A selector whose node is deleted goes on to the one above, which nobody chose."""
+
     hasPreview = False
     """Whether there is :meth:`startPreview`, and a button for it."""
 
@@ -100,6 +103,9 @@ class Panel:
     def forget(self, parameters, node) -> None:
         """A node is about to leave the scene, and the node selectors have not heard of it yet. ``parameters`` is None
         while the module is not open."""
+        for name in self.inputs if parameters is not None else ():
+            if getattr(parameters, name) is node:
+                setattr(parameters, name, None)
 
     def watch(self, state) -> None:
         """The run goes on; called several times a second with its ``JobState``."""

@@ -31,6 +31,7 @@ class RecognisePanel(Panel):
 
     task = "recognise"
     uiFile = "UI/Recognise.ui"
+    inputs = ("recogniseVolume",)
 
     def __init__(self, ui, host, getParameters) -> None:
         super().__init__(ui, host, getParameters)
@@ -38,6 +39,7 @@ class RecognisePanel(Panel):
         self._found = FoundView(ui, host, self._use)
         self._regions = RegionsView(ui, host)
         self._layer = HeatLayer(ui, host)
+        self._maps: dict = {}  # for each question the volume, its heat map and what that means
         self._question = RecogniseQuestion.WHAT
         ui.modelCardButton.connect("toggled(bool)", ui.modelCard.setVisible)
         ui.modelCard.setVisible(False)
@@ -58,8 +60,10 @@ class RecognisePanel(Panel):
 
     def refresh(self, parameters) -> str:
         """Show what belongs to the question. Returns one sentence that keeps the task from running, or ""."""
-        ui, self._question = self.ui, parameters.recogniseQuestion
+        ui, before, self._question = self.ui, self._question, parameters.recogniseQuestion
         self._tidy(parameters)
+        if self._question is not before:
+            self._showMap(ticked=False)
         self._models.offer(self._question.tasks)
         pack = _pack(parameters)
         self._preselect(pack)
@@ -102,11 +106,11 @@ class RecognisePanel(Panel):
             parameters.recogniseVolume = volume
 
     def forget(self, parameters, node) -> None:
-        found, anomaly = self._found.result, self._regions.result
-        shown = [found.volume, found.why] if found is not None else []
-        shown += [anomaly.volume, anomaly.map] if anomaly is not None else []
-        if node in shown:
-            self._layer.forget()
+        super().forget(parameters, node)
+        for question in [each for each, (*nodes, _meaning) in self._maps.items() if node in nodes]:
+            del self._maps[question]
+            if question is self._question:
+                self._layer.forget()
         self._found.forget(node)
         self._regions.forget(node)
 
@@ -117,6 +121,7 @@ class RecognisePanel(Panel):
         array = arrayOf(result.volume)
         if array is not None and report.get("seconds", 0) > 0:
             self._host.setSetting(_speedKey(report["settings"]["model"]), array.size / report["seconds"])
+        question = RecogniseQuestion.UNUSUAL if isinstance(result, Anomaly) else RecogniseQuestion.WHAT
         if isinstance(result, Anomaly):
             self._regions.show(result, float(report.get("largest") or 0.0))
             unit = str(report.get("unit", ""))
@@ -126,10 +131,11 @@ class RecognisePanel(Panel):
             self._found.show(result)
             answer = str(report.get("explained") or _("the answer"))
             meaning, heatMap = _("What '{answer}' rests on: 0 nothing, 1 most").format(answer=answer), result.why
-        if heatMap is not None and self._getParameters() is not None:
-            self._layer.show(result.volume, heatMap, meaning)
-        else:
-            self._layer.forget()
+        self._maps.pop(question, None)
+        if heatMap is not None:
+            self._maps[question] = (result.volume, heatMap, meaning)
+        if question is self._question:
+            self._showMap(ticked=self._getParameters() is not None)
 
     def summary(self, result: Recognised | Anomaly, report) -> str:
         if isinstance(result, Anomaly):
@@ -142,6 +148,15 @@ class RecognisePanel(Panel):
 
     def close(self) -> None:
         self._regions.close()
+
+    def _showMap(self, ticked: bool) -> None:
+        """Let the heat map be that of the question, in the views or ready to be ticked."""
+        if self._question not in self._maps:
+            self._layer.forget()
+        elif ticked:
+            self._layer.show(*self._maps[self._question])
+        else:
+            self._layer.offer(*self._maps[self._question])
 
     def _tidy(self, parameters) -> None:
         """Forget what left with a scene that was closed."""

@@ -26,6 +26,7 @@ class SegmentPanel(Panel):
 
     task = "segment"
     uiFile = "UI/Segment.ui"
+    inputs = (*CHANNELS, "segmentOutput")
 
     def __init__(self, ui, host, getParameters) -> None:
         super().__init__(ui, host, getParameters)
@@ -92,9 +93,7 @@ class SegmentPanel(Panel):
             parameters.segmentVolume = volume
 
     def forget(self, parameters, node) -> None:
-        # A selector whose node is deleted goes on to the one above; the next run would overwrite that one.
-        if parameters is not None and parameters.segmentOutput is node:
-            parameters.segmentOutput = None
+        super().forget(parameters, node)
         if self._result is not None and node in (self._result.volume, *self._result.present()):
             self._result = None
             self._view.leave()

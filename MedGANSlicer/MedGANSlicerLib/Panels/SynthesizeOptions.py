@@ -62,7 +62,7 @@ class IntensitiesTable:
 
     def _names(self, node) -> Mapping[int, str]:
         """Names of the labels, read once for each content of a node."""
-        key = (node.GetID(), node.GetMTime(), _contentTime(node))
+        key = (node.GetID(), *_contentTimes(node))
         if self._known[0] != key:
             try:
                 self._known, self._unreadable = (key, labelsIn(node)), ""
@@ -139,7 +139,9 @@ def sliderNames(cards: Sequence) -> list[str]:
     return [str(each) for each in held] if isinstance(held, list | tuple) else []
 
 
-def _contentTime(node) -> int:
+def _contentTimes(node) -> tuple[int, ...]:
+    """Change whenever labels or their names do."""
     if node.IsA("vtkMRMLSegmentationNode"):
-        return node.GetSegmentation().GetMTime()
-    return node.GetImageData().GetMTime() if node.GetImageData() is not None else 0
+        return (node.GetSegmentation().GetMTime(),)
+    colors = node.GetDisplayNode().GetColorNode() if node.GetDisplayNode() is not None else None
+    return tuple(each.GetMTime() if each is not None else 0 for each in (node.GetImageData(), colors))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import slicer.util
+import vtk
 from slicer.i18n import tr as _
 
 from medgan.settings import Contrast, SynthesizeSettings, Target
@@ -37,6 +38,7 @@ class SynthesizePanel(Panel):
 
     task = "synthesize"
     uiFile = "UI/Synthesize.ui"
+    inputs = ("synthesizeVolume", "synthesizeLabels", "synthesizeReference")
 
     def __init__(self, ui, host, getParameters) -> None:
         super().__init__(ui, host, getParameters)
@@ -44,6 +46,7 @@ class SynthesizePanel(Panel):
         self._intensities = IntensitiesTable(ui, getParameters)
         self._latents = LatentSliders(ui, getParameters)
         self._gallery = Gallery(ui, host)
+        self._offered = vtk.vtkWeakReference()
         ui.modelCardButton.connect("toggled(bool)", ui.modelCard.setVisible)
         ui.modelCard.setVisible(False)
 
@@ -124,10 +127,14 @@ class SynthesizePanel(Panel):
         if parameters.synthesizeVolume is None and not volume.GetAttribute(SAMPLE):
             parameters.synthesizeVolume = volume
         segmentations = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-        if parameters.synthesizeLabels is None and len(segmentations) == 1:
+        if len(segmentations) != 1 or self._offered.Get() is segmentations[0]:  # refused before
+            return
+        self._offered.Set(segmentations[0])
+        if parameters.synthesizeLabels is None:
             parameters.synthesizeLabels = segmentations[0]
 
     def forget(self, parameters, node) -> None:
+        super().forget(parameters, node)
         self._gallery.forget(node)
 
     def reload(self) -> None:

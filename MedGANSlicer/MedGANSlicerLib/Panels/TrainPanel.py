@@ -39,6 +39,7 @@ class TrainPanel(Panel):
         self._cards: dict = {}
         self._starts: list[str] = []
         self._run: TrainRun | None = None
+        self._curvesAwaited = False  # a training that never starts leaves no empty charts behind
         self.reload()
         ui.startSelector.connect("activated(int)", self._chooseStart)
         for line in (ui.dataFolder, ui.runFolder):
@@ -119,7 +120,7 @@ class TrainPanel(Panel):
         try:
             self.ui.trainInputs.setEnabled(False)
             self._watch.watch(run.log.folder)
-            self._watch.showCurves()
+            self._curvesAwaited = True
         except BaseException:
             run.close()
             self.ended()
@@ -129,6 +130,7 @@ class TrainPanel(Panel):
     def watch(self, state) -> None:
         if state.status is JobStatus.RUNNING:
             self._watch.poll()
+            self._showAwaitedCurves()
 
     def ended(self) -> None:
         folder = self._run.log.folder if self._run is not None else None
@@ -136,7 +138,15 @@ class TrainPanel(Panel):
         self.ui.trainInputs.setEnabled(True)
         if folder is not None:
             self._watch.watch(folder)
+            self._showAwaitedCurves()
+        self._curvesAwaited = False
         self._showFolder()
+
+    def _showAwaitedCurves(self) -> None:
+        """Once there is something to show, and while the module is open."""
+        if self._curvesAwaited and self._watch.log.rows and self._getParameters() is not None:
+            self._curvesAwaited = False
+            self._watch.showCurves()
 
     def finish(self, result, report, preview: bool) -> None:
         self.changedModels()
