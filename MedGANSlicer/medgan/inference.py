@@ -208,13 +208,14 @@ def plan_tiles(
     channels: int = 1,
     largest: int = LARGEST_TILE,
     copies: int = VOLUME_COPIES,
+    free_beside: int | None = None,
 ) -> TilePlan:
     """The equal tiles that cover a volume with the least work in the memory that is free.
 
     ``bytes_per_voxel``: what the network needs for a voxel of a tile. ``most_voxels``: a further limit on the
     tile (0: none). ``channels``: of the whole volume. ``largest``: voxels times channels of a tile on a CPU.
-    ``copies``: of the whole volume that are alive at once. Raises :class:`MemoryRefused` when not even the smallest
-    tile fits.
+    ``copies``: of the whole volume that are alive at once, on a GPU in the processor's memory, of which
+    ``free_beside`` bytes are free there. Raises :class:`MemoryRefused` when not even the smallest tile fits.
     """
     volume_bytes = math.prod(shape) * channels * 4 * copies
     room = 0.8 * free - (volume_bytes if on_cpu else 0)
@@ -223,6 +224,8 @@ def plan_tiles(
     if limit >= smallest:
         limit = max(_rung(limit, max(largest // channels, smallest), on_cpu), smallest)
     limit = min(limit, most_voxels or limit)
+    if free_beside is not None and volume_bytes > 0.8 * free_beside:
+        limit, on_cpu, free = 0, True, free_beside
     if limit < smallest:
         needed = (volume_bytes if on_cpu else 0) + smallest * bytes_per_voxel
         raise MemoryRefused(
@@ -347,7 +350,10 @@ def run_with_fallback(
         free = free_bytes(chosen)
         free = min(memory_limit_bytes or free, free)
         try:
-            plan = plan_tiles(array.shape[-3:], bytes_per_voxel, free, on_cpu, most_voxels, channels, largest, copies)
+            plan = plan_tiles(
+                array.shape[-3:], bytes_per_voxel, free, on_cpu, most_voxels, channels, largest, copies,
+                None if on_cpu else free_memory_bytes(),
+            )  # fmt: skip
         except MemoryRefused as refused:
             if on_cpu and 0 < memory_limit_bytes <= free:
                 said = str(refused).split(" and ")[0]

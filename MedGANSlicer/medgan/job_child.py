@@ -9,6 +9,8 @@ if __name__ == "__main__":
     # The folder of this script would make every engine module a top-level one; its parent makes `medgan` found.
     _here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.path.dirname(_here), *(entry for entry in sys.path if os.path.abspath(entry or ".") != _here)]
+    # MONAI imports these where they are installed, which takes a second and more; no task needs them.
+    sys.modules.update(dict.fromkeys(("matplotlib", "skimage")))
 
 import errno
 import faulthandler

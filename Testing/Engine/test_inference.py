@@ -100,6 +100,13 @@ def test_a_volume_that_cannot_fit_is_refused_with_numbers():
         plan_tiles((512, 512, 512), 400, free=500_000_000, on_cpu=True)
 
 
+def test_volume_that_only_the_gpu_could_hold_is_refused_with_the_numbers_of_the_processor():
+    """What is gathered from the tiles lies in the processor's memory."""
+    plan_tiles((512, 512, 512), 400, free=1 << 40, on_cpu=False, free_beside=8 << 30)
+    with pytest.raises(MemoryRefused, match=r"needs at least 6\.\d+ GB of memory and 4\.29 GB are free"):
+        plan_tiles((512, 512, 512), 400, free=1 << 40, on_cpu=False, free_beside=4 << 30)
+
+
 def test_tiled_identity_is_the_input_for_an_odd_volume():
     array = np.random.default_rng(0).normal(size=(45, 61, 53)).astype(np.float32)
     plan = plan_tiles(array.shape, 400, free=1 << 40, on_cpu=True, most_voxels=70_000)
