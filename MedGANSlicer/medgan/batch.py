@@ -23,9 +23,13 @@ from medgan.job import Job, JobError, JobState
 from medgan.models import ModelError
 from medgan.reading import read_any
 from medgan.settings import EnhanceSettings
-from medgan.volume import Volume, VolumeError, read_volume
+from medgan.volume import Volume, VolumeError, file_format, read_volume
 from medgan.voxel_types import LAST_WHOLE, is_wide, stored_as
 from medgan.writing import FOLDER_START, check_frames_target, check_shear, check_target, write
+
+_UNKNOWN = " and nothing is known of how it was made"
+
+_GEOMETRY_LOST = "'{name}' holds the voxels alone: a .npy file has no place for their size and position; .npz has."
 
 
 class FileFailed(Exception):
@@ -186,6 +190,9 @@ def _enhanced(
     for target in item.targets.values():
         check_shear(source.ijk_to_ras, target)
     messages = list(source.meta.pop("messages", []))
+    if not np.allclose(source.ijk_to_ras, np.eye(4)):
+        bare = [target.name for target in item.targets.values() if file_format(target) == ".npy"]
+        messages += [_GEOMETRY_LOST.format(name=name) for name in bare]
     grid = (source.shape, source.ijk_to_ras)
     inputs: Mapping[str, Any] = source if isinstance(source, Frames) else {"volume": source}
     each = "volume" if isinstance(source, Frames) else ""
@@ -257,7 +264,10 @@ def _check_targets(item: Item, manner: Manner) -> None:
         if target.exists() and item.source.exists() and target.samefile(item.source):
             raise FileFailed(f"'{target}' is the input itself; give the result another name.")
         if target.exists() and not (manner.overwrite or ours):
-            other = " and was made from another input or with other settings" if manner.resume else ""
+            other = ""
+            if manner.resume:
+                known = records.is_result(target)
+                other = " and was made from another input or with other settings" if known else _UNKNOWN
             raise FileFailed(f"'{target}' exists already{other}; add --overwrite to replace it.")
         if target.parent.is_dir() or not item.make_folders:
             check_target(target)
@@ -282,12 +292,17 @@ def _write(
                     raise FileFailed(f"Folder '{target.parent}' can not be made: {error.strerror}.") from error
                 undo.callback(_try, target.parent.rmdir)
         try:
-            if item.recorded:
-                undo.callback(records.forget, targets.values())
-                records.begin(targets.values(), key, manner.run)
             whole = [file for name, target in targets.items() for file in _staged(volumes[name], target, staging)]
+            before = records.kept(targets.values())
+            undo.callback(records.put_back, before)
+            if item.recorded:
+                records.begin(targets.values(), key, manner.run)
+            else:
+                records.forget(targets.values())
             for file, place in whole:
-                if not place.exists():
+                if place.exists():
+                    before.update(dict.fromkeys(before))  # no record holds for what was replaced in part
+                else:
                     undo.callback(_try, place.unlink)
                 os.replace(file, place)
             if item.recorded:

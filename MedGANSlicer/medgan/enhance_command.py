@@ -86,13 +86,13 @@ def enhance(
             plan.resolved_model(model), strength, character, noise, device, memory, seed, axis, ratio, slice_profile,
             slice_gap, blur, uncertainty is not None, minutes, from_scratch,
         )  # fmt: skip
-        items = plan.plan(paths, plan.Places(out, difference, residual, uncertainty), frames, resume or bool(dask))
+        items = plan.plan(paths, plan.Places(out, difference, residual, uncertainty), frames)
         ignored = [name for path in paths if path.suffix.lower() == ".csv" for name in worklist.unknown_columns(path)]
     except ValueError as error:
         raise console.failed(worklist.with_options(str(error)), console.USAGE) from error
     if ignored:
         names = ", ".join(f"'{name}'" for name in dict.fromkeys(ignored))
-        console.note(f"Ignored: column{'s' * (len(set(ignored)) > 1)} {names}, which no option is called.")
+        console.note(f"Ignored: column{'s' * (len(set(ignored)) > 1)} {names}, which is no setting of a file.")
     try:
         for card in models.find_chain(settings.model):
             models.verify(card)

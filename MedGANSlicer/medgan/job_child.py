@@ -10,7 +10,8 @@ if __name__ == "__main__":
     _here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.path.dirname(_here), *(entry for entry in sys.path if os.path.abspath(entry or ".") != _here)]
     # MONAI imports these where they are installed, which takes a second and more; no task needs them.
-    sys.modules.update(dict.fromkeys(("matplotlib", "skimage")))
+    for _unused in ("matplotlib", "skimage"):
+        sys.modules[_unused] = None  # type: ignore[assignment]
 
 import errno
 import faulthandler

@@ -38,21 +38,20 @@ class Places:
         return {name: place for name in EXTRAS if (place := getattr(self, name)) is not None}
 
 
-def plan(paths: Sequence[Path], places: Places, frames: str = "", recorded: bool = False) -> list[Item]:
+def plan(paths: Sequence[Path], places: Places, frames: str = "") -> list[Item]:
     """The items of ``IN OUT``, of ``IN... --out FOLDER``, or of lists. Raises :class:`UsageError`.
 
     A folder stands for the volume files in it that no run has made, or, when it has none, for one DICOM series; a
     ``.csv`` stands for its rows. With ``--out`` results are called ``<name>_enhanced`` and keep their format; those of
     DICOM are NIfTI, or NRRD where a tilted gantry sheared the axes, which NIfTI can not hold.
-    Several files always get a record beside their results, a single one when it is asked for.
+    ``frames`` are those of files that do not say it themselves. Every result gets a record beside it.
     """
     from medgan import worklist
 
-    if frames and not re.fullmatch(r"\d*:\d*", frames):
-        raise UsageError(f"--frames takes the first frame and the one to stop before, as in 0:10, not '{frames}'.")
+    frames = checked_frames(frames)
     lists = [path for path in paths if path.suffix.lower() == ".csv"]
     if places.out is None and not lists:
-        return [_single(paths, places, frames, recorded)]
+        return [_single(paths, places, frames)]
     out = places.out
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"'{out}' is a file; --out takes a folder.")
@@ -64,7 +63,7 @@ def plan(paths: Sequence[Path], places: Places, frames: str = "", recorded: bool
     items: list[Item] = []
     for path in paths:
         found = worklist.read(path, places) if path in lists else [named(file, places) for file in volume_files(path)]
-        items += [dataclasses.replace(item, recorded=True, frames=frames) for item in found]
+        items += [dataclasses.replace(item, recorded=True, frames=item.frames or frames) for item in found]
     _check_twins([item for item in items if not item.problem])
     return items
 
@@ -93,8 +92,8 @@ def volume_files(path: Path) -> list[Path]:
 
 def _holds_more(folder: Path, results: Sequence[Path]) -> bool:
     """Whether there are files beside the results, as those of a DICOM series are."""
-    mine = {file.stem for file in results}  # the voxels of an .mhd have its stem
-    return any(file.is_file() and file.name[0] != "." and file.stem not in mine for file in folder.iterdir())
+    mine = {part for file in results for part in (file, *records.voxel_files(file))}
+    return any(file.is_file() and file.name[0] != "." and file not in mine for file in folder.iterdir())
 
 
 def checked(items: Sequence[Item], common: EnhanceSettings) -> list[Item]:
@@ -128,7 +127,17 @@ def resolved_model(text: str, base: Path = Path()) -> str:
     return "+".join(str((base / part).resolve()) if os.sep in part or "/" in part else part for part in parts)
 
 
-def _single(paths: Sequence[Path], places: Places, frames: str, recorded: bool) -> Item:
+def checked_frames(text: str) -> str:
+    """The frames of a 4D file, as in "0:10", always written alike; "" for all. Raises :class:`UsageError`."""
+    if not text:
+        return ""
+    if not re.fullmatch(r"\d*:\d*", text):
+        raise UsageError(f"--frames takes the first frame and the one to stop before, as in 0:10, not '{text}'.")
+    start, _, stop = text.partition(":")
+    return f"{int(start or 0)}:{int(stop) if stop else ''}"
+
+
+def _single(paths: Sequence[Path], places: Places, frames: str) -> Item:
     if len(paths) != 2:
         raise UsageError("Say where to write: 'medgan enhance IN OUT' for one file, or '--out FOLDER' for several.")
     source, target = paths
@@ -140,7 +149,7 @@ def _single(paths: Sequence[Path], places: Places, frames: str, recorded: bool) 
     files = volume_files(source)
     if len(files) > 1:
         raise UsageError(f"'{source}' holds several volumes; write them into a folder with --out.")
-    return Item(files[0], target, **places.extras(), recorded=recorded, frames=frames)
+    return Item(files[0], target, **places.extras(), recorded=True, frames=frames)
 
 
 def _check_twins(items: list[Item]) -> None:
@@ -156,5 +165,5 @@ def _check_twins(items: list[Item]) -> None:
             if other is item:
                 continue
             if other.source.resolve() == source:
-                raise UsageError(f"'{item.source}' is given twice; name each file once.")
+                raise UsageError(f"'{item.source}' is given twice for '{target}'; name each file once.")
             raise UsageError(f"{other.source} and {item.source} would both become '{target}'; enhance them one by one.")

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,10 @@ from medgan.settings import EnhanceSettings
 
 FOLDER = ".medgan"
 LOG = "log.jsonl"
+
+_LONGEST_HEADER = 1 << 20
+
+_NAMES_VOXELS = re.compile(r"\s*(data ?file\s*:|ElementDataFile\s*=)\s*", re.IGNORECASE)
 
 NOT_IN_KEY = ("device", "memory_limit_gb")
 """Settings that say how a result is computed, not which one."""
@@ -63,6 +68,27 @@ def was_begun(target: Path, run: str = "") -> bool:
     return record.get("status") == "begun" and (not run or record.get("run") == run)
 
 
+def kept(targets: Iterable[Path]) -> dict[Path, str | None]:
+    """The records of files as they are now, for :func:`put_back`; None for a file without one."""
+    held: dict[Path, str | None] = {}
+    for target in targets:
+        try:
+            held[target] = _path(target).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            held[target] = None
+    return held
+
+
+def put_back(held: Mapping[Path, str | None]) -> None:
+    """Let the records be what they were; as far as that can be done."""
+    for target, text in held.items():
+        if text is None:
+            forget([target])
+        else:
+            with contextlib.suppress(OSError):
+                _put(target, text)
+
+
 def begin(targets: Iterable[Path], key: dict[str, Any], run: str) -> None:
     """Note that the files are about to appear. Raises ``OSError``."""
     for target in targets:
@@ -95,6 +121,28 @@ def forget(targets: Iterable[Path]) -> None:
             _path(target).parent.rmdir()
 
 
+def voxel_files(header: Path) -> list[Path]:
+    """The files beside an .mhd or .nhdr that hold its voxels, as it names them; none for other files."""
+    if header.suffix.lower() not in (".mhd", ".nhdr"):
+        return []
+    try:
+        with header.open(encoding="utf-8", errors="replace") as file:
+            lines = file.read(_LONGEST_HEADER).splitlines()
+    except OSError:
+        return []
+    named = [number for number, line in enumerate(lines) if _NAMES_VOXELS.match(line)]
+    if not named:
+        return []
+    text = _NAMES_VOXELS.sub("", lines[named[-1]]).strip()
+    if text.upper().startswith("LIST"):
+        names = [line.strip() for line in lines[named[-1] + 1 :]]
+    elif "%" in text:  # a pattern and its numbers
+        names = sorted(file.name for file in header.parent.glob(re.sub(r"%[0-9]*d", "*", text.split()[0])))
+    else:
+        names = [text]
+    return [header.parent / name for name in names if name and (header.parent / name).is_file()]
+
+
 def is_result(file: Path) -> bool:
     """Whether a run has made this file, rather than a scanner."""
     return _path(file).is_file()
@@ -113,12 +161,16 @@ def _read(target: Path) -> dict[str, Any]:
 
 
 def _write(target: Path, record: dict[str, Any]) -> None:
+    _put(target, json.dumps(record, default=str))
+
+
+def _put(target: Path, text: str) -> None:
     """Appears complete or not at all, also when two processes write it at once."""
     path = _path(target)
     path.parent.mkdir(exist_ok=True)
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        part.write_text(json.dumps(record, default=str), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -138,8 +190,8 @@ def _fingerprint(source: Path) -> str:
         files = [source]
         if source.is_dir():
             files = sorted(file for file in source.iterdir() if file.is_file() and not is_result(file))
-        elif source.suffix in (".mhd", ".nhdr"):  # the voxels lie in a file beside it
-            files = sorted(file for file in source.parent.iterdir() if file.stem == source.stem)
+        else:
+            files = [source, *voxel_files(source)]
         said = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     except OSError:
         return ""

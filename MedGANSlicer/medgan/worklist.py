@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
 import typing
 from collections.abc import Mapping
 from enum import Enum
@@ -13,7 +14,7 @@ from typing import Any
 
 from medgan.batch import Item
 from medgan.models import find_chain
-from medgan.plan import EXTRAS, Places, UsageError, named, resolved_model, volume_files
+from medgan.plan import EXTRAS, Places, UsageError, checked_frames, named, resolved_model, volume_files
 from medgan.settings import EnhanceSettings
 from medgan.volume import FORMATS, file_format
 
@@ -31,6 +32,9 @@ OPTIONS = {
 FIT_MINUTES = 2.0
 """How long ``--fit`` takes unless told."""
 
+_BEYOND = "\0"
+"""Takes the place of the name of a column in a row that has more cells than there are columns."""
+
 YES, NO = ("yes", "true", "1"), ("no", "false", "0", "")
 
 
@@ -45,7 +49,7 @@ def read(path: Path, places: Places) -> list[Item]:
     """One item for each row; one that can not be used has its problem. Raises :class:`UsageError` for the list.
 
     Columns are ``input``, and if you like ``output``, ``difference``, ``residual``, ``uncertainty`` (paths
-    relative to the list) and any setting, by its own name or that of its option. Empty cells say nothing.
+    relative to the list), ``frames`` and any setting, by its own name or that of its option. Empty cells say nothing.
     """
     rows = _rows(path)[0]
     items = []
@@ -75,15 +79,24 @@ def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     reader = csv.reader(io.StringIO(text), delimiter=";" if first.count(";") > first.count(",") else ",")
     try:
         columns = [name.strip() for name in next(reader, [])]
-        rows = [(reader.line_num, dict(zip(columns, map(str.strip, cells), strict=False))) for cells in reader]
+        rows = [(reader.line_num, _row(columns, [cell.strip() for cell in cells])) for cells in reader]
     except csv.Error as error:
         raise UsageError(f"List '{path}' can not be read: {error}.") from error
     if "input" not in [name.lower() for name in columns]:
         raise UsageError(f"List '{path}' has no column 'input'; its first line names the columns, one of them 'input'.")
+    meanings = [meaning for name in columns if (meaning := _meaning(name))]
+    for meaning in meanings:
+        if meanings.count(meaning) > 1:
+            raise UsageError(f"List '{path}' has two columns that mean '{meaning}'; leave one of them out.")
     used = [(line, _lowered(row)) for line, row in rows if any(row.values())]
     if not used:
         raise UsageError(f"List '{path}' has no rows below the names of its columns.")
     return used, columns
+
+
+def _row(columns: list[str], cells: list[str]) -> dict[str, str]:
+    beyond = {_BEYOND: "yes"} if any(cells[len(columns) :]) else {}
+    return dict(zip(columns, cells, strict=False)) | beyond
 
 
 def _lowered(row: Mapping[str, str]) -> dict[str, str]:
@@ -94,7 +107,7 @@ def _meaning(column: str) -> str | None:
     """The setting or path that a column stands for, or None."""
     name = column.lower()
     dashed, underlined = name.replace("_", "-"), name.replace("-", "_")
-    if name in ("input", "output", "fit", *EXTRAS):
+    if name in ("input", "output", "frames", "fit", *EXTRAS):
         return name
     setting = OPTIONS.get(dashed, underlined)
     return setting if setting in EnhanceSettings.__dataclass_fields__ else None
@@ -102,6 +115,11 @@ def _meaning(column: str) -> str | None:
 
 def _item(row: Mapping[str, str], base: Path, places: Places) -> Item:
     """Raises ``ValueError`` with the rest of a sentence that begins with the line's number."""
+    if _BEYOND in row:
+        raise ValueError(
+            "it has more cells than there are columns; write numbers with a point and put cells with a separator into "
+            "quotation marks."
+        )
     if not row.get("input"):
         raise ValueError("it names no input.")
     files = volume_files(base / row["input"])
@@ -124,7 +142,13 @@ def _item(row: Mapping[str, str], base: Path, places: Places) -> Item:
     for name, place in own.items():
         if not file_format(place):
             raise ValueError(f"'{row[name]}' is not the name of a volume file; end it with {', '.join(FORMATS)}.")
-    item = dataclasses.replace(item, **own, make_folders=True, changes=tuple(_changes(row, base).items()))
+    item = dataclasses.replace(
+        item,
+        **own,
+        make_folders=True,
+        changes=tuple(_changes(row, base).items()),
+        frames=checked_frames(row.get("frames", "")),
+    )
     settings = item.settings(EnhanceSettings())  # raises for values out of their range
     if row.get("model"):
         find_chain(settings.model)
@@ -136,11 +160,13 @@ def _changes(row: Mapping[str, str], base: Path) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for column, cell in row.items():
         setting = _meaning(column)
-        if not cell or setting in (None, "input", "output", *EXTRAS):
+        if not cell or setting in (None, "input", "output", "frames", *EXTRAS):
             continue
         if setting in ("fit", "fit_from_scratch") and _yes(column, cell):
             changes.setdefault("fit_minutes", FIT_MINUTES)
         if setting == "fit":
+            if not _yes(column, cell):
+                changes |= {"fit_minutes": 0.0, "fit_from_scratch": False}
             continue
         changes[setting] = resolved_model(cell, base) if setting == "model" else _value(column, cell, hints[setting])
     return changes
@@ -170,7 +196,7 @@ def _without_twins(items: list[Item], lines: list[int], name: str) -> list[Item]
     checked = []
     for item, line in zip(items, lines, strict=True):
         for target in item.targets.values() if not item.problem else ():
-            first = owners.setdefault(target.absolute(), line)
+            first = owners.setdefault(Path(os.path.abspath(target)), line)
             if first != line and not item.problem:
                 item = dataclasses.replace(
                     item, problem=f"Line {line} of '{name}': it would write '{target}', as line {first} does."

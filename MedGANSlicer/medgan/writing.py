@@ -156,4 +156,4 @@ def _no_room(path: Path, error: Exception) -> str:
     if reason is None:
         free = shutil.disk_usage(path.parent).free
         reason = f"the disk is full or not writable ({free / 1e6:.0f} MB free)"
-    return f"'{path.name}' can not be written into '{path.parent}': {reason}; nothing was left there."
+    return f"'{path.name}' can not be written into '{path.parent}': {reason}; nothing was changed there."

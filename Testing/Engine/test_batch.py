@@ -23,6 +23,7 @@ from command_line import command, environment, one_sentence, run
 from medgan import batch, local_runs, processes, records
 from medgan.batch import FileFailed, Item, Manner, enhance_file
 from medgan.inference import cpu_device, run_with_fallback
+from medgan.plan import UsageError, volume_files
 from medgan.settings import Device, EnhanceSettings
 from medgan.volume import Volume, VolumeError, read_volume, write_volume
 from medgan.writing import write
@@ -143,6 +144,78 @@ def test_folder_that_has_moved_is_still_known(finished, call, computed):
     finished.rename(finished.with_name("moved"))
     resumed(call, finished.with_name("moved"))
     assert computed == ["broken.nii"]
+
+
+def test_result_that_was_replaced_by_another_is_not_taken_for_done(finished, call, computed):
+    """Also where both have the same size, as uncompressed files have."""
+    call("enhance", "b.nrrd", "new/b_enhanced.nrrd", "--strength", 0.2, "--overwrite", cwd=finished)
+    done = resumed(call, finished)
+    assert computed == ["b.nrrd", "broken.nii"]
+    assert "b_enhanced.nrrd' exists already and was made from another input or" in done.stderr.replace("\\", "/")
+
+
+def test_one_file_is_taken_up_as_many_are(finished, call, computed):
+    more = ("b.nrrd", "one.nrrd", "--noise", 40)
+    call("enhance", *more, cwd=finished)
+    assert "(done before)" in call("enhance", *more, "--resume", cwd=finished).stdout
+    (finished / ".medgan" / "one.nrrd.json").unlink()
+    done = call("enhance", *more, "--resume", cwd=finished)
+    assert (
+        done.stderr
+        == "'one.nrrd' exists already and nothing is known of how it was made; add --overwrite to replace it.\n"
+    )
+    assert computed == ["b.nrrd"]
+
+
+def test_result_in_a_folder_of_slices_is_no_scan(tmp_path, call, computed):
+    """Whatever lies beside them: slices have many names."""
+    for name in ("clean.nrrd", "clean.nhdr"):
+        folder = tmp_path / name.replace(".", "_")
+        folder.mkdir()
+        (folder / "IM0001").write_bytes(b"a slice")
+        item = Item(a_scan(tmp_path / "a.nrrd"), folder / name, recorded=True)
+        enhance_file(item, EnhanceSettings(), Manner())
+        assert volume_files(folder) == [folder]
+        (folder / "IM0001").unlink()
+        with pytest.raises(UsageError, match="nothing but results of earlier runs"):
+            volume_files(folder)
+
+
+@pytest.mark.parametrize("name", ["v.nhdr", "v.mhd", "V.MHD", "own name.mhd"])
+def test_changed_voxels_beside_a_header_are_another_input(tmp_path, call, computed, name):
+    a_scan(tmp_path / name)
+    (voxels,) = [file for file in tmp_path.iterdir() if file.name != name]
+    if "own" in name:
+        header = (tmp_path / name).read_text().replace(voxels.name, "elsewhere.bin")
+        (tmp_path / name).write_text(header)
+        voxels = voxels.rename(tmp_path / "elsewhere.bin")
+    for _ in range(2):
+        call("enhance", name, "out.nrrd", "--resume", "--overwrite", cwd=tmp_path)
+    assert computed == [name]
+    os.utime(voxels, (1, 1))
+    call("enhance", name, "out.nrrd", "--resume", "--overwrite", cwd=tmp_path)
+    assert computed == [name] * 2
+
+
+def test_failed_replacement_leaves_the_old_result_and_what_is_known_of_it(finished, computed, monkeypatch):
+    item = Item(finished / "b.nrrd", finished / "new" / "b_enhanced.nrrd", recorded=True)
+    record = finished / "new" / ".medgan" / "b_enhanced.nrrd.json"
+    before = record.read_text()
+
+    def full(*told):
+        raise VolumeError("The disk is full.")
+
+    monkeypatch.setattr(batch, "write", full)
+    with pytest.raises(FileFailed, match="The disk is full"):
+        enhance_file(item, EnhanceSettings(), Manner(overwrite=True))
+    assert record.read_text() == before
+
+
+def test_file_that_holds_no_geometry_says_so(finished, call):
+    done = call("enhance", "b.nrrd", "b.npy", "--strength", 0, cwd=finished)
+    assert "'b.npy' holds the voxels alone" in done.stderr
+    again = call("enhance", "b.npy", "c.npy", "--strength", 0, cwd=finished)
+    assert "holds the voxels alone" not in again.stderr
 
 
 def test_where_and_with_how_much_memory_it_was_computed_does_not_matter(finished, call, computed):

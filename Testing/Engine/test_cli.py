@@ -67,7 +67,11 @@ def test_figures_and_paths_are_on_stdout_and_nothing_else_is_left(enhanced):
     done, folder = enhanced["done"], enhanced["folder"]
     assert re.search(r"scan one\.nii\.gz -> .*résult\.nrrd and .*change\.mha  \(noise \d", done.stdout)
     assert len(done.stdout.splitlines()) == 1
-    assert sorted(file.name for file in folder.iterdir()) == ["change.mha", "résult.nrrd", "scan one.nii.gz"]
+    left = [".medgan", "change.mha", "résult.nrrd", "scan one.nii.gz"]
+    assert sorted(file.name for file in folder.iterdir()) == left
+    record = json.loads((folder / ".medgan" / "résult.nrrd.json").read_text(encoding="utf-8"))
+    assert record["report"]["model"] == "denoise"
+    assert record["report"]["settings"]["seed"] == 0
 
 
 @pytest.fixture(scope="module")

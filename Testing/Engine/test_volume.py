@@ -126,7 +126,7 @@ def test_header_that_can_not_be_placed_leaves_no_file_of_voxels(tmp_path, a_volu
         place(part, path)
 
     monkeypatch.setattr(os, "replace", refused)
-    with pytest.raises(VolumeError, match="No space left on device; nothing was left there"):
+    with pytest.raises(VolumeError, match="No space left on device; nothing was changed there"):
         write_volume(a_volume, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -314,7 +314,7 @@ def test_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path, capfd, endi
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # Python ignores the signal; writes fail
     try:
-        with pytest.raises(VolumeError, match=r"can not be written .* nothing was left there") as refused:
+        with pytest.raises(VolumeError, match=r"can not be written .* nothing was changed there") as refused:
             write_volume(Volume(noise, np.eye(4)), path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -98,13 +98,46 @@ def test_missing_list_and_a_list_that_is_no_text_are_named(tmp_path):
         plan([tmp_path / "bytes.csv"], Places())
 
 
+def test_frames_of_a_row_go_before_those_of_the_command(tmp_path):
+    path = a_list(tmp_path, "input,output,frames", "a.nii,b.nii,:2", "c.nii,d.nii,", "e.nii,f.nii,two")
+    items = plan([path], Places(), "1:3")
+    assert [item.frames for item in items[:2]] == ["0:2", "1:3"]
+    assert "0:10, not 'two'" in items[2].problem
+
+
+def test_row_with_more_cells_than_columns_is_not_taken(tmp_path):
+    """A decimal comma would shift what stands behind it."""
+    path = a_list(tmp_path, "input,output,strength", "a.nrrd,b.nrrd,0,5", "c.nrrd,d.nrrd,0.5,,")
+    shifted, fine = plan([path], Places())
+    assert shifted.problem.startswith("Line 2 of 'list.csv': it has more cells than there are columns")
+    assert fine.settings(EnhanceSettings()).strength == 0.5
+
+
+@pytest.mark.parametrize("columns", ["strength,Strength", "noise,noise_sigma", "output,Output"])
+def test_two_columns_of_one_meaning_are_refused(tmp_path, columns):
+    with pytest.raises(UsageError, match="has two columns that mean"):
+        plan([a_list(tmp_path, f"input,{columns}", "a.nrrd,1,2")], Places(Path("o")))
+
+
+def test_row_can_go_without_the_fit_of_the_others(tmp_path):
+    (item,) = plan([a_list(tmp_path, "input,output,fit", "a.nrrd,b.nrrd,no")], Places())
+    settings = item.settings(EnhanceSettings(fit_minutes=2.0, fit_from_scratch=True))
+    assert (settings.fit_minutes, settings.fit_from_scratch) == (0.0, False)
+
+
+def test_one_file_by_two_names_fails_its_row_alone(tmp_path):
+    first, second = plan([a_list(tmp_path, "input,output", "a.nrrd,o/b.nrrd", "a.nrrd,o/../o/b.nrrd")], Places())
+    assert not first.problem
+    assert "as line 2 does" in second.problem
+
+
 def test_columns_that_mean_nothing_are_said_once_and_bad_rows_at_the_end(tmp_path, call):
     path = a_list(tmp_path, "input,patient,output,diagnosis", "a.nrrd,X,b.nrrd,?", ",Y,c.nrrd,?", "d.nrrd,Z,e.nrrd,?")
     assert worklist.unknown_columns(path) == ["patient", "diagnosis"]
     done = call("enhance", path)
     assert done.returncode == 1
     ignored, count, *rest = done.stderr.splitlines()
-    assert ignored == "Ignored: columns 'patient', 'diagnosis', which no option is called."
+    assert ignored == "Ignored: columns 'patient', 'diagnosis', which is no setting of a file."
     assert count == "3 of 3 files failed:"
     assert rest[1] == f"  {path}: Line 3 of 'list.csv': it names no input."
     assert "There is no file" in rest[0]
