@@ -136,11 +136,11 @@ def _blurOf(array: np.ndarray, sides: tuple[float, ...]) -> float | None:
     """Standard deviation of the blur in voxels, measured in the middle of the volume as deblurring does; None if it can
     not be. ``sides`` of a voxel along k, j and i."""
     try:
-        from medgan.blur import blur_within
+        from medgan.blur import measure_blur
     except ImportError:  # without SciPy, which the first run installs
         return None
     middle = tuple(slice(max(0, (n - _SIDE_FOR_BLUR) // 2), (n + _SIDE_FOR_BLUR) // 2) for n in array.shape)
-    blur = blur_within(array[middle].astype(np.float32), sides)
+    blur = measure_blur(array[middle].astype(np.float32), sides).width
     return None if math.isnan(blur) else blur
 
 

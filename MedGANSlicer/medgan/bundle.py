@@ -209,7 +209,7 @@ def _weight_file(folder: Path, entry: Any) -> WeightFile:
         raise ModelError(f'Model \'{folder.name}\' must give a "file" and a "sha256" for each of its weights.')
     if len(entry["sha256"]) != 64:
         raise ModelError(f"Model '{folder.name}': the SHA-256 of '{entry['file']}' must have 64 digits.")
-    return WeightFile(_inside(folder, entry["file"]), entry["sha256"].lower(), str(entry.get("added_to", "")))
+    return WeightFile(_inside(folder, entry["file"]), entry["sha256"].lower(), str(entry.get("added_to") or ""))
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -48,7 +48,8 @@ def uncertainty(
     ``result`` is that of the volume with the first; the characters differ. ``variant(array, character, progress)`` is
     the result for another array of the input's shape.
     """
-    mean, squares = result.copy(), np.zeros_like(result)
+    unit = np.float32(state.normalisation.scale)  # squares of very large or small numbers do not fit float32
+    mean, squares = result / unit, np.zeros_like(result)
     variants: list[tuple[int | None, float]] = [(None, character) for character in characters[1:]]
     variants += [(axis, characters[0]) for axis in range(3)]
     for number, (axis, character) in enumerate(variants):
@@ -57,10 +58,11 @@ def uncertainty(
             made = variant(state.array, character, share)
         else:
             made = np.flip(variant(np.ascontiguousarray(np.flip(state.array, axis)), character, share), axis)
+        made = made / unit
         step = made - mean  # Welford: exact for small differences of large numbers
         mean += step / (number + 2)
         squares += step * (made - mean)
-    return np.sqrt(np.maximum(squares, 0.0) / len(variants))
+    return unit * np.sqrt(np.maximum(squares, 0.0) / len(variants))
 
 
 def suspicions(

@@ -250,6 +250,30 @@ def plan_tiles(
     return TilePlan(tile, overlap, math.prod(tile) * bytes_per_voxel, volume_bytes)  # type: ignore[arg-type]
 
 
+def planned(
+    shape: Sequence[int],
+    bytes_per_voxel: int,
+    chosen: ChosenDevice,
+    memory_limit_bytes: int,
+    most_voxels: int = 0,
+    channels: int = 1,
+    largest: int = LARGEST_TILE,
+    copies: int = VOLUME_COPIES,
+) -> tuple[TilePlan, int]:
+    """The plan for what is free on a device now, and how many bytes that are. Raises :class:`MemoryRefused`."""
+    on_cpu = chosen.device.type == "cpu"
+    free = free_bytes(chosen)
+    free = min(memory_limit_bytes or free, free)
+    beside = None if on_cpu else free_memory_bytes()
+    try:
+        return plan_tiles(shape, bytes_per_voxel, free, on_cpu, most_voxels, channels, largest, copies, beside), free
+    except MemoryRefused as refused:
+        if on_cpu and 0 < memory_limit_bytes <= free:
+            said = str(refused).split(" and ")[0]
+            raise MemoryRefused(f"{said} and the limit is {free / 1e9:.3g} GB; raise it or crop the volume.") from None
+        raise
+
+
 def _rung(limit: int, largest: int, on_cpu: bool) -> int:
     """``largest`` voxels, halved until the limit holds them; on a GPU doubled as long as it does."""
     doublings = math.floor(math.log2(limit / largest))
@@ -347,21 +371,14 @@ def run_with_fallback(
     most_voxels = 0
     while True:
         on_cpu = chosen.device.type == "cpu"
-        free = free_bytes(chosen)
-        free = min(memory_limit_bytes or free, free)
         try:
-            plan = plan_tiles(
-                array.shape[-3:], bytes_per_voxel, free, on_cpu, most_voxels, channels, largest, copies,
-                None if on_cpu else free_memory_bytes(),
-            )  # fmt: skip
-        except MemoryRefused as refused:
-            if on_cpu and 0 < memory_limit_bytes <= free:
-                said = str(refused).split(" and ")[0]
-                raise MemoryRefused(
-                    f"{said} and the limit is {free / 1e9:.3g} GB; raise it or crop the volume."
-                ) from None
+            plan, free = planned(
+                array.shape[-3:], bytes_per_voxel, chosen, memory_limit_bytes, most_voxels, channels, largest, copies
+            )
+        except MemoryRefused:
             if on_cpu:
                 raise
+            free = min(memory_limit_bytes or free_bytes(chosen), free_bytes(chosen))
             told.append(f"{chosen.name} has too little free memory ({free / 1e9:.2f} GB); the CPU was used.")
             chosen, most_voxels = cpu_device(), 0
             continue

@@ -6,6 +6,7 @@ is None where it can not be measured; the sentence then says why. Numpy and scip
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -112,6 +113,8 @@ def _blur(array: np.ndarray, sides: np.ndarray) -> dict[str, Any]:
     if max(array.shape[axis] for axis in within) < 8:
         return _finding("blur", None, "Not measured: the volume is too small.", False)
     blur = estimate_blur(array, within)
+    if math.isnan(blur):
+        return _finding("blur", None, "Not measured: there are too few clear edges.", False)
     mm = blur * float(sides[within].mean())
     where = "" if len(within) == 3 else " within the slices"
     how = "Soft" if blur > SOFT else "Sharp"

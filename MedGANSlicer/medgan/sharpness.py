@@ -6,6 +6,7 @@ width, the ratio of both slopes tells s (Zhuo and Sim, Pattern Recognition 44:18
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,13 +39,13 @@ QUANTILE = 0.1
 def estimate_blur(array: np.ndarray, along: Sequence[int] = (0, 1, 2)) -> float:
     """Standard deviation in voxels of the blur of a [k, j, i] volume, 0 to 3; about 0.5 in a sharp one.
 
-    Voxels need not be isotropic: the answer is a mean over the axes of ``along`` with 8 voxels and more. 0 for volumes
-    without edges. Not finite voxels are taken as the median.
+    Voxels need not be isotropic: the answer is a mean over the axes of ``along`` with 8 voxels and more. NaN for
+    volumes without edges, or with too few to tell. Not finite voxels are taken as the median.
     """
     array = _middle(np.asarray(array, dtype=np.float32))
     axes = [axis for axis, side in enumerate(array.shape) if side >= SHORTEST_SIDE and axis in along]
     if not axes:
-        return 0.0
+        return math.nan
     finite = np.isfinite(array)
     if not finite.all():
         array = np.where(finite, array, np.float32(np.median(array[finite])) if finite.any() else np.float32(0.0))
@@ -55,7 +56,7 @@ def estimate_blur(array: np.ndarray, along: Sequence[int] = (0, 1, 2)) -> float:
     once, twice, thin = once[inner], twice[inner], thin[inner]
     strong = thin & (twice >= np.quantile(twice, 1.0 - STRONGEST))
     if twice.max() <= 1e-6 * max(1e-12, float(np.abs(array).max())) or strong.sum() < 8:
-        return 0.0
+        return math.nan
     ratio = float(np.quantile(once[strong] / twice[strong], QUANTILE)) ** 2
     if ratio <= 1.0:
         return WIDEST

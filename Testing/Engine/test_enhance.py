@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import torch
 
 import phantoms
 from medgan import inference
+from medgan.models import sha256_of
 from medgan.noise import intensity_range, noise_profile
 from medgan.progress import Cancelled
 from medgan.samples import sample_path
 from medgan.settings import EnhanceSettings
 from medgan.tasks.enhance import run
 from medgan.volume import Volume, read_volume
+from model_folders import write_bundle
 
 
 def settings(**changed) -> EnhanceSettings:
@@ -165,7 +170,7 @@ def test_the_uncertainty_map_counts_in_the_plan_of_memory(a_scan, monkeypatch):
     plain = inference.plan_tiles
 
     def look(*given):
-        copies.append(given[-1])
+        copies.append(given[-2])  # before the memory beside a GPU
         return plain(*given)
 
     monkeypatch.setattr(inference, "plan_tiles", look)
@@ -192,3 +197,28 @@ def test_report_says_what_made_the_result(an_oblique_volume):
     assert report["synthetic"] is True
     assert all(len(digest) == 64 for digest in report["model_sha256"].values())
     assert report["sigma_before"] == pytest.approx(noise_profile(an_oblique_volume.array).sigma, rel=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1e-28, 1e22])
+def test_uncertainty_has_the_unit_of_the_volume_however_small_or_large(an_oblique_volume, unit):
+    cut = an_oblique_volume.array[:12, :12, :12]
+    plain, scaled = (
+        run({"volume": Volume(cut * np.float32(factor), np.eye(4))}, settings(uncertainty=True)).volumes["uncertainty"]
+        for factor in (1.0, unit)
+    )
+    assert plain.array.max() > 0
+    np.testing.assert_allclose(scaled.array / np.float32(unit), plain.array, rtol=0.05, atol=0.01 * plain.array.max())
+
+
+def test_model_that_answers_with_nothing_is_blamed_for_it(a_scan, tmp_path, monkeypatch):
+    folder = write_bundle(tmp_path / "broken")
+    path = folder / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    for weight in metadata["medgan"]["weights"].values():
+        file = folder / weight["file"]
+        state = {name: torch.full_like(held, torch.nan) for name, held in torch.load(file, weights_only=True).items()}
+        torch.save(state, file)
+        weight["sha256"] = sha256_of(file)
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(ValueError, match="'broken' answered with numbers that are not finite"):
+        run({"volume": a_scan.like(a_scan.array)}, settings(model=str(folder)))

@@ -49,9 +49,19 @@ class EnhanceOptions:
         return plan, ""
 
 
+OPTIONS_OF = {"blur": ("blur_sigma",), "resolution": ("axis", "ratio", "slice_profile", "slice_gap_mm")}
+"""Settings that are shown for models which restore this alone."""
+
+
 def settingsOf(parameters, cards: Iterable, preview: bool = False) -> EnhanceSettings:
-    """The settings for a run of these models: without a fit where it is not offered, needs no time, or is a preview."""
-    settings = snapshot(parameters.enhance, EnhanceSettings)
+    """The settings for a run of these models: those that the panel shows for them, and without a fit where it is not
+    offered, needs no time, or is a preview."""
+    settings, cards = snapshot(parameters.enhance, EnhanceSettings), list(cards)
+    idle = [
+        name for kind, names in OPTIONS_OF.items() if not any(card.restores == kind for card in cards) for name in names
+    ]
+    if cards:
+        settings = dataclasses.replace(settings, **{name: getattr(EnhanceSettings, name) for name in idle})
     fits = any(card.restores in FITTED for card in cards) and settings.fit_minutes > 0
     if preview or not fits:
         settings = dataclasses.replace(settings, fit_minutes=0.0, fit_from_scratch=False)

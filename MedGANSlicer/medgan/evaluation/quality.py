@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,9 +34,10 @@ def noise_percent(whole: Whole) -> float | None:
     return 100.0 * whole.sigma / (high - low) if high > low else None
 
 
-def blur(whole: Whole) -> float:
-    """Standard deviation of the blur, from the strongest edges; about 0.5 in a sharp volume."""
-    return estimate_blur(whole.array)
+def blur(whole: Whole) -> float | None:
+    """Standard deviation of the blur, from the strongest edges; about 0.5 in a sharp volume. None without edges."""
+    found = estimate_blur(whole.array)
+    return None if math.isnan(found) else found
 
 
 @dataclass(eq=False)

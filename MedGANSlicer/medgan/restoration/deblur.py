@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan.blur import blur_along, blur_within, mean_width, within_slices
+from medgan.blur import Blur, measure_blur
 from medgan.deconvolution import Widths, blurred, inverse_for, noise_after
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
@@ -35,16 +35,8 @@ PROJECTIONS = 3
 
 SHORTEST_TO_FIT = 64
 
-BLURRED_SLICES = 0.4
-"""Share of the blur wanted that has to be found across thick slices: they are seldom blurred into each other. Measured
-on six brains, where within the slices 0.6 to 1.8 voxels are found: across at most 0.24 of that when the slices alone
-are blurred, at least 0.6 when all axes are."""
-
 CAUTION = 0.95
 """Share of the blur found that is taken away: a little too much costs far more than a little too little."""
-
-WITHIN = 0.7
-"""Share of the blur found within thick slices that counts as wanted: shapes can make both measures too large."""
 
 LARGEST_SWING, LARGEST_GROWTH = 0.25, 1.5
 """An inverse that goes this share of its peak below the darkest voxel, and spreads the voxels by this factor, is the
@@ -53,28 +45,30 @@ inverse of a blur that the volume does not have."""
 
 def prepare(state: State, card: ModelCard, work: Work) -> Step:
     """A step that deblurs by the width the settings name or the edges tell."""
-    found = blur_along(state.array)
-    width, source = blur_of(state, found, work.settings)
+    seen = state.blur or measure_blur(state.array, spacing_of(state.ijk_to_ras)[::-1])
+    asked = work.settings.strength > 0.0
+    tell = work.tell if asked else _silent
+    width, source = blur_of(seen, work.settings)
     if source == "not measurable":
-        work.tell("The blur can not be measured, because the volume is too small or has no edges: say how wide it is.")
+        tell("The blur can not be measured, because the volume is too small or has no clear edges: say how wide it is.")
     elif width < LEAST and source == "given":
-        work.tell(f"A blur of {width:.2g} voxels is too small to be taken away: nothing was deblurred.")
+        tell(f"A blur of {width:.2g} voxels is too small to be taken away: nothing was deblurred.")
     elif width < LEAST:
-        work.tell("No blur was found that could be taken away: nothing was deblurred.")
+        tell("No blur was found that could be taken away: nothing was deblurred.")
     elif width > MOST:
-        work.tell(f"The blur of {width:.2g} voxels is wider than the model knows; at most {MOST:g} are taken away.")
-    wanted = 0.0 if width < LEAST else min(width, MOST)
-    axes = blurred_axes(state, wanted, found)
-    if wanted and len(axes) < 3:
-        work.tell("The slices are thick and not blurred into each other: blur was taken away within them only.")
+        tell(f"The blur of {width:.2g} voxels is wider than the model knows; at most {MOST:g} are taken away.")
+    wanted = 0.0 if width < LEAST or not asked else min(width, MOST)
+    shares = seen.shares()
+    if wanted:
+        _tell_of_axes(seen, shares, tell)
 
     def along(width: float) -> tuple[float, ...]:
-        return tuple(width if axis in axes else 0.0 for axis in range(3))
+        return tuple(width * share for share in shares)
 
     width = possible_blur(state, wanted, along)
     if width < wanted:
         taken = f"{width:.2g} voxels were taken away" if width else "nothing was deblurred"
-        work.tell(f"The volume is sharper than a blur of {wanted:.2g} voxels would have left it: {taken}.")
+        tell(f"The volume is sharper than a blur of {wanted:.2g} voxels would have left it: {taken}.")
 
     def degrade(array: np.ndarray) -> np.ndarray:
         return blurred(array, along(width)) if width else array
@@ -90,33 +84,36 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
         result = projected(result, normal, along(width), given.noise.sigma, darkest)
         return given.changed(given.normalisation.invert(result), given.array, work.settings.strength)
 
-    details = {"blur_sigma": width, "blur_source": source, "blurred_axes": "".join("kji"[axis] for axis in axes)}
-    patches = _patches_of(state, width if len(axes) == 3 else 0.0)
+    found = {"kji"[axis]: width * share for axis, share in enumerate(shares) if width * share > 0.0}
+    details = {"blur_sigma": width, "blur_source": source, "blurred_axes": "".join(found), "blur_along": found}
+    patches = _patches_of(state, width if min(shares) == 1.0 else 0.0)
     return Step(card, details, state.ijk_to_ras, apply, _same, degrade, state.noise, patches)
 
 
-def blur_of(state: State, found: np.ndarray, settings: EnhanceSettings) -> tuple[float, str]:
+def blur_of(seen: Blur, settings: EnhanceSettings) -> tuple[float, str]:
     """Standard deviation in voxels of the blur beyond what a sharp scan shows, and "given", "estimated" or, with 0,
-    "not measurable". ``found``: that of each axis (see :func:`medgan.blur.blur_along`)."""
+    "not measurable"."""
     if settings.blur_sigma > 0:
         return settings.blur_sigma, "given"
-    width = blur_within(state.array, _sides(state), found)
-    return (0.0, "not measurable") if math.isnan(width) else (CAUTION * width, "estimated")
+    return (0.0, "not measurable") if math.isnan(seen.width) else (CAUTION * seen.width, "estimated")
 
 
-def blurred_axes(state: State, width: float, found: np.ndarray) -> tuple[int, ...]:
-    """The array axes (0: k) along which a volume with that blur is blurred: those within thick slices, and those across
-    them where a blur like that is found there, too."""
-    within = within_slices(_sides(state))
-    if len(within) == 3 or not width:
-        return (0, 1, 2)
-    wanted = BLURRED_SLICES * np.nanmax([width, WITHIN * mean_width(found[within])])
-    return tuple(axis for axis in range(3) if axis in within or found[axis] >= wanted)
+def _tell_of_axes(seen: Blur, shares: tuple[float, ...], tell: Callable[[str], None]) -> None:
+    across = [axis for axis in range(3) if axis not in seen.within and not shares[axis]]
+    if any(math.isfinite(seen.along[axis]) for axis in across):
+        tell("The slices are thick and not blurred into each other: blur was taken away within them only.")
+    elif across:
+        tell(
+            "There are too few slices to tell whether they are blurred into each other: blur was taken away within "
+            "them only."
+        )
+    less = ["kji"[axis] for axis in range(3) if axis not in across and shares[axis] < 1.0]
+    if less:
+        tell(f"There is less blur along {' and '.join(less)} than along the other axes, so less was taken away there.")
 
 
-def _sides(state: State) -> tuple[float, ...]:
-    """The sides of a voxel along the array axes k, j and i."""
-    return spacing_of(state.ijk_to_ras)[::-1]
+def _silent(sentence: str) -> None:
+    pass
 
 
 def possible_blur(state: State, width: float, along: Callable[[float], Widths] = float) -> float:

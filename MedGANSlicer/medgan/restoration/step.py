@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medgan.blur import Blur
 from medgan.inference import (
     COPIES_WITH_UNCERTAINTY,
     VOLUME_COPIES,
     ChosenDevice,
     Normalisation,
+    cpu_device,
+    planned,
     robust_normalisation,
     run_with_fallback,
 )
@@ -41,6 +44,15 @@ class Work:
         if sentence not in self.messages:
             self.messages.append(sentence)
 
+    def check(self, shape: Sequence[int], bytes_per_voxel: int, channels: int = 1) -> None:
+        """Raise ``MemoryRefused`` when a network over an array of that [k, j, i] shape would not fit into the memory of
+        this computer. It does not matter yet what a GPU could hold."""
+        limit = int(self.settings.memory_limit_gb * 1e9)
+        planned(shape, bytes_per_voxel, cpu_device(), limit, channels=channels, copies=self._copies())
+
+    def _copies(self) -> int:
+        return COPIES_WITH_UNCERTAINTY if self.settings.uncertainty else VOLUME_COPIES
+
     def tiles(
         self,
         make_predict: Callable[[torch.device], Callable[[Tensor], Tensor]],
@@ -51,10 +63,10 @@ class Work:
     ) -> np.ndarray:
         """A network over a whole array in the memory that there is (see :func:`medgan.inference.run_with_fallback`)."""
         limit = int(self.settings.memory_limit_gb * 1e9)
-        copies = COPIES_WITH_UNCERTAINTY if self.settings.uncertainty else VOLUME_COPIES
         result, self.chosen, told = run_with_fallback(
-            make_predict, array, bytes_per_voxel, self.chosen, limit, self.progress, label, channels, copies=copies
-        )
+            make_predict, array, bytes_per_voxel, self.chosen, limit, self.progress, label, channels,
+            copies=self._copies(),
+        )  # fmt: skip
         for sentence in told:
             self.tell(sentence)
         return result
@@ -72,6 +84,8 @@ class State:
     normalisation: Normalisation
     noise: NoiseProfile
     positive: bool
+    blur: Blur | None = None
+    """As it was measured before an earlier step took the noise away, where one did."""
 
     @property
     def sigma(self) -> float:

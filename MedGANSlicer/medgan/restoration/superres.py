@@ -104,6 +104,16 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
     return Step(card, details, grid, apply, start, degrade, state.noise, _patches_of(state, chosen))
 
 
+def check_memory(state: State, work: Work) -> None:
+    """Raise ``MemoryRefused`` before the work when the memory does not suffice for it, one axis after the other."""
+    chosen = plan(state.array.shape, state.ijk_to_ras, work.settings)
+    shape = list(state.array.shape)
+    for axis, operator in zip(chosen.axes, chosen.operators, strict=True):
+        others = [side for each, side in enumerate(shape) if each != axis]
+        work.check((1, *others), BYTES_PER_FINE_VOXEL * operator.fine, operator.fine)
+        shape[axis] = operator.fine
+
+
 def _patches_of(state: State, chosen: Plan) -> Callable[[torch.device], PatchSource] | None:
     """The sharp axes of a volume teach what its thick slices hide (Shocher et al. 2018, arXiv 1712.06087; Remedios et
     al. 2023, SMORE): patches cut along them are averaged as the slices were."""

@@ -13,6 +13,7 @@ and a report of plain JSON values. The order of a chain is noise, blur, resoluti
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 
@@ -20,9 +21,11 @@ import numpy as np
 from torch import nn
 
 import medgan
+from medgan.blur import measure_blur
 from medgan.guards import consistency, suspicions, uncertainty
 from medgan.inference import choose_device, fill_not_finite, set_deterministic
-from medgan.models import ModelCard, find_chain
+from medgan.models import ModelCard, ModelError, find_chain
+from medgan.noise import NoiseProfile
 from medgan.progress import Progress, part, silent
 from medgan.recognition.fits import fits, recognised
 from medgan.restoration import deblur, denoise, superres
@@ -30,10 +33,16 @@ from medgan.restoration.fit import fitted
 from medgan.restoration.step import State, Step, Work, measured, network_of, noise_in
 from medgan.settings import EnhanceSettings
 from medgan.tasks import Outputs
-from medgan.volume import LabelMap, Volume
+from medgan.volume import LabelMap, Volume, spacing_of
 
 SHORTEST_SIDE = 4
 """Fewest voxels along an axis that a 3D model can learn anything from."""
+
+_BELONGS = {
+    "blur": ("deblurring", ("blur_sigma",)),
+    "resolution": ("super-resolution", ("axis", "ratio", "slice_profile", "slice_gap_mm")),
+}
+"""Settings of one kind of model, and what these are for."""
 
 PREPARE = {"noise": denoise.prepare, "blur": deblur.prepare, "resolution": superres.prepare}
 
@@ -132,6 +141,12 @@ def _restored(
     Each is prepared on what the one before it delivered.
     """
     settings, steps, given = work.settings, [], []
+    restored = [card.restores for card in cards]
+    _tell_of_idle_settings(restored, work)
+    if settings.strength > 0.0 and "resolution" in restored:
+        superres.check_memory(state, work)
+    if "blur" in restored[1:]:  # what takes noise away changes what blur is measured by
+        state = dataclasses.replace(state, blur=measure_blur(state.array, spacing_of(state.ijk_to_ras)[::-1]))
     if settings.strength == 0.0:
         finer = any(card.restores == "resolution" for card in cards)
         work.tell("The strength is 0: the result is the input" + (", interpolated." if finer else "."))
@@ -142,20 +157,43 @@ def _restored(
         step = PREPARE[card.restores](state, card, work)
         work.progress = part(progress, first, first + 0.4 * share if settings.fit_minutes else first)
         network = network_of(card, settings.character, work)
-        if settings.fit_minutes or settings.fit_from_scratch:
+        if settings.strength > 0.0 and (settings.fit_minutes or settings.fit_from_scratch):
             network = fitted(network, step, work)
         work.progress = part(progress, first + (0.4 * share if settings.fit_minutes else 0.0), first + share)
         array = step.apply(state, network)
+        if not np.isfinite(array).all():
+            raise ModelError(f"Model '{card.name}' answered with numbers that are not finite; install it again.")
         step.details["seconds"] = round(time.monotonic() - begun, 2)
         step.network = network
         steps.append(step)
         given.append(state.array)
         if number + 1 < len(cards):
             noise = noise_in(array, state.normalisation)
-            state = State(array, step.ijk_to_ras, state.normalisation, noise, state.positive)
+            if card.restores == "noise":
+                noise = _left(noise, state.noise)
+            state = State(array, step.ijk_to_ras, state.normalisation, noise, state.positive, state.blur)
         else:
             state = State(array, step.ijk_to_ras, state.normalisation, state.noise, state.positive)
     return steps, given, state.array
+
+
+def _left(found: NoiseProfile, before: NoiseProfile) -> NoiseProfile:
+    """The noise to reckon with after denoising: what is found, but at least half of what there was.
+
+    What a denoiser leaves and takes of the anatomy is no noise that can be measured, and undoing a blur would raise it
+    as if it were anatomy.
+    """
+    least = 0.5
+    spread = np.maximum(found.spread, np.float32(least) * before.spread)
+    return NoiseProfile(max(found.sigma, least * before.sigma), spread)
+
+
+def _tell_of_idle_settings(restored: Sequence[str], work: Work) -> None:
+    """Say which settings that somebody has made belong to no model of the chain."""
+    for kind, (purpose, names) in _BELONGS.items():
+        for name in names if kind not in restored else ():
+            if getattr(work.settings, name) != getattr(EnhanceSettings, name):
+                work.tell(f"Setting '{name}' is for {purpose} and has no effect here.")
 
 
 def _seen_again(result: np.ndarray, given: np.ndarray, step: Step, strength: float) -> np.ndarray:
