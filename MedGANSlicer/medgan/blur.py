@@ -48,8 +48,13 @@ FLOOR = 0.0005
 
 FEWEST_EDGES = 30
 
-ALIKE = 0.75
-"""Axes with this share of the largest width count as blurred alike: the measurement errs by a fifth."""
+ALIKE, ALIKE_SIDES, NEAR = 0.75, 0.5, 0.25
+"""Axes with this share of the largest width (the second where voxels are about as long along them as along the finest),
+or less than it by so many voxels, count as blurred alike: the measurement errs by a fifth, and more where there is
+little blur or little to see along an axis."""
+
+EQUAL = 1.3
+"""Sides of a voxel up to this multiple of the shortest count as about as long."""
 
 LEAST_SHARE, LEAST_SHARE_ACROSS = 0.3, 0.4
 """Shares below which an axis counts as sharp: within slices, and across thick ones. Measured on six brains, where
@@ -96,13 +101,17 @@ class Blur:
     """What was measured of the blur of a volume, in voxels beyond what a sharp scan shows.
 
     ``along``: (3,) standard deviations along k, j and i, NaN where it can not be measured. ``width``: that of the axes
-    within slices that are blurred; NaN if none can be measured. ``within``: the axes that do not lead across thick
-    slices.
+    within slices that are blurred; NaN if none can be measured. ``spacing``: the sides of a voxel along k, j and i.
     """
 
     along: np.ndarray
     width: float
-    within: tuple[int, ...]
+    spacing: tuple[float, ...]
+
+    @property
+    def within(self) -> tuple[int, ...]:
+        """The axes that do not lead across thick slices."""
+        return _shorter(self.spacing, THICK)
 
     def shares(self) -> tuple[float, ...]:
         """Which part of the width each axis has: 1 where it is about the same, 0 where there is hardly any.
@@ -111,7 +120,8 @@ class Blur:
         measured it is taken for one like the others, but not across thick slices, which seldom are blurred into each
         other.
         """
-        measured, reference = np.isfinite(self.along), _alike(self.along[list(self.within)])
+        measured, reference = np.isfinite(self.along), _reference(self.along, self.spacing)
+        equal = _shorter(self.spacing, EQUAL)
         unknown = tuple(float(axis in self.within) for axis in range(3))
         if math.isnan(reference) or reference < FAINT:
             return unknown
@@ -119,29 +129,41 @@ class Blur:
         for axis in range(3):
             share = float(self.along[axis]) / reference if measured[axis] else unknown[axis]
             least = LEAST_SHARE if axis in self.within else LEAST_SHARE_ACROSS
-            shares.append(1.0 if share >= ALIKE else 0.0 if share < least else share)
+            alike = _alike(share * reference, reference, axis in equal)
+            shares.append(1.0 if alike else 0.0 if share < least else share)
         return tuple(shares)
 
 
 def measure_blur(array: np.ndarray, spacing: Sequence[float]) -> Blur:
     """The blur of a volume [k, j, i]. ``spacing`` along k, j and i."""
-    within = tuple(axis for axis in range(3) if spacing[axis] < THICK * min(spacing))
+    spacing = tuple(float(side) for side in spacing)
     along = blur_along(array)
-    width = _alike(along[list(within)])
+    width, within = _reference(along, spacing), _shorter(spacing, THICK)
     if not math.isnan(width) and min(array.shape[axis] for axis in within) < SURE_SIDE:
         edges = estimate_blur(array, within)
         width = min(width, math.sqrt(max(edges**2 - NATIVE**2, 0.0))) if not math.isnan(edges) else math.nan
-    return Blur(along, width, within)
+    return Blur(along, width, spacing)
 
 
-def _alike(widths: np.ndarray) -> float:
-    """The geometric mean of the whole widths (that of a sharp scan with them) of the axes that are about as blurred as
-    the most blurred one, without that of a sharp scan; NaN when none is known."""
-    known = widths[np.isfinite(widths)]
-    if not len(known):
+def _shorter(spacing: Sequence[float], multiple: float) -> tuple[int, ...]:
+    """The axes along which voxels are shorter than so many times their shortest side."""
+    return tuple(axis for axis in range(3) if spacing[axis] < multiple * min(spacing))
+
+
+def _alike(width: float, most: float, equal: bool) -> bool:
+    """Whether an axis counts as blurred like the most blurred one; ``equal``: its voxels are about as long as any."""
+    return width >= (ALIKE_SIDES if equal else ALIKE) * most or width > most - NEAR
+
+
+def _reference(along: np.ndarray, spacing: Sequence[float]) -> float:
+    """The geometric mean of the whole widths (that of a sharp scan with them) of those axes within slices that are
+    about as blurred as the most blurred one, less that of a sharp scan; NaN when none is known."""
+    known = [axis for axis in _shorter(spacing, THICK) if np.isfinite(along[axis])]
+    if not known:
         return math.nan
-    whole = np.hypot(known[known >= ALIKE * known.max()], NATIVE)
-    return math.sqrt(max(float(np.exp(np.log(whole).mean())) ** 2 - NATIVE**2, 0.0))
+    most, equal = max(along[axis] for axis in known), _shorter(spacing, EQUAL)
+    alike = [along[axis] for axis in known if _alike(along[axis], most, axis in equal)]
+    return math.sqrt(max(float(np.exp(np.log(np.hypot(alike, NATIVE)).mean())) ** 2 - NATIVE**2, 0.0))
 
 
 def features(array: np.ndarray, axis: int) -> np.ndarray | None:

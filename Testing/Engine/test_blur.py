@@ -8,7 +8,7 @@ from scipy import ndimage
 
 import phantoms
 from medgan import blur
-from medgan.blur import blur_along
+from medgan.blur import blur_along, measure_blur
 from medgan.recipes import blur as recipe
 from medgan.samples import sample_path
 from medgan.volume import LabelMap, Volume, read_volume, write_volume
@@ -32,6 +32,35 @@ def test_known_blur_of_a_scan_is_found_along_every_axis(a_scan, width):
     found = blur_along(noisy(ndimage.gaussian_filter(a_scan, width)))
     assert np.exp(np.log(found).mean()) == pytest.approx(width, rel=0.2)
     assert np.abs(np.log(found / width)).max() < 0.45
+
+
+@pytest.mark.parametrize("width", [1.2, 1.8])
+def test_blur_is_found_without_noise_too(width):
+    """The faces of what is measured lead through blurred anatomy, which the spectrum must not take for detail."""
+    whole = read_volume(sample_path()).array
+    assert measure_blur(ndimage.gaussian_filter(whole, width), (1.0, 1.0, 1.0)).width == pytest.approx(width, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("along", "spacing", "width", "shares"),
+    [
+        ((1.2, 1.1, 1.25), (1, 1, 1), 1.18, (1, 1, 1)),
+        ((0.1, 1.2, 1.2), (1, 1, 1), 1.2, (0, 1, 1)),
+        ((0.7, 1.5, 1.5), (2, 1, 1), 1.5, (0.467, 1, 1)),
+        ((1.4, 1.5, 1.5), (2, 1, 1), 1.5, (1, 1, 1)),
+        ((0.3, 1.2, 1.2), (4, 1, 1), 1.2, (0, 1, 1)),
+        ((np.nan, 1.2, 1.2), (4, 1, 1), 1.2, (0, 1, 1)),
+        ((np.nan, 1.2, 1.2), (1, 1, 1), 1.2, (1, 1, 1)),
+        ((0.1, 0.2, 0.0), (1, 1, 1), None, (1, 1, 1)),
+        ((np.nan, np.nan, np.nan), (4, 1, 1), None, (0, 1, 1)),
+    ],
+)
+def test_axes_share_the_width_as_far_as_they_are_blurred(along, spacing, width, shares):
+    """Blur that is the same in mm is half as wide in voxels that are twice as long; the measurement errs by a fifth."""
+    reference = blur._reference(np.array(along), spacing)
+    assert blur.Blur(np.array(along), reference, spacing).shares() == pytest.approx(shares, abs=0.01)
+    if width is not None:
+        assert reference == pytest.approx(width, abs=0.02)
 
 
 def test_sharp_scan_is_sharp(a_scan):

@@ -216,8 +216,11 @@ def test_trained_weights_become_a_bundle(a_data_folder, tmp_path):
     for key, name in (("faithful", "model.pt"), ("natural", "model_natural.pt")):
         trained, held = torch.load(tmp_path / "run" / name, weights_only=True), load_state(card, key)
         for part, tensor in trained.items():
-            torch.testing.assert_close(held[part].float(), tensor.float(), rtol=0.01, atol=1e-5)
+            torch.testing.assert_close(held[part].float(), tensor.float(), rtol=0.04, atol=1e-5)
     DenoiseNet(**metadata["medgan"]["network_arguments"]).load_state_dict(state)
+    (tmp_path / "run" / "model_natural.pt").unlink()
+    update_bundle(tmp_path / "run", bundle)
+    assert [path.name for path in (bundle / "models").iterdir()] == ["model.pt"], "no weights of another training"
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
     with pytest.raises(ValueError, match="train first"):
         update_bundle(a_data_folder, bundle)

@@ -174,6 +174,11 @@ def test_options_reach_the_run_and_survive_saving(person, slicer_standin, tmp_pa
     expected = {"ratio": 2.0, "blur_sigma": 1.5, "slice_gap_mm": 0.3, "slice_profile": "gaussian"}
     expected |= {"uncertainty": True, "fit_minutes": 0.5, "model": "denoise+deblur+superres", "axis": "auto"}
     assert {name: settings[name] for name in expected} == expected
+    from MedGANSlicerLib.Panels.EnhanceOptions import settingsOf
+
+    cards = person.widget._panels["enhance"][1]._models.cardsOf("denoise")
+    shown = settingsOf(person.parameters, cards)
+    assert (shown.ratio, shown.blur_sigma, shown.uncertainty) == (0.0, 0.0, True), "what is not shown is not meant"
     slicer_standin.scene_holder.saveScene(tmp_path / "s.mrb")
     slicer.mrmlScene.Clear()
     assert ui.ratio.value == 0.0

@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from medgan.gridplan import GridPlan, planned
 from medgan.settings import EnhanceSettings
+from medgan.settings.enhance import SETTINGS_FOR
 from MedGANSlicerLib.SceneBridge import arrayOf
 from MedGANSlicerLib.SettingsPacks import snapshot
 
@@ -49,19 +50,14 @@ class EnhanceOptions:
         return plan, ""
 
 
-OPTIONS_OF = {"blur": ("blur_sigma",), "resolution": ("axis", "ratio", "slice_profile", "slice_gap_mm")}
-"""Settings that are shown for models which restore this alone."""
-
-
 def settingsOf(parameters, cards: Iterable, preview: bool = False) -> EnhanceSettings:
     """The settings for a run of these models: those that the panel shows for them, and without a fit where it is not
     offered, needs no time, or is a preview."""
     settings, cards = snapshot(parameters.enhance, EnhanceSettings), list(cards)
-    idle = [
-        name for kind, names in OPTIONS_OF.items() if not any(card.restores == kind for card in cards) for name in names
-    ]
     if cards:
-        settings = dataclasses.replace(settings, **{name: getattr(EnhanceSettings, name) for name in idle})
+        hidden = {kind: names for kind, names in SETTINGS_FOR.items() if kind not in {card.restores for card in cards}}
+        idle = {name: getattr(EnhanceSettings, name) for names in hidden.values() for name in names}
+        settings = dataclasses.replace(settings, **idle)
     fits = any(card.restores in FITTED for card in cards) and settings.fit_minutes > 0
     if preview or not fits:
         settings = dataclasses.replace(settings, fit_minutes=0.0, fit_from_scratch=False)

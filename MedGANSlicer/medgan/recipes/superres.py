@@ -21,7 +21,7 @@ from medgan.recipes.training import parser, run
 from medgan.settings import SliceProfile
 from medgan.slices import SliceOperator, along, interpolation_error
 
-USUAL_RATIOS = ((2.0, 0.4), (3.0, 0.1), (4.0, 0.2), (5.0, 0.05), (6.0, 0.12), (0.0, 0.13))
+USUAL_RATIOS = ((2.0, 0.55), (3.0, 0.08), (4.0, 0.15), (5.0, 0.03), (6.0, 0.09), (0.0, 0.10))
 """Ratios and how often they are drawn; 0 stands for any from 1.2 to 8."""
 
 FINE_VOXELS = 40

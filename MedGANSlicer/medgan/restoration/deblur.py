@@ -35,7 +35,7 @@ PROJECTIONS = 3
 
 SHORTEST_TO_FIT = 64
 
-CAUTION = 0.95
+CAUTION = 0.92
 """Share of the blur found that is taken away: a little too much costs far more than a little too little."""
 
 LARGEST_SWING, LARGEST_GROWTH = 0.25, 1.5

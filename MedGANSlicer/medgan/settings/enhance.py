@@ -34,6 +34,10 @@ class SliceProfile(Enum):
         return {"boxcar": "Slab", "gaussian": "Gaussian"}[self.value]
 
 
+SETTINGS_FOR = {"blur": ("blur_sigma",), "resolution": ("axis", "ratio", "slice_profile", "slice_gap_mm")}
+"""Settings that only models which restore this heed."""
+
+
 @dataclass
 class EnhanceSettings(Settings):
     """What a person chooses for the enhancement of one volume."""

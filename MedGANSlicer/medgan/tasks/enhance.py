@@ -32,17 +32,12 @@ from medgan.restoration import deblur, denoise, superres
 from medgan.restoration.fit import fitted
 from medgan.restoration.step import State, Step, Work, measured, network_of, noise_in
 from medgan.settings import EnhanceSettings
+from medgan.settings.enhance import SETTINGS_FOR
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume, spacing_of
 
 SHORTEST_SIDE = 4
 """Fewest voxels along an axis that a 3D model can learn anything from."""
-
-_BELONGS = {
-    "blur": ("deblurring", ("blur_sigma",)),
-    "resolution": ("super-resolution", ("axis", "ratio", "slice_profile", "slice_gap_mm")),
-}
-"""Settings of one kind of model, and what these are for."""
 
 PREPARE = {"noise": denoise.prepare, "blur": deblur.prepare, "resolution": superres.prepare}
 
@@ -190,9 +185,10 @@ def _left(found: NoiseProfile, before: NoiseProfile) -> NoiseProfile:
 
 def _tell_of_idle_settings(restored: Sequence[str], work: Work) -> None:
     """Say which settings that somebody has made belong to no model of the chain."""
-    for kind, (purpose, names) in _BELONGS.items():
+    for kind, names in SETTINGS_FOR.items():
         for name in names if kind not in restored else ():
             if getattr(work.settings, name) != getattr(EnhanceSettings, name):
+                purpose = {"blur": "deblurring", "resolution": "super-resolution"}[kind]
                 work.tell(f"Setting '{name}' is for {purpose} and has no effect here.")
 
 
