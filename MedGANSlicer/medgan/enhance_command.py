@@ -178,6 +178,8 @@ def _run(
 
 def _say(result: Result, asked: Device) -> None:
     """The notes on one file, and the line of its result."""
+    from medgan.worklist import with_options
+
     name, report = result.item.source.name, result.report
     files = " and ".join(console.shown_path(path) for path in result.item.targets.values())
     if result.skipped:
@@ -189,7 +191,7 @@ def _say(result: Result, asked: Device) -> None:
     notes = [why_elsewhere, *result.messages, *suspicions[:SUSPICIONS_SHOWN]]
     notes.append(f"and {more} more such places; --json names them all." if more > 0 else "")
     for message in filter(None, notes):
-        console.note(f"{name}: {message}")
+        console.note(f"{name}: {with_options(message)}")
     said = [f"{len(report['frames'])} frames"] if "frames" in report else []
     if "new_grid" in report:
         size = " x ".join(str(length) for length in report["new_grid"]["size_voxels"])

@@ -211,9 +211,10 @@ def test_failed_replacement_leaves_the_old_result_and_what_is_known_of_it(finish
     assert record.read_text() == before
 
 
-def test_file_that_holds_no_geometry_says_so(finished, call):
-    done = call("enhance", "b.nrrd", "b.npy", "--strength", 0, cwd=finished)
+def test_geometry_that_is_lost_and_settings_that_are_idle_are_said(finished, call):
+    done = call("enhance", "b.nrrd", "b.npy", "--strength", 0, "--blur", 1.2, cwd=finished)
     assert "'b.npy' holds the voxels alone" in done.stderr
+    assert "Setting 'blur' is for deblurring and has no effect here." in done.stderr, "by the name of its option"
     again = call("enhance", "b.npy", "c.npy", "--strength", 0, cwd=finished)
     assert "holds the voxels alone" not in again.stderr
 

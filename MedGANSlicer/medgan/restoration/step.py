@@ -16,7 +16,6 @@ from medgan.inference import (
     VOLUME_COPIES,
     ChosenDevice,
     Normalisation,
-    cpu_device,
     planned,
     robust_normalisation,
     run_with_fallback,
@@ -45,10 +44,11 @@ class Work:
             self.messages.append(sentence)
 
     def check(self, shape: Sequence[int], bytes_per_voxel: int, channels: int = 1) -> None:
-        """Raise ``MemoryRefused`` when a network over an array of that [k, j, i] shape would not fit into the memory of
-        this computer. It does not matter yet what a GPU could hold."""
-        limit = int(self.settings.memory_limit_gb * 1e9)
-        planned(shape, bytes_per_voxel, cpu_device(), limit, channels=channels, copies=self._copies())
+        """Raise ``MemoryRefused`` when a network over an array of that [k, j, i] shape would not fit into memory. On a
+        GPU nothing is refused yet: what does not fit there may fit into the processor's."""
+        if self.chosen.device.type == "cpu":
+            limit = int(self.settings.memory_limit_gb * 1e9)
+            planned(shape, bytes_per_voxel, self.chosen, limit, channels=channels, copies=self._copies())
 
     def _copies(self) -> int:
         return COPIES_WITH_UNCERTAINTY if self.settings.uncertainty else VOLUME_COPIES
