@@ -222,11 +222,11 @@ def test_labels_of_one_name_are_told_apart():
 
 
 def test_volumes_without_a_reference_have_noise_blur_signal_and_contrast():
-    array = np.full((24, 24, 24), 100.0)
-    array[12:] = 300.0
+    array = np.full((48, 48, 48), 100.0)
+    array[24:] = 300.0
     volume = Volume(array + np.random.default_rng(0).normal(0, 10, array.shape), phantoms.geometry())
-    parts = np.ones((24, 24, 24))
-    parts[12:] = 2
+    parts = np.ones((48, 48, 48))
+    parts[24:] = 2
     segments = LabelMap(parts.astype(np.uint8), phantoms.geometry(), {1: Label("fat"), 2: Label("muscle")})
     report = run({"result": volume, "segments": segments}, QUICK).report
     assert report["kind"] == "volumes"
