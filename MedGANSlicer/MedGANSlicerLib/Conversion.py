@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import slicer
@@ -15,7 +16,7 @@ from medgan.labeltable import LARGEST_VALUE, LabelTable
 from medgan.labelvalues import Values
 from medgan.probabilities import most_probable_in_steps
 from medgan.resampling import nearest_in_steps, whole_shift
-from medgan.segments import Layer
+from medgan.segments import Layer, Segmentation
 from medgan.steps import Steps, finished
 from medgan.volume import Label, LabelMap, Volume, VolumeError
 from MedGANSlicerLib.ColorTables import labelColors, labelOf, labelsOf, madeByUs
@@ -131,9 +132,7 @@ def toSegmentationInSteps(
     called = name or uniqueName(first.GetScene(), f"{first.GetName()} segmentation")
     node = publishSegmentation(first.GetScene(), segmentation, called, grid.transformNode, first, outputNode)
     node.SetNodeReferenceID(SOURCE_ROLE, first.GetID())
-    ids = node.GetSegmentation().GetSegmentIDs()
-    values = {each: s.known_value for each, s in zip(ids, segmentation.segments, strict=True)}
-    return ConversionResult([node], values, {}, report["unknown"], report["holes"], messages + said)
+    return _converted(node, segmentation, report, messages + said)
 
 
 def mostProbable(volumeNodes: Sequence, table: LabelTable | None = None, name: str = "") -> ConversionResult:
@@ -164,6 +163,11 @@ def mostProbableInSteps(
     called = name or uniqueName(first.GetScene(), f"{first.GetName()} segmentation")
     node = publishSegmentation(first.GetScene(), segmentation, called, grid.transformNode, first)
     node.SetNodeReferenceID(SOURCE_ROLE, first.GetID())
+    return _converted(node, segmentation, report, said)
+
+
+def _converted(node, segmentation: Segmentation, report: Mapping[str, Any], said: list[str]) -> ConversionResult:
+    """The result that a segmentation node and the segments in it are."""
     ids = node.GetSegmentation().GetSegmentIDs()
     values = {each: s.known_value for each, s in zip(ids, segmentation.segments, strict=True)}
     return ConversionResult([node], values, {}, report["unknown"], report["holes"], said)

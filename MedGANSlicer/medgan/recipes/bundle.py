@@ -34,8 +34,9 @@ def update_bundle(weights: Path, bundle: Path, figures: Path | None = None) -> N
     metadata = json.loads(path.read_text(encoding="utf-8"))
     (bundle / "models").mkdir(exist_ok=True)
     metadata["medgan"]["weights"] = {}
-    for name in WEIGHTS.values():
-        (bundle / "models" / name).unlink(missing_ok=True)  # those of another training are no pair with these
+    for key, name in WEIGHTS.items():
+        if key not in found:  # those of another training are no pair with these
+            (bundle / "models" / name).unlink(missing_ok=True)
     shutil.copyfile(found["faithful"], bundle / "models" / WEIGHTS["faithful"])
     if "natural" in found:
         _write_both(found["faithful"], found["natural"], bundle / "models")
