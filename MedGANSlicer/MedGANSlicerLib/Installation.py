@@ -17,6 +17,7 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from medgan import waiting
 from medgan.job import JobState, JobStatus
 
 _TAIL = 4000
@@ -146,6 +147,7 @@ class Installation:
 
     def _work(self) -> Iterator[JobState]:
         """The stages; each yields while its step works and goes on when that has ended."""
+        waiting.end_all()  # Windows replaces no file that a process has loaded
         if self._needs.torch and not self._wheels:
             yield JobState(fraction=0.02, message=_("Installing PyTorch through the PyTorch extension"))
             self._installTorch()

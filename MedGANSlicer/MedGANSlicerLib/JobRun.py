@@ -10,9 +10,13 @@ from medgan.settings import Settings
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume
 
+STAY_S = 120.0
+"""How long a child waits for the next run of the person; one that trains does not."""
+
 
 def startJob(inputs: Mapping[str, Volume | LabelMap], settings: Settings, taskName: str = "enhance", **options) -> Job:
-    """A started child process that does the task; ``options`` go to :class:`medgan.job.Job`."""
+    """A child process that does the task, started or waiting until now; ``options`` go to :class:`medgan.job.Job`."""
+    options.setdefault("stay_s", 0.0 if taskName == "train" else STAY_S)
     job = Job(taskName, inputs, settings, **options)
     try:
         job.start()

@@ -25,6 +25,7 @@ from medgan.reading import read_any
 from medgan.settings import EnhanceSettings
 from medgan.volume import Volume, VolumeError, file_format, read_volume
 from medgan.voxel_types import LAST_WHOLE, is_wide, stored_as
+from medgan.waiting import BETWEEN_FILES_S
 from medgan.writing import FOLDER_START, check_frames_target, check_shear, check_target, write
 
 _UNKNOWN = " and nothing is known of how it was made"
@@ -197,7 +198,8 @@ def _enhanced(
     inputs: Mapping[str, Any] = source if isinstance(source, Frames) else {"volume": source}
     each = "volume" if isinstance(source, Frames) else ""
     template = source if isinstance(source, Frames) else None
-    with Job("enhance", inputs, settings, environment=environment, each=each, keep=tuple(item.targets)) as job:
+    keep = tuple(item.targets)
+    with Job("enhance", inputs, settings, environment=environment, each=each, keep=keep, stay_s=BETWEEN_FILES_S) as job:
         if template is None:
             del source, inputs  # the child has it
         job.complete(watch)

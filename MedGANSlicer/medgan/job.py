@@ -3,7 +3,8 @@
 The two processes share a folder: ``job.json`` and ``inputs/`` come from the parent, ``pid``, ``events.jsonl``,
 ``log.txt``, ``outputs/`` and ``result.json`` from the child, and a file ``cancel`` asks the child to stop.
 The folder and the process live as long as the job: :meth:`Job.close`, the end of a ``with`` block, the garbage
-collector and the end of the interpreter remove both. A child whose parent was killed removes them itself.
+collector and the end of the interpreter remove both. A child whose parent was killed removes them itself. A child that
+has done its job may stay for the next one (see :mod:`medgan.waiting`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from medgan import exchange, processes
+from medgan import exchange, processes, waiting
 from medgan.settings import Settings
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume
@@ -33,6 +34,9 @@ GRACE_S = 1.0
 
 WATCH_S = 0.05
 """How often :meth:`Job.complete` looks."""
+
+ANSWER_S = 3.0
+"""How long a child that has waited may take to begin with its next job before another is started in its place."""
 
 FOLDER_START = "medgan-job-"
 """How the names of our temporary folders begin."""
@@ -75,6 +79,8 @@ class Job:
     made, the system's temporary folder unless told; it needs room for inputs and outputs as float32.
     ``environment`` is added to the child's. ``keep`` names the outputs that are handed back, all unless told.
     ``grace_s`` is how long the child may take to stop when it is asked to, as a task does that saves something.
+    ``stay_s`` is how many seconds the child may wait for a next job that is started in the same way, once it has done
+    this one: that begins at once. A child whose job failed or was cancelled never stays.
 
     With ``each`` the one child runs the task once for every input, handed over under that name. Outputs are
     then called ``"<input>/<output>"``, the report is ``{"runs": {"<input>": its report}}``, and messages and
@@ -96,11 +102,14 @@ class Job:
         each: str = "",
         keep: Collection[str] = (),
         grace_s: float | None = None,
+        stay_s: float = 0.0,
     ) -> None:
         self._task, self._settings, self._python = task, settings, python
         self._inputs = dict(inputs) if isinstance(inputs, dict) else inputs
         self._environment, self._each, self._keep = dict(environment or {}), each, list(keep)
-        self._grace_s = GRACE_S if grace_s is None else grace_s
+        self._grace_s, self._stay_s = GRACE_S if grace_s is None else grace_s, stay_s
+        self._begun_as: waiting.Start | None = None
+        self._handed_over_at: float | None = None
         self._parent_folder = Path(parent_folder) if parent_folder else Path(tempfile.gettempdir())
         self._state = JobState()
         self._remains = _Remains()
@@ -136,6 +145,8 @@ class Job:
                 "each": self._each,
                 "keep": self._keep,
                 "parent_pid": os.getpid(),
+                "stay_s": self._stay_s,
+                "environment": waiting.own_variables(self._whole_environment()),
             }
             if self._grace_s > GRACE_S:  # the child waits for itself as long as we do
                 job["patience_s"] = self._grace_s
@@ -143,20 +154,34 @@ class Job:
         except OSError as error:
             self.close()
             raise JobError(_no_room(self._parent_folder, error)) from error
+        self._begin(folder)
+        self._inputs = {}  # the child has them; the parent's memory is free for the outputs
+
+    def _begin(self, folder: Path, fresh: bool = False) -> None:
+        """Have a child do what is in the folder: one that waits, if there is one and it is not to be ``fresh``."""
+        environment = self._whole_environment()
+        command = (self._python, "-u", str(self.child_script))
+        self._begun_as = waiting.Start.of(command, environment)
+        if not fresh and (process := waiting.hand_over(self._begun_as, folder)) is not None:
+            self._remains.process, self._handed_over_at = process, time.monotonic()
+            return
+        self._handed_over_at = None
         try:
             with (folder / "log.txt").open("wb") as log:
                 self._remains.process = subprocess.Popen(
-                    [self._python, "-u", str(self.child_script), str(folder)],
-                    stdin=subprocess.DEVNULL,
+                    [*command, str(folder)],
+                    stdin=subprocess.PIPE if self._stay_s else subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, "PYTHONUTF8": "1", **self._environment},
+                    env=environment,
                     **processes.own_group(),
                 )
         except OSError as error:
             self.close()
             raise JobError(f"Python '{self._python}' can not be started: {error.strerror or error}.") from error
-        self._inputs = {}  # the child has them; the parent's memory is free for the outputs
+
+    def _whole_environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONUTF8": "1", **self._environment}
 
     def poll(self) -> JobState:
         """The state right now; returns at once. A timer of 20 to 200 ms is the right caller."""
@@ -165,14 +190,47 @@ class Job:
             return self._state
         exit_code = process.poll()  # before the events: what the child wrote last is then there to read
         self._read_events()
+        if self._handed_over_at is not None and self._never_began(exit_code):
+            return self._state
         if exit_code is None:
-            if self._cancelled_at is not None and time.monotonic() - self._cancelled_at > self._grace_s:
+            if self._last_event.get("waits"):
+                self._let_wait(process)
+            elif self._cancelled_at is not None and time.monotonic() - self._cancelled_at > self._grace_s:
                 self._remains.end_process()
                 self._finish(JobStatus.CANCELLED)
             return self._state
         processes.end_group(process.pid)  # whatever the child had started and left
         self._conclude(exit_code)
         return self._state
+
+    def _never_began(self, exit_code: int | None) -> bool:
+        """Whether a child that had waited ended, or did not listen, before it began; then another is started."""
+        folder = self._remains.folder
+        assert folder is not None
+        assert self._handed_over_at is not None
+        if (folder / "pid").exists() or self._last_event:
+            self._handed_over_at = None
+            return False
+        if exit_code is None and time.monotonic() - self._handed_over_at < ANSWER_S:
+            return False
+        self._remains.end_process()
+        try:
+            self._begin(folder, fresh=True)
+        except JobError as error:
+            self._finish(JobStatus.FAILED, str(error))
+        return True
+
+    def _let_wait(self, process: subprocess.Popen[bytes]) -> None:
+        """Done; the child stays for the next job."""
+        assert self._begun_as is not None
+        if self._cancelled_at is not None:
+            self._remains.end_process()
+            self._finish(JobStatus.CANCELLED)
+            return
+        self._remains.process = None
+        self._state = replace(self._state, fraction=1.0)
+        self._finish(JobStatus.DONE)
+        waiting.keep(self._begun_as, process)
 
     def cancel(self) -> None:
         """Ask the child to stop; returns at once, and :meth:`poll` says when it has."""
@@ -287,6 +345,9 @@ class _Remains:
             with contextlib.suppress(OSError, ValueError, TypeError):
                 real_pid = int((self.folder / "pid").read_text())  # type: ignore[operator]
             processes.end_tree(self.process, real_pid)
+        if self.process is not None and self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
 
     def remove(self) -> None:
         self.end_process()

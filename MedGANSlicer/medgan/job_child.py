@@ -1,4 +1,7 @@
-"""The child process of a :class:`medgan.job.Job`: ``python job_child.py FOLDER`` runs the task in that folder."""
+"""The child process of a :class:`medgan.job.Job`: ``python job_child.py FOLDER`` runs the task in that folder.
+
+A job may ask it to stay. It then waits, for a limited time, at its standard input for the folder of its next job.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,11 @@ if __name__ == "__main__":
     for _unused in ("matplotlib", "skimage"):
         sys.modules[_unused] = None  # type: ignore[assignment]
 
+import contextlib
+import ctypes
 import errno
 import faulthandler
+import gc
 import json
 import math
 import shutil
@@ -30,6 +36,7 @@ from medgan import exchange, processes
 from medgan.progress import Cancelled, part
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume
+from medgan.waiting import own_variables
 
 CHECK_S = 0.05
 """How often the cancel file is looked for and progress is written."""
@@ -55,6 +62,10 @@ class Events:
             self._file.write(json.dumps({"event": event, **fields}) + "\n")
             self._file.flush()
 
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()
+
     def __call__(self, fraction: float, message: str = "") -> None:
         now = time.monotonic()
         if now - self._checked_at >= CHECK_S:
@@ -69,26 +80,89 @@ class Events:
 
 
 def main(folder: Path) -> int:
-    """Run the job in ``folder``; the exit code is 0 when it is done."""
+    """Run the job in ``folder``, and while jobs succeed and ask for it those that follow; the exit code is 0 when all
+    are done."""
     faulthandler.enable()
+    while True:
+        over = threading.Event()
+        try:
+            stay_s = _one(folder, over)
+        finally:
+            over.set()
+        if stay_s is None:
+            return 1
+        following = _following(stay_s) if stay_s else None
+        if following is None:
+            return 0
+        folder = following
+        _write_log_to(folder / "log.txt")
+
+
+def _one(folder: Path, over: threading.Event) -> float | None:
+    """Run one job: None when it failed, else how many seconds to wait for the next. ``over`` ends its watchdog."""
     (folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
     job = exchange.read_json(folder / "job.json")
     events = Events(folder)
-    threading.Thread(
-        target=_watch, args=(folder, events, job["parent_pid"], job.get("patience_s", PATIENCE_S)), daemon=True
-    ).start()
+    watched = (folder, events, job["parent_pid"], job.get("patience_s", PATIENCE_S), over)
+    threading.Thread(target=_watch, args=watched, daemon=True).start()
     try:
         events(0.0, "Starting")
+        _take_over(job)
         _run(job, folder, events)
         events(1.0)
     except Cancelled:
         events.write("cancelled")
-        return 1
+        return None
     except BaseException as error:
         events.write("failed", error=events.where + sentence(error), details=traceback.format_exc())
-        return 1
-    events.write("done")
-    return 0
+        return None
+    stay_s = float(job.get("stay_s", 0.0)) if sys.stdin is not None else 0.0
+    if not stay_s:
+        events.write("done")
+        return 0.0
+    _free_memory()
+    _write_log_to(Path(os.devnull))  # the parent removes the folder; Windows needs all its files closed for that
+    over.set()
+    events.write("done", waits=True)
+    events.close()
+    return stay_s
+
+
+def _take_over(job: dict[str, Any]) -> None:
+    """The environment variables of our own as they are for this job."""
+    if "environment" in job:
+        for name in own_variables(os.environ):
+            del os.environ[name]
+        os.environ.update(job["environment"])
+
+
+def _following(stay_s: float) -> Path | None:
+    """The folder of the next job, or None when the parent wants no more. After ``stay_s`` seconds the process ends."""
+    too_late = threading.Timer(stay_s, os._exit, [0])
+    too_late.daemon = True
+    too_late.start()
+    line = sys.stdin.buffer.readline()
+    too_late.cancel()
+    return Path(json.loads(line)) if line else None
+
+
+def _write_log_to(file: Path) -> None:
+    """Have all that this process prints, in Python or not, go there."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with file.open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+
+
+def _free_memory() -> None:
+    """Give back what the job has held, on a GPU too."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # only the C library of GNU has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _run(job: dict[str, Any], folder: Path, events: Events) -> None:
@@ -148,11 +222,10 @@ def _is_memory(error: BaseException, text: str) -> bool:
     )
 
 
-def _watch(folder: Path, events: Events, parent_pid: int, patience_s: float) -> None:
+def _watch(folder: Path, events: Events, parent_pid: int, patience_s: float, over: threading.Event) -> None:
     """End this process when it does not stop after a cancel, or when nobody waits for it any more."""
     first_parent, asked_at = os.getppid(), math.inf
-    while True:
-        time.sleep(CHECK_S)
+    while not over.wait(CHECK_S):
         now = time.monotonic()
         if asked_at is math.inf and events.cancel_file.exists():
             asked_at = now

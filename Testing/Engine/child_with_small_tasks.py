@@ -46,6 +46,13 @@ def double(inputs, settings, progress):
     )
 
 
+def says(inputs, settings, progress):
+    """Prints its text, from Python and from below it."""
+    print(settings.text)
+    os.system(f"echo {settings.text} too")
+    return Outputs({}, {"pid": os.getpid()})
+
+
 def echo(inputs, settings, progress):
     return Outputs(dict(inputs))
 
@@ -112,7 +119,7 @@ def dies(inputs, settings, progress):
 
 
 def register() -> None:
-    for function in (double, echo, patient, deaf, saving, frozen, parental, raises, dies):
+    for function in (double, says, echo, patient, deaf, saving, frozen, parental, raises, dies):
         name = f"small_tasks_{function.__name__}"
         sys.modules[name] = ModuleType(name)
         sys.modules[name].run = function

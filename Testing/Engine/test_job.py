@@ -254,7 +254,7 @@ def test_settings_and_task_names_are_checked_in_the_child(tmp_path):
 
 
 def _tasks() -> list[str]:
-    return [*TASKS, "double", "echo", "patient", "deaf", "saving", "frozen", "parental", "raises", "dies"]
+    return [*TASKS, "double", "says", "echo", "patient", "deaf", "saving", "frozen", "parental", "raises", "dies"]
 
 
 def test_python_that_does_not_exist_is_one_sentence_and_leaves_nothing(tmp_path):

@@ -16,6 +16,7 @@ from medgan.job import Job, JobError, JobState
 from medgan.models import ModelError
 from medgan.settings import SegmentSettings
 from medgan.volume import LabelMap, Volume, VolumeError, file_format, read_volume
+from medgan.waiting import BETWEEN_FILES_S
 from medgan.writing import check_target, write
 
 COLUMNS = ("value", "name", "voxels", "volume_ml", "mean", "sd")
@@ -104,7 +105,7 @@ def segment_file(
         volume = read_volume(path)
         messages += volume.meta.pop("messages", [])
         inputs["volume" if number == 1 else f"volume {number}"] = volume
-    with Job("segment", inputs, settings, keep=tuple(item.targets)) as job:
+    with Job("segment", inputs, settings, keep=tuple(item.targets), stay_s=BETWEEN_FILES_S) as job:
         del inputs, volume  # the child has them
         job.complete(watch)
         outputs = job.outputs()

@@ -14,6 +14,7 @@ from medgan.job import Job, JobError, JobState
 from medgan.settings import Settings
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume, VolumeError, file_format
+from medgan.waiting import BETWEEN_FILES_S
 from medgan.writing import check_target, write
 
 SAID = ("task", "model", "model_version", "model_sha256", "package_version", "device", "source", "unit", "usual_error")
@@ -29,7 +30,7 @@ def computed(
 ) -> Outputs:
     """The outputs of a task in a child process; ``watch`` gets its state as it goes. Raises :class:`FileFailed`."""
     try:
-        with Job(task, inputs, settings, keep=tuple(keep)) as job:
+        with Job(task, inputs, settings, keep=tuple(keep), stay_s=BETWEEN_FILES_S) as job:
             job.complete(watch)
             return job.outputs()
     except JobError as error:

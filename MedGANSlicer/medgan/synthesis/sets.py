@@ -30,6 +30,7 @@ from medgan.synthesis.set_sidecars import (
     write_sidecar,
 )
 from medgan.volume import LabelMap, Volume
+from medgan.waiting import BETWEEN_FILES_S
 from medgan.writing import check_target, write
 
 TOGETHER = 4
@@ -237,7 +238,7 @@ def _made(
     else:
         settings = dataclasses.replace(shared, seed=lot[0].settings.seed, count=len(lot))
         wanted = dict(enumerate(lot, 1))
-    with Job("synthesize", inputs_of(lot), settings, environment=environment) as job:
+    with Job("synthesize", inputs_of(lot), settings, environment=environment, stay_s=BETWEEN_FILES_S) as job:
         job.complete(watched)
         report = job.report()
         names = {number: (each["volume"], each.get("labels")) for number, each in enumerate(report["samples"], 1)}
