@@ -19,7 +19,7 @@ import bad_files
 import medgan
 import model_folders
 import phantoms
-from command_line import PACKAGES, command, environment, one_sentence, run
+from command_line import PACKAGES, command, environment, one_sentence, run, run_alone
 from medgan.batch import Result
 from medgan.settings import Device, EnhanceSettings
 from medgan.volume import Volume, read_volume, write_volume
@@ -36,7 +36,7 @@ def enhanced(tmp_path_factory) -> dict:
     write_volume(volume, folder / "scan one.nii.gz")
     write_volume(volume, folder / "résult.nrrd")  # an older result, to be replaced
     more = ("--overwrite", "--difference", folder / "change.mha")
-    done = run("enhance", folder / "scan one.nii.gz", folder / "résult.nrrd", *more)
+    done = run_alone("enhance", folder / "scan one.nii.gz", folder / "résult.nrrd", *more)
     return {"folder": folder, "volume": volume, "done": done}
 
 
@@ -354,7 +354,7 @@ def test_device_that_was_asked_for_and_is_not_there_is_said(monkeypatch, call, t
 
 
 def test_version():
-    assert run("--version").stdout == f"medgan {medgan.__version__}\n"
+    assert run_alone("--version").stdout == f"medgan {medgan.__version__}\n"
 
 
 def test_models_lists_the_shipped_and_the_own_and_the_broken(a_model, call):
@@ -415,7 +415,7 @@ def test_info_of_a_label_map_and_of_a_ct(tmp_path, a_label_map, call):
 def test_demo_without_slicer_says_which_extra_to_install(tmp_path):
     (tmp_path / "slicer.py").write_text("raise ModuleNotFoundError('no slicer', name='slicer')")
     (tmp_path / "vtk.py").write_text("raise ModuleNotFoundError('no vtk', name='vtk')")
-    done = run("demo", "--out", tmp_path / "demo", PYTHONPATH=os.pathsep.join((str(tmp_path), PACKAGES)))
+    done = run_alone("demo", "--out", tmp_path / "demo", PYTHONPATH=os.pathsep.join((str(tmp_path), PACKAGES)))
     one_sentence(done, 'pip install "medganslicer[demo]"')
 
 
@@ -469,8 +469,8 @@ def test_unexpected_error_is_a_sentence_and_a_traceback_only_on_request(tmp_path
     """A defect of ours, brought about by a module that breaks on import."""
     (tmp_path / "SimpleITK.py").write_text("raise AssertionError('broken inside')")
     path = os.pathsep.join((str(tmp_path), PACKAGES))
-    one_sentence(run("info", "a.nrrd", cwd=tmp_path, PYTHONPATH=path), "run again with --debug to see where")
-    done = run("info", "a.nrrd", "--debug", cwd=tmp_path, PYTHONPATH=path)
+    one_sentence(run_alone("info", "a.nrrd", cwd=tmp_path, PYTHONPATH=path), "run again with --debug to see where")
+    done = run_alone("info", "a.nrrd", "--debug", cwd=tmp_path, PYTHONPATH=path)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 

@@ -14,7 +14,7 @@ import pytest
 
 import model_folders
 import phantoms
-from command_line import command, environment, one_sentence, run
+from command_line import command, environment, one_sentence, run, run_alone
 from medgan import models
 from medgan.evaluation.table import from_png
 from medgan.job import Job, JobStatus
@@ -48,7 +48,7 @@ def trained(tmp_path_factory) -> dict:
     data = volumes_in(root / "my scans")
     write_volume(a_head(0), data / "p9_copy.nii.gz")
     more = ("--steps", 20, "--start", "tiny", "--name", "own", "--out", root / "run", *QUICK)
-    done = run("train", "enhance", data, *more, MEDGAN_MODELS=str(root / "models"))
+    done = run_alone("train", "enhance", data, *more, MEDGAN_MODELS=str(root / "models"))
     return {"root": root, "data": data, "done": done, "more": more}
 
 
