@@ -20,8 +20,8 @@ HIGHEST_ORDER = 8
 """Coefficients whose three orders add up to this or more carry almost no anatomy."""
 
 _QUANTILE = 0.1
-_CHI_SQUARE = 1.0636232167792243
-"""0.1 quantile of the chi-square distribution with 4 degrees of freedom, one for each of the highest coefficients."""
+_HIGHEST, _CHI_SQUARE = 4, 1.0636232167792243
+"""How many highest coefficients there are, and the 0.1 quantile of chi-square with as many degrees of freedom."""
 
 _FLAT = 0.25
 """Share of the blocks that counts as flat."""
@@ -146,12 +146,17 @@ def intensity_range(array: np.ndarray) -> tuple[float, float]:
     """
     sample = array.ravel()[:: max(1, array.size // 2_000_000)]
     low, high = np.percentile(sample, [0.1, 99.9])
-    if -0.1 * high <= low <= 0.5 * high:
+    if 0.0 <= low <= 0.5 * high or (-0.1 * high <= low < 0.0 and _is_undershoot(sample, low)):
         low = 0.0
     bright = sample[sample > low + 0.1 * (high - low)]
     if bright.size:
         high = float(np.percentile(bright, 99.9))
     return float(low), float(high)
+
+
+def _is_undershoot(sample: np.ndarray, low: float) -> bool:
+    """Whether few values lie near the darkest, which is then no physical zero: interpolation, not the air of a CT."""
+    return float((sample < 0.5 * low).mean()) < 0.1
 
 
 def noise_profile(array: np.ndarray) -> NoiseProfile:
@@ -163,16 +168,26 @@ def noise_profile(array: np.ndarray) -> NoiseProfile:
     if not varying.any():
         return NoiseProfile(0.0, np.zeros(BLOCK**3, np.float32))
     mean = coefficients[:, 0] / BLOCK**1.5 - low
-    sigma, threshold = 0.0, 0.1 * (high - low)
+    sigma = 0.0
     for _ in range(3):
-        inside = varying & (mean > threshold)
+        inside = varying & (mean > foreground_threshold(mean[varying], low, high, sigma))
         chosen = coefficients[inside if inside.sum() >= 64 else varying]
         sigma = _sigma_of_blocks(chosen)
-        # Magnitude images have a background of mean 1.25 sigma and a smaller spread there: keep clear of it.
-        threshold = max(0.1 * (high - low), 3.0 * sigma if low == 0 else 0.0)
     spread = np.maximum(_spread(chosen, sigma), 1e-3 * sigma)
     profile = NoiseProfile(sigma / unit, (spread / unit).astype(np.float32))
     return profile if _of_magnitudes(array, low) else profile.signed()
+
+
+def foreground_threshold(means: np.ndarray, low: float, high: float, sigma: float) -> float:
+    """How far above ``low`` the mean of a block has to be to count as foreground, in a volume of that robust range.
+
+    A tenth of the range, but where a few vessels or pieces of metal span that alone, of the brightness of the brightest
+    twentieth of the blocks. Magnitudes have a background of mean 1.25 sigma and a smaller spread there: clear of it.
+    """
+    brightness = high - low
+    if float((means > 0.1 * brightness).mean()) < 0.05:
+        brightness = max(float(np.quantile(means, 0.95)), 0.0)
+    return max(0.1 * brightness, 3.0 * sigma if low == 0 else 0.0)
 
 
 def power_of_two_near(array: np.ndarray) -> float:
@@ -217,11 +232,11 @@ def _sigma_of_blocks(coefficients: np.ndarray) -> float:
     highest = coefficients[:, cosine_orders() >= HIGHEST_ORDER]
     energy = (highest**2).mean(axis=1)
     parts = np.array_split(energy[np.argsort(coefficients[:, 0])], max(1, min(_GROUPS, len(energy) // _GROUP_BLOCKS)))
-    lowest, middle = _level(energy, highest.shape[1]), np.median([_level(part, highest.shape[1]) for part in parts])
+    lowest, middle = level_of_energies(energy), np.median([level_of_energies(part) for part in parts])
     # Almost nothing in a tenth of all blocks: a drawn volume without noise, whose edges make the middle.
     return lowest if lowest < 0.02 * middle else float(middle)
 
 
-def _level(energy: np.ndarray, count: int) -> float:
-    """Standard deviation of white noise whose mean of ``count`` squares has this low quantile."""
-    return float(np.sqrt(np.quantile(energy, _QUANTILE) * count / _CHI_SQUARE))
+def level_of_energies(energy: np.ndarray) -> float:
+    """Standard deviation of white noise whose mean squares of a block's highest coefficients have this low quantile."""
+    return float(np.sqrt(np.quantile(energy, _QUANTILE) * _HIGHEST / _CHI_SQUARE))

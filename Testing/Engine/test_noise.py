@@ -144,3 +144,22 @@ def test_noise_is_found_in_any_unit(exponent):
     np.testing.assert_array_equal(there.spread, here.spread * np.float32(2.0**exponent))
     edges = phantoms.rician(phantoms.head((64, 64, 64)), sigma=5.0).astype(np.float32)
     assert estimate_blur(edges * np.float32(2.0**exponent)) == estimate_blur(edges) > 0
+
+
+def test_a_few_bright_vessels_do_not_speak_for_the_noise():
+    """As in an angiogram: the range is theirs, and in their blocks there is more detail than noise."""
+    generator = np.random.default_rng(4)
+    clean = np.full((48, 64, 64), 50.0)
+    clean[:, 20:23, :] = clean[10:13, :, 40:43] = 1000.0
+    clean = ndimage.gaussian_filter(clean, 0.7)
+    noisy = np.hypot(clean + generator.normal(0, 10, clean.shape), generator.normal(0, 10, clean.shape))
+    assert noise_profile(noisy.astype(np.float32)).sigma == pytest.approx(10, rel=0.2)
+
+
+def test_metal_far_above_bone_leaves_air_the_dark_end_of_a_ct():
+    array = a_soft_head() - 1000
+    array[20:24, 20:24, 20:24] = 30000.0
+    assert intensity_range(array)[0] == pytest.approx(-1000, abs=1)
+    magnitudes = phantoms.head((40, 40, 40))
+    magnitudes[::9, 0, 0] = -60.0  # undershoot of an interpolation
+    assert intensity_range(magnitudes)[0] == 0.0

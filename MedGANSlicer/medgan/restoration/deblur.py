@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medgan.blur import Blur, measure_blur
-from medgan.deconvolution import Widths, blurred, inverse_for, noise_after
+from medgan.deconvolution import Widths, blurred, inverse_for, noise_after, suited
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks.deblur import DeblurNet
@@ -77,7 +77,7 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
         if width == 0.0 or work.settings.strength == 0.0:
             return given.array
         normal = given.normalisation.apply(given.array)
-        inverse = inverse_for(normal, along(width), given.noise.sigma)
+        inverse = suited(inverse_for(normal, along(width), given.noise.sigma), normal, given.noise.sigma)
         predictor = _predictor(network, width, noise_after(inverse, given.noise))
         result = work.tiles(predictor, inverse(normal), BYTES_PER_VOXEL, "Deblurring:")
         darkest = given.normalisation.apply(np.zeros(1, np.float32))[0] if given.positive else -np.inf

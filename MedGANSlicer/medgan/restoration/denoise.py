@@ -14,8 +14,9 @@ from medgan.models import ModelCard, ModelError
 from medgan.networks import NOISE_CONDITIONED
 from medgan.networks.blocks import cropped, padded
 from medgan.networks.denoise import shift_averaged
-from medgan.noise import NoiseProfile
-from medgan.restoration.step import State, Step, Work
+from medgan.noise import NoiseProfile, noise_profile
+from medgan.restoration.step import State, Step, Work, noise_in
+from medgan.uneven_noise import Evened, evened
 
 BYTES_PER_VOXEL = {"medgan.DenoiseNet": 450}
 """Measured peak memory of a network for each voxel of a tile."""
@@ -35,11 +36,40 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
         if given.noise.sigma <= 0.0 or work.settings.strength == 0.0:
             return given.array
         per_voxel = BYTES_PER_VOXEL.get(card.network, BYTES_PER_VOXEL_UNKNOWN)
-        normal = given.normalisation.apply(given.array)
-        result = work.tiles(conditioned_on(network, given.noise), normal, per_voxel, "Denoising:")
-        return given.changed(given.normalisation.invert(result), given.array, work.settings.strength)
+        normal, noise = given.normalisation.apply(given.array), given.noise
+        even = evened(normal, given.positive) if isinstance(network, NOISE_CONDITIONED) else Evened(normal)
+        if even.array is not normal:
+            _tell(even, work)
+            noise = _noise_of(even, given, work.settings.noise_sigma > 0)
+        result = work.tiles(conditioned_on(network, noise), even.array, per_voxel, "Denoising:")
+        result = given.normalisation.invert(even.back(result, noise.sigma))
+        return given.changed(result, given.array, work.settings.strength)
 
     return Step(card, {"sigma": state.sigma}, state.ijk_to_ras, apply, _same, _same, state.noise)
+
+
+def _tell(even: Evened, work: Work) -> None:
+    if even.counts:
+        work.tell("The noise grows with the brightness, as that of counts does; that was reckoned with.")
+    if even.field is not None:
+        times = float(even.field.max() / even.field.min())
+        work.tell(
+            f"The noise is not as strong everywhere (up to {times:.2g} times as strong in one place as in another); "
+            "that was reckoned with."
+        )
+
+
+def _noise_of(even: Evened, given: State, told: bool) -> NoiseProfile:
+    """The noise of the evened volume; for a level that the person ``told``, as much more or less as for the volume."""
+    if even.counts:
+        # Counts are not brightened by their noise where they are few, as magnitudes are.
+        found, plain = noise_profile(even.array).signed(), noise_in(given.array, given.normalisation)
+    else:  # in the unit of the volume values below 0 show as such
+        found = noise_in(given.normalisation.invert(even.array), given.normalisation)
+        plain = found
+    if told and plain.sigma > 0.0:
+        return found.scaled_to(found.sigma * given.noise.sigma / plain.sigma)
+    return found
 
 
 def conditioned_on(network: nn.Module, profile: NoiseProfile) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:

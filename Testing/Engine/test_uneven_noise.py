@@ -1,0 +1,113 @@
+"""Noise that follows the place or the brightness is found, evened, and taken away better for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import phantoms
+from medgan.noise import noise_profile
+from medgan.settings import EnhanceSettings
+from medgan.tasks import enhance
+from medgan.uneven_noise import evened, follows_counts, noise_field
+from medgan.volume import Volume
+
+SHAPE = (48, 64, 72)
+
+
+def a_soft_head() -> np.ndarray:
+    return np.maximum(ndimage.gaussian_filter(phantoms.head(SHAPE), 0.7), 0.0)
+
+
+def stronger_to_one_side() -> np.ndarray:
+    """From 1 at one face to 4 at the other, of the shape of the head."""
+    return np.broadcast_to(np.geomspace(1.0, 4.0, SHAPE[2]), SHAPE)
+
+
+def counts(clean: np.ndarray, brightest: float) -> np.ndarray:
+    """As many counts in the brightest voxel, brought to the unit of the volume."""
+    gain = brightest / clean.max()
+    return (np.random.default_rng(2).poisson(clean * gain) / gain).astype(np.float32)
+
+
+def uneven(clean: np.ndarray, sigma: float) -> np.ndarray:
+    """Rician noise of ``sigma`` at the face where it is weakest."""
+    first, second = np.random.default_rng(1).normal(size=(2, *SHAPE)) * sigma * stronger_to_one_side()
+    return np.hypot(clean + first, second).astype(np.float32)
+
+
+def error(array: np.ndarray, clean: np.ndarray) -> float:
+    inside = clean > 100
+    return float(np.sqrt(np.square(array[inside] - clean[inside]).mean()))
+
+
+def test_field_is_that_of_the_noise():
+    field = noise_field(uneven(a_soft_head(), 10.0))
+    assert field.shape == SHAPE
+    assert field.dtype == np.float32
+    inside = a_soft_head() > 100
+    ratio = (field / stronger_to_one_side())[inside]
+    assert np.percentile(ratio, 95) / np.percentile(ratio, 5) < 1.75
+    assert np.corrcoef(np.log(field[inside]), np.log(stronger_to_one_side()[inside]))[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("sigma", [5.0, 30.0, 80.0])
+def test_even_noise_is_left_as_it_is(sigma):
+    for noisy in (
+        phantoms.rician(a_soft_head(), sigma).astype(np.float32),
+        (a_soft_head() - 1000 + np.random.default_rng(3).normal(0, sigma, SHAPE)).astype(np.float32),
+    ):
+        assert evened(noisy, bool(noisy.min() >= 0)).array is noisy
+
+
+def test_too_little_to_measure_is_left_as_it_is():
+    for array in (np.zeros((4, 4, 4)), np.ones((12, 12, 12)), np.random.default_rng(0).random((4, 40, 40))):
+        assert noise_field(array.astype(np.float32)) is None
+        assert not follows_counts(array.astype(np.float32))
+
+
+def test_counts_are_told_and_evened_and_come_back():
+    clean = a_soft_head()
+    noisy = counts(clean, 60.0)
+    even = evened(noisy, True)
+    assert even.counts
+    assert not evened(noisy, False).counts
+    sigma = noise_profile(even.array).sigma
+    assert sigma == pytest.approx(0.5 * np.sqrt(clean.max() / 60.0), rel=0.1)
+    expected = np.mean([np.sqrt(counts(clean, 60.0))], axis=0)
+    np.testing.assert_allclose(evened(noisy, True).back(expected, 0.0), noisy, rtol=1e-4, atol=1e-3)
+    assert (even.back(even.array, 0.1) - even.back(even.array, 0.0)).max() == pytest.approx(0.01, rel=0.01)
+
+
+def denoised(array: np.ndarray, **chosen) -> tuple[np.ndarray, list[str]]:
+    outputs = enhance.run({"volume": Volume(array, phantoms.geometry())}, EnhanceSettings(character=0.0, **chosen))
+    return outputs.volumes["volume"].array, outputs.report["messages"]
+
+
+def test_uneven_noise_is_taken_away_as_well_as_even_noise_and_said():
+    clean = a_soft_head()
+    noisy = uneven(clean, 12.0)
+    result, said = denoised(noisy)
+    assert any("not as strong everywhere" in sentence for sentence in said)
+    even = phantoms.rician(clean, error(noisy, clean)).astype(np.float32)
+    assert error(result, clean) < 1.15 * error(denoised(even)[0], clean)
+
+
+def test_counts_are_denoised_and_keep_their_mean():
+    clean = a_soft_head()
+    noisy = counts(clean, 60.0)
+    result, said = denoised(noisy)
+    assert any("as that of counts does" in sentence for sentence in said)
+    assert error(result, clean) < 0.4 * error(noisy, clean)
+    inside = clean > 100
+    assert result[inside].mean() == pytest.approx(clean[inside].mean(), rel=0.01)
+
+
+def test_level_that_is_told_scales_what_is_found():
+    noisy = uneven(a_soft_head(), 12.0)
+    found = noise_profile(noisy).sigma
+    as_found, more = (np.abs(denoised(noisy, noise_sigma=times * found)[0] - noisy).mean() for times in (1.0, 1.5))
+    alone = np.abs(denoised(noisy)[0] - noisy).mean()
+    assert as_found == pytest.approx(alone, rel=0.05)
+    assert more > 1.02 * as_found
