@@ -10,7 +10,7 @@ import slicer
 import vtk
 
 from medgan.volume import LabelMap, Volume
-from MedGANSlicerLib.LabelInputs import labelMapOf
+from MedGANSlicerLib.LabelInputs import labelMapsOf
 from MedGANSlicerLib.NodePairs import LABELS, VOLUMES, NodePairs, Pair, nodesOf
 from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, volumeFromNode
 from MedGANSlicerLib.SegmentGrids import toArray
@@ -55,8 +55,8 @@ def engineInputs(pairs: Sequence[Pair], regionNode=None, withSources: bool = Tru
 
     Results of one reference are methods of one case; without references those of one source are. ``regionNode``
     (segmentation or label map) is what images are measured in, or the segments that signal and contrast are measured
-    in. With ``withSources`` what a result was made from is measured too, as "before". Grids are those of the world
-    where the nodes have different parent transforms.
+    in. Segments that overlap are whole, in several label maps. With ``withSources`` what a result was made from is
+    measured too, as "before". Grids are those of the world where the nodes have different parent transforms.
     """
     problem = obstacle(pairs)
     if problem:
@@ -74,7 +74,11 @@ def engineInputs(pairs: Sequence[Pair], regionNode=None, withSources: bool = Tru
     if regionNode is not None:
         nodes["mask" if pairs[0].partner is not None else "segments"] = regionNode
     frames = {node.GetTransformNodeID() or "" for node in nodes.values()}
-    return {name: _copied(node, world=len(frames) > 1, on=pairs[0]) for name, node in nodes.items()}
+    inputs: dict[str, Volume | LabelMap] = {}
+    for name, node in nodes.items():
+        for number, copied in enumerate(_copied(node, world=len(frames) > 1, on=pairs[0]), 1):
+            inputs[f"{name}//{number}" if number > 1 else name] = copied
+    return inputs
 
 
 def _named(pairs: Sequence[Pair]) -> dict[tuple[str, str], Pair]:
@@ -127,21 +131,23 @@ def _isVolume(node) -> bool:
     return node.GetClassName() in VOLUMES
 
 
-def _copied(node, world: bool, on: Pair) -> Volume | LabelMap:
+def _copied(node, world: bool, on: Pair) -> Sequence[Volume | LabelMap]:
+    """A volume, or the label maps of a segmentation or label map: several where segments overlap."""
     if _isVolume(node):
-        volume: Volume | LabelMap = volumeFromNode(node)
+        volumes: Sequence[Volume | LabelMap] = [volumeFromNode(node)]
         frame = node.GetParentTransformNode()
     else:
         base = on.partner or on.node
         grid = base if node.IsA("vtkMRMLSegmentationNode") and _isVolume(base) else None
-        volume = labelMapOf(node, grid)
+        volumes = labelMapsOf(node, grid)
         frame = (grid or node).GetParentTransformNode()
     if not world or frame is None:
-        return volume
+        return volumes
     if not frame.IsTransformToWorldLinear():
         raise ValueError(
             f"'{node.GetName()}' lies under a transform that is not linear; harden it before it is compared."
         )
     matrix = vtk.vtkMatrix4x4()
     slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(frame, None, matrix)
-    return dataclasses.replace(volume, ijk_to_ras=np.asarray(toArray(matrix)) @ volume.ijk_to_ras)
+    toWorld = np.asarray(toArray(matrix))
+    return [dataclasses.replace(volume, ijk_to_ras=toWorld @ volume.ijk_to_ras) for volume in volumes]

@@ -33,8 +33,8 @@ class JobRun:
     is wanted. Once a source has left the scene, or has another number of voxels, it is a sentence that says so: the
     job is then ended, ``poll`` says CANCELLED and ``publish`` does nothing. ``put(outputs)`` makes the nodes of the
     result and returns them in the form that the panel wants. ``report`` is what the task says about its result, once
-    that is published; ``remark`` is then a sentence if voxels of a source were written to meanwhile, else empty. Call
-    :meth:`close` when done with the run, whatever happened.
+    that is published, with ``messages`` about the inputs before its own; ``remark`` is then a sentence if voxels of a
+    source were written to meanwhile, else empty. Call :meth:`close` when done with the run, whatever happened.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class JobRun:
         settings: Settings,
         sources: Sequence,
         put: Callable[[Outputs], Any] | None = None,
+        messages: Sequence[str] = (),
         **options,
     ) -> None:
         self.dropped = self.remark = ""
@@ -55,6 +56,7 @@ class JobRun:
         self._sizes = [_sizeOf(node) for node in sources]
         self._times = [_timeOf(node) for node in sources]
         self._put = put
+        self._messages = list(messages)
         self.job = startJob(inputs, settings, taskName, **options)
 
     def poll(self) -> JobState:
@@ -71,6 +73,8 @@ class JobRun:
         outputs = self.job.outputs()
         result = self.put(outputs)
         self.report = outputs.report
+        if self._messages:
+            self.report["messages"] = [*self._messages, *(self.report.get("messages") or ())]
         return result
 
     def put(self, outputs: Outputs) -> Any:

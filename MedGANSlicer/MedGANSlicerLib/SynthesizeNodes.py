@@ -63,21 +63,25 @@ class Intensity:
     sd: str = ""
 
 
-def labelInputs(labelsNode, referenceNode=None) -> dict[str, Volume | LabelMap]:
+def labelInputs(labelsNode, referenceNode=None, messages: list[str] | None = None) -> dict[str, Volume | LabelMap]:
     """What a model from labels reads. Segments are read on the grid of the reference if there is one.
 
-    Raises ``ValueError`` with one sentence.
+    A sentence about segments that overlap is added to ``messages``. Raises ``ValueError`` with one sentence.
     """
-    if referenceNode is None:
-        return {"labels": labelMapOf(labelsNode)}
-    return {"labels": labelMapOf(labelsNode, referenceNode), "reference": volumeFromNode(referenceNode)}
+    labels = labelMapOf(labelsNode, referenceNode, messages)
+    return (
+        {"labels": labels} if referenceNode is None else {"labels": labels, "reference": volumeFromNode(referenceNode)}
+    )
 
 
-def volumeInputs(volumeNode, labelsNode=None) -> dict[str, Volume | LabelMap]:
-    """What variations and translations of a volume read, with its labels on its grid if there are any."""
+def volumeInputs(volumeNode, labelsNode=None, messages: list[str] | None = None) -> dict[str, Volume | LabelMap]:
+    """What variations and translations of a volume read, with its labels on its grid if there are any.
+
+    A sentence about segments that overlap is added to ``messages``.
+    """
     inputs: dict[str, Volume | LabelMap] = {"volume": volumeFromNode(volumeNode)}
     if labelsNode is not None:
-        inputs["labels"] = labelMapOf(labelsNode, volumeNode)
+        inputs["labels"] = labelMapOf(labelsNode, volumeNode, messages)
     return inputs
 
 

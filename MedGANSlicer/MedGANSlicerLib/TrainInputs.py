@@ -100,8 +100,13 @@ def obstacle(pairs: Sequence[Pair], kind: TrainKind) -> str:
     return ""
 
 
-def engineInputs(pairs: Sequence[Pair], kind: TrainKind) -> dict[str, Volume | LabelMap]:
-    """Copies of the voxels under the names by which the engine tells their roles. Raises ``ValueError``."""
+def engineInputs(
+    pairs: Sequence[Pair], kind: TrainKind, messages: list[str] | None = None
+) -> dict[str, Volume | LabelMap]:
+    """Copies of the voxels under the names by which the engine tells their roles. Raises ``ValueError``.
+
+    Sentences about segments that overlap are added to ``messages``.
+    """
     problem = obstacle(pairs, kind)
     if problem:
         raise ValueError(problem)
@@ -117,7 +122,7 @@ def engineInputs(pairs: Sequence[Pair], kind: TrainKind) -> dict[str, Volume | L
             continue
         inputs[f"{partners.roles[0]}/{name}"] = volume
         inputs[f"{partners.roles[1]}/{name}"] = (
-            labelMapOf(pair.partner, pair.node)
+            labelMapOf(pair.partner, pair.node, messages)
             if partners.ofLabels
             else inFrameOf(volumeFromNode(pair.partner), pair.partner, pair.node)
         )

@@ -6,14 +6,15 @@ same name with the ending ``.labels.csv``, which 3D Slicer reads too; it is writ
 
 from __future__ import annotations
 
-from collections.abc import Set
+import functools
+from collections.abc import Callable, Set
 from pathlib import Path
 
 from medgan.labels import Converted, Overlap, label_maps, renamed, said_of_values, segmentation_of
 from medgan.labeltable import LabelTable, read_table, unnamed, write_table
 from medgan.labelvalues import Values, assigned
 from medgan.segments import Segmentation
-from medgan.volume import Label, VolumeError, file_format, read_label_map, write_volume
+from medgan.volume import Label, LabelMap, VolumeError, file_format, read_label_map, write_volume
 
 DICOM_ENDING = ".dcm"
 
@@ -34,27 +35,58 @@ def read(path: Path, table: LabelTable | None = None) -> tuple[Segmentation, dic
     Names are those of ``table``; without one, those of the file, or of the table beside it. Raises
     :class:`VolumeError` or :class:`~medgan.labeltable.TableError`.
     """
+    read_segments = _reader_of_segments(path)
+    if read_segments is not None:
+        return _named(read_segments(), table)
+    held, beside = _label_map(path)
+    segmentation, report, said = segmentation_of([held], table, keep_empty=table is None and bool(held.labels))
+    if beside and table is None:
+        said.insert(0, f"Names are those of '{table_beside(path).name}', which lies beside it.")
+    return segmentation, report, said
+
+
+def read_label_maps(path: Path) -> list[LabelMap]:
+    """The labels in a file or a DICOM folder with the names in it or beside it: several maps if segments overlap.
+
+    The maps lie on one grid, and no value stands in two of them. Raises :class:`VolumeError` or
+    :class:`~medgan.labeltable.TableError`.
+    """
+    read_segments = _reader_of_segments(path)
+    if read_segments is not None:
+        return label_maps(read_segments(), overlap=Overlap.LAYERS).label_maps
+    return [_label_map(path)[0]]
+
+
+def holds_segments(path: Path) -> bool:
+    """Whether a file or a DICOM folder is a segmentation, and no plain label map or volume."""
+    return _reader_of_segments(path) is not None
+
+
+def _reader_of_segments(path: Path) -> Callable[[], Segmentation] | None:
+    """What reads the segments of a file that says what they are; None for any other."""
     if path.is_dir() or path.suffix.lower() == DICOM_ENDING:
         from medgan import dicomseg
 
         found = dicomseg.find(path) if path.exists() else None
         if found is not None:
-            return _named(dicomseg.read(found), table)
+            return functools.partial(dicomseg.read, found)
         if path.is_file():
             raise VolumeError(f"'{path.name}' is no DICOM segmentation; give the folder of an image series, or a file.")
     if file_format(path) in (".nrrd", ".nhdr") and path.is_file():
         from medgan import segnrrd
 
         if segnrrd.holds_segments(path):
-            return _named(segnrrd.read(path), table)
+            return functools.partial(segnrrd.read, path)
+    return None
+
+
+def _label_map(path: Path) -> tuple[LabelMap, bool]:
+    """A label map with its names, and whether these stood in the table beside it."""
     held = read_label_map(path)
-    beside = file_format(path) and not held.labels and table_beside(path).is_file()
+    beside = bool(file_format(path)) and not held.labels and table_beside(path).is_file()
     if beside:
-        held.labels = read_table(table_beside(path)).labels
-    segmentation, report, said = segmentation_of([held], table, keep_empty=table is None and bool(held.labels))
-    if beside and table is None:
-        said.insert(0, f"Names are those of '{table_beside(path).name}', which lies beside it.")
-    return segmentation, report, said
+        held.labels = dict(read_table(table_beside(path)).labels)
+    return held, beside
 
 
 def write(

@@ -101,7 +101,10 @@ def label_maps_in_steps(
         for segment, had, has in zip(segmentation.segments, before, after, strict=False)
         if had > has
     }
-    messages += _said_of_overlap(lost, overlap, len(maps))
+    if len(maps) > 1:
+        messages.append(f"Segments overlap, so there are {len(maps)} label maps.")
+    elif lost:
+        messages.append(said_of_overlap(lost, overlap))
     empty = [segment.label.name for segment, count in zip(segmentation.segments, after, strict=True) if count == 0]
     if empty:
         messages.append(f"Without a voxel here, but in the table: {listed(empty)}.")
@@ -255,10 +258,7 @@ def _disjoint_layers(segmentation: Segmentation) -> list[list[int]]:
     return groups
 
 
-def _said_of_overlap(lost: dict[str, int], overlap: Overlap, maps: int) -> list[str]:
-    if overlap is Overlap.LAYERS:
-        return [f"Segments overlap, so there are {maps} label maps."] if maps > 1 else []
-    if not lost:
-        return []
+def said_of_overlap(lost: dict[str, int], overlap: Overlap) -> str:
+    """The sentence about segments that lost voxels to others."""
     shown = listed(f"'{name}' {count}" for name, count in lost.items())
-    return [f"Where segments overlap, {overlap.label()}; voxels lost: {shown}."]
+    return f"Where segments overlap, {overlap.label()}; voxels lost: {shown}."

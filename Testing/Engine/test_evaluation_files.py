@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import phantoms
+from medgan import labelfiles
 from medgan.evaluation.many import evaluate_files, is_label_map, match
+from medgan.labels import merged, segmentation_of
 from medgan.progress import Cancelled
 from medgan.settings import EvaluateSettings, Figures
 from medgan.volume import Label, LabelMap, Volume, write_volume
@@ -189,3 +191,46 @@ def test_two_folders_of_one_file_each_belong_together_only_by_name(tmp_path):
         evaluate_files([tmp_path / "made"], tmp_path / "truth", EvaluateSettings())
     files = [tmp_path / "made" / "p1.nii.gz"], tmp_path / "truth" / "p2.nii.gz"
     assert evaluate_files(*files, EvaluateSettings()).rows[0]["mae"] == 0.0
+
+
+def two_named(values: tuple[int, int], names: tuple[str, str]) -> LabelMap:
+    array = np.zeros(SHAPE, np.uint8)
+    array[1:5, 3:11, 2:12], array[6:9, 3:11, 2:12] = values
+    return LabelMap(array, phantoms.awkward_geometry(), dict(zip(values, map(Label, names), strict=True)))
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".seg.nrrd"])
+def test_labels_of_files_are_matched_by_the_names_in_them_or_beside_them(tmp_path, ending):
+    """Label 1 of the result is called as label 2 of the reference, and lies where that does."""
+    for folder, values in (("truth", (2, 1)), ("net", (1, 2))):
+        (tmp_path / folder).mkdir()
+        segmentation = segmentation_of([two_named(values, ("Liver", "Spleen"))])[0]
+        labelfiles.write(segmentation, tmp_path / folder / f"p1{ending}")
+    settings = EvaluateSettings(by_name=True, pictures=0)
+    rows = evaluate_files([tmp_path / "net"], tmp_path / "truth", settings).rows
+    assert {row["label"]: row.get("dice") for row in rows} == {"Liver": 1.0, "Spleen": 1.0}
+
+
+def test_segments_of_a_file_that_overlap_are_measured_whole(tmp_path):
+    brain, tumor, smaller = (np.zeros(SHAPE, np.uint8) for _ in range(3))
+    brain[2:10, 2:14, 2:12], tumor[4:8, 4:8, 4:8], smaller[4:8, 4:8, 4:6] = 1, 1, 1
+    for name, inner in (("truth", tumor), ("net", smaller)):
+        parts = [
+            segmentation_of([LabelMap(array, phantoms.awkward_geometry(), {1: Label(called)})])[0]
+            for array, called in ((brain, "Brain"), (inner, "Tumor"))
+        ]
+        labelfiles.write(merged(parts), tmp_path / f"{name}.seg.nrrd")
+    evaluation = evaluate_files([tmp_path / "net.seg.nrrd"], tmp_path / "truth.seg.nrrd", QUICK)
+    assert evaluation.kind == "segmentations"
+    assert {row["label"]: row.get("dice") for row in evaluation.rows} == {"Brain": 1.0, "Tumor": pytest.approx(2 / 3)}
+    moved = EvaluateSettings(by_name=True, resample=True, figures=Figures.SEGMENTATIONS, pictures=0)
+    write_volume(LabelMap(5 * brain[:, :, 1:], shifted(), {5: Label("brain")}), tmp_path / "moved.npz")
+    rows = evaluate_files([tmp_path / "net.seg.nrrd"], tmp_path / "moved.npz", moved).rows
+    assert rows[0]["dice"] == 1.0
+    assert rows[1]["label"] == "Tumor"
+
+
+def shifted() -> np.ndarray:
+    matrix = phantoms.awkward_geometry()
+    matrix[:, 3] = matrix @ [1, 0, 0, 1]
+    return matrix

@@ -8,7 +8,8 @@ import slicer
 from scene_tools import add_volume, node_ids, noisy_box, oblique_matrix, to_vtk_matrix
 
 from medgan.evaluation.table import Evaluation, MetricInfo
-from medgan.settings import TrainKind
+from medgan.settings import EvaluateSettings, TrainKind
+from medgan.tasks import evaluate
 from medgan.volume import LabelMap
 from MedGANSlicerLib import EvaluateInputs, TrainInputs
 from MedGANSlicerLib.EvaluationNodes import grouped, publishEvaluation, removeEvaluation
@@ -263,3 +264,47 @@ def test_previews_and_maps_are_not_offered(a_scene):
     named(a_scene, "preview").SetAttribute("MedGAN.Preview", "yes")
     named(a_scene, "difference").SetAttribute("MedGAN.Content", "result minus input")
     assert nodesOf(a_scene, ("vtkMRMLScalarVolumeNode",)) == [volume]
+
+
+def nested(scene, volume, name: str, inner_side: int):
+    """A "Brain" and, over it, a "Tumor" of some voxels a side."""
+    shape = slicer_shape(volume)
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    for segment, side in (("Brain", min(shape)), ("Tumor", inner_side)):
+        values = np.zeros(shape, np.int16)
+        values[:side, :side, :side] = 1
+        labels = add_volume(scene, values, matrix_of(volume), segment, "vtkMRMLLabelMapVolumeNode")
+        slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labels, node)
+        held = node.GetSegmentation()
+        held.GetNthSegment(held.GetNumberOfSegments() - 1).SetName(segment)
+        scene.RemoveNode(labels)
+    return node
+
+
+def test_segments_that_overlap_are_measured_whole(a_scene):
+    volume = named(a_scene, "Head")
+    pairs = [Pair(nested(a_scene, volume, "Result", 2), nested(a_scene, volume, "Reference", 3))]
+    report = evaluate.run(EvaluateInputs.engineInputs(pairs), EvaluateSettings(bootstrap=100)).report
+    rows = {row["label"]: row for row in report["rows"]}
+    assert rows["Brain"]["dice"] == 1.0
+    assert rows["Brain"]["volume_difference"] == 0.0
+    assert rows["Tumor"]["dice"] == pytest.approx(2 * 8 / (8 + 27))
+
+
+def test_segments_that_overlap_are_whole_where_signal_is_measured(a_scene):
+    volume = named(a_scene, "Head")
+    inputs = EvaluateInputs.engineInputs([Pair(volume)], nested(a_scene, volume, "Parts", 3))
+    rows = evaluate.run(inputs, EvaluateSettings(bootstrap=100)).report["rows"]
+    side = min(slicer_shape(volume))
+    brain = inputs["result Head"].array[:side, :side, :side]
+    assert next(row["mean"] for row in rows if row.get("label") == "Brain") == pytest.approx(brain.mean(), rel=1e-5)
+
+
+def test_lost_voxels_of_segments_to_learn_from_are_told(a_scene):
+    volume = named(a_scene, "Head")
+    segmentation, messages = nested(a_scene, volume, "Parts", 2), []
+    TrainInputs.engineInputs([Pair(volume, segmentation)], TrainKind.SEGMENT, messages)
+    assert messages == ["'Parts': Where segments overlap, the last in the list wins; voxels lost: 'Brain' 8."]
+    TrainInputs.engineInputs([Pair(volume, a_segmentation(a_scene, volume)[0])], TrainKind.SEGMENT, messages)
+    assert len(messages) == 1

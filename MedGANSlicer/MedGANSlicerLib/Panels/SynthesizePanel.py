@@ -95,6 +95,7 @@ class SynthesizePanel(Panel):
         if not self._makesSeveral(parameters):
             settings = dataclasses.replace(settings, count=1)
         scene = parameters.parameterNode.GetScene()
+        messages: list[str] = []
         if source is SynthesizeSource.NOISE:
             settings = dataclasses.replace(settings, intensities="")
             inputs, frame, nodes, name = {}, None, [], self._models.titleOf(settings.model)
@@ -104,14 +105,14 @@ class SynthesizePanel(Panel):
                 settings = dataclasses.replace(settings, intensities="")
             labels = parameters.synthesizeLabels
             reference = parameters.synthesizeReference if settings.contrast in REFERENCED else None
-            inputs, name = labelInputs(labels, reference), labels.GetName()
+            inputs, name = labelInputs(labels, reference, messages), labels.GetName()
             nodes = [labels] if reference is None else [labels, reference]
             frame = nodes[-1]
         else:
             settings = dataclasses.replace(settings, toward=-1, sliders="", intensities="", deformation_mm=0.0)
             frame = parameters.synthesizeVolume
             labels = parameters.synthesizeLabels if settings.model == VARIATIONS.name else None
-            inputs, name = volumeInputs(frame, labels), frame.GetName()
+            inputs, name = volumeInputs(frame, labels, messages), frame.GetName()
             nodes = [frame] if labels is None else [frame, labels]
         matrix = matrixOf(frame) if frame is not None and frame.IsA("vtkMRMLVolumeNode") else None
         return JobRun(
@@ -120,6 +121,7 @@ class SynthesizePanel(Panel):
             settings,
             nodes,
             lambda outputs: publishSamples(scene, outputs, frame, name, matrix),
+            messages,
             python=self._host.python(),
         )
 

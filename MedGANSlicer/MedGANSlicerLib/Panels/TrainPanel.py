@@ -114,8 +114,9 @@ class TrainPanel(Panel):
             name=nameOf(settings),
             out=str(self._folder(settings)),
         )
-        inputs = engineInputs(wanted, settings.kind) if inScene else {}
-        run = TrainRun(inputs, settings, python=self._host.python())
+        messages: list[str] = []
+        inputs = engineInputs(wanted, settings.kind, messages) if inScene else {}
+        run = TrainRun(inputs, settings, messages=messages, python=self._host.python())
         self._run = run
         try:
             self.ui.trainInputs.setEnabled(False)

@@ -14,7 +14,7 @@ import numpy as np
 from medgan.evaluation import pictures
 from medgan.evaluation.conclusions import conclude
 from medgan.evaluation.geometry import on_grid_of
-from medgan.evaluation.labels import label_names, renamed, tell_names
+from medgan.evaluation.labels import label_names, mask_of, names_of, renamed, tell_names, values_of
 from medgan.evaluation.overlap import MaskPair
 from medgan.evaluation.quality import Segment, Whole
 from medgan.evaluation.similarity import SCALE_WEIGHTS, ImagePair, windowed_axes
@@ -209,7 +209,7 @@ def _segmentation(
     spacing = reference.spacing_mm[::-1]
     rows = []
     for value, name in label_names(result, reference).items():
-        pair = MaskPair(result.array == value, reference.array == value, spacing, settings.tolerance_mm)
+        pair = MaskPair(mask_of(result, value), mask_of(reference, value), spacing, settings.tolerance_mm)
         named = {"case": held.case.name, "method": method, "label": name}
         rows.append({**named, **measure("segmentations", pair)})
     if held.pictured:
@@ -239,11 +239,7 @@ def _alone(
 def _segment_rows(
     volume: Volume, segments: LabelMap, evaluation: Evaluation, settings: EvaluateSettings
 ) -> list[dict[str, Any]]:
-    names = {
-        int(value): segments.labels[int(value)].name if int(value) in segments.labels else str(value)
-        for value in np.unique(segments.array)
-        if value > 0
-    }
+    names = names_of(values_of(segments), segments.labels)
     if not names:
         raise VolumeError("The label map has no segment here.")
     wanted = settings.contrast_to.strip().lower()
@@ -252,9 +248,9 @@ def _segment_rows(
         raise VolumeError(f"There is no segment '{settings.contrast_to}'; there are {', '.join(names.values())}.")
     other = min(names) if other is None else other
     evaluation.tell(f"CNR is the contrast to segment '{names[other]}'.")
-    theirs = volume.array[segments.array == other]
+    theirs = volume.array[mask_of(segments, other)]
     rows = []
     for value, name in names.items():
-        segment = Segment(volume.array[segments.array == value], None if value == other else theirs)
+        segment = Segment(volume.array[mask_of(segments, value)], None if value == other else theirs)
         rows.append({"label": name, **measure("segments", segment)})
     return rows

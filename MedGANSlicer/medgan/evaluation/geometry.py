@@ -7,6 +7,7 @@ from typing import TypeVar
 import numpy as np
 from scipy import ndimage
 
+from medgan.evaluation.labels import Layers, layered
 from medgan.volume import LabelMap, Volume, VolumeError
 
 TOLERANCE = 0.05
@@ -71,6 +72,9 @@ def resampled(volume: Either, grid: Volume | LabelMap) -> tuple[Either, np.ndarr
     Images are interpolated linearly, label maps by the nearest neighbour. Sheared grids are fine. Outside, images hold
     their nearest value and label maps 0.
     """
+    if isinstance(volume, Layers):
+        moved = [resampled(layer, grid) for layer in volume.layers]
+        return layered([layer for layer, _ in moved]), moved[0][1]  # type: ignore[return-value]
     flip = np.eye(4)[[2, 1, 0, 3]]  # between i, j, k and the order of the array's axes
     matrix = flip @ np.linalg.inv(volume.ijk_to_ras) @ grid.ijk_to_ras @ flip
     matrix = np.where(np.abs(matrix - np.rint(matrix)) < 1e-6, np.rint(matrix), matrix)

@@ -2,17 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
+from medgan import segments
 from medgan.evaluation.table import Evaluation
-from medgan.volume import LabelMap, VolumeError
+from medgan.volume import Label, LabelMap, VolumeError
+
+
+@dataclass(eq=False)
+class Layers(LabelMap):
+    """Labels that overlap: ``array`` has one of them in each voxel, ``layers`` hold them whole.
+
+    The layers lie on the grid of the array, and no value stands in two of them.
+    """
+
+    layers: tuple[LabelMap, ...] = ()
+
+
+def layered(maps: Sequence[LabelMap]) -> LabelMap:
+    """Label maps on one grid as one: the first itself if there are no others, else :class:`Layers`."""
+    if len(maps) == 1:
+        return maps[0]
+    array = maps[0].array
+    for each in maps[1:]:
+        array = np.where(each.array != 0, each.array, array)
+    labels = {value: label for each in maps for value, label in each.labels.items()}
+    return Layers(array, maps[0].ijk_to_ras, labels, tuple(maps))
+
+
+def layers_of(labels: LabelMap) -> tuple[LabelMap, ...]:
+    """The layers in which no labels overlap: the map itself, unless it is :class:`Layers`."""
+    return labels.layers if isinstance(labels, Layers) else (labels,)
+
+
+def mask_of(labels: LabelMap, value: int) -> np.ndarray:
+    """Where a label is: booleans, also in the voxels that it shares with others."""
+    mask, *others = (layer.array == value for layer in layers_of(labels))
+    for other in others:
+        mask |= other
+    return mask
+
+
+def values_of(labels: LabelMap) -> list[int]:
+    """The label values that have a voxel, in their order."""
+    return sorted({int(value) for layer in layers_of(labels) for value in np.unique(layer.array) if value > 0})
 
 
 def label_names(result: LabelMap, reference: LabelMap) -> dict[int, str]:
-    """A name of its own for every value that occurs in either, those of the reference first; else the value itself."""
-    values = np.union1d(np.unique(reference.array), np.unique(result.array))
-    named = result.labels | reference.labels
-    names = {int(value): named[int(value)].name if int(value) in named else "" for value in values if value > 0}
+    """A name of its own for every value that occurs in either, those of the reference first; else the value itself.
+
+    Where neither has a voxel, for every value that the reference names, or else the result.
+    """
+    values = sorted({*values_of(reference), *values_of(result)})
+    values = values or sorted(value for value in reference.labels or result.labels if value > 0)
+    return names_of(values, result.labels | reference.labels)
+
+
+def names_of(values: Iterable[int], labels: Mapping[int, Label]) -> dict[int, str]:
+    """A name of its own for every value: that of its label, with the value where two have one; else the value."""
+    names = {value: labels[value].name if value in labels else "" for value in values}
     every = [name for name in names.values() if name]
     return {
         value: str(value) if not name else f"{name} ({value})" if every.count(name) > 1 else name
@@ -28,18 +79,20 @@ def renamed(result: LabelMap, reference: LabelMap) -> LabelMap:
     values = {label.name.strip().lower(): value for value, label in reference.labels.items()}
     if len(values) < len(reference.labels):
         raise VolumeError("Two labels of the reference have one name, so labels can not be matched by name.")
-    array = np.zeros(result.shape, dtype=np.int64)
-    labels = {}
-    free = 1 + max([0, *values.values(), int(reference.array.max())])
-    for value in (int(value) for value in np.unique(result.array) if value > 0):
+    targets: dict[int, int] = {}
+    free = 1 + max([0, *values.values(), *values_of(reference)])
+    for value in values_of(result):
         if value not in result.labels:
             raise VolumeError(f"Label {value} of the result has no name, so it can not be matched by name.")
         name = result.labels[value].name.strip().lower()
         if name not in values:
             values[name], free = free, free + 1
-        array[result.array == value] = values[name]
-        labels[values[name]] = result.labels[value]
-    return LabelMap(array, result.ijk_to_ras, labels)
+        if values[name] in targets.values():
+            raise VolumeError("Two labels of the result have one name, so labels can not be matched by name.")
+        targets[value] = values[name]
+    labels = {target: result.labels[value] for value, target in targets.items()}
+    moved = segments.Mapping(targets.items(), np.int64)
+    return layered([LabelMap(moved(layer.array), result.ijk_to_ras, labels) for layer in layers_of(result)])
 
 
 def tell_names(evaluation: Evaluation, result: LabelMap, reference: LabelMap) -> None:

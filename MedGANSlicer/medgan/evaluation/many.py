@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from medgan.evaluation.cases import Case, Source, evaluate_cases
+from medgan.evaluation.labels import layered
 from medgan.evaluation.sets import Features, evaluate_sets
 from medgan.evaluation.table import Evaluation
+from medgan.labelfiles import holds_segments, read_label_maps
 from medgan.progress import Progress, silent
 from medgan.settings import EvaluateSettings, Figures
-from medgan.volume import Volume, VolumeError, file_format, read_label_map, read_volume
+from medgan.volume import LabelMap, Volume, VolumeError, file_format, read_volume
 
 SEPARATORS = ("_", "-", ".", " ")
 """What may follow the name of a case in the name of its result, as in "p1_enhanced"."""
@@ -124,23 +126,39 @@ def _kind(
     if reference is None:
         return Figures.VOLUMES, ""
     file, truth = _first(volumes_in(reference).values(), f"'{reference}' holds no volume that can be read.")
-    if is_label_map(truth):
+    if truth is not False:
         files = [file for held in methods.values() for file in held.values()]
-        other, result = _first(files, "None of the results can be read.")
-        if is_label_map(result):
+        other, found = _first(files, "None of the results can be read.")
+        if {truth, found} in ({True}, {True, None}):
             said = f"'{file.name}' and '{other.name}' look like label maps, so segmentations were measured"
             return Figures.SEGMENTATIONS, f"{said}; choose figures 'images' if not."
     return Figures.IMAGES, ""
 
 
-def _first(files: Iterable[Path], otherwise: str) -> tuple[Path, Volume]:
-    """The first of the files that can be read. Raises :class:`VolumeError` with that sentence for none."""
+def _first(files: Iterable[Path], otherwise: str) -> tuple[Path, bool | None]:
+    """The first of the files that can be read and is not 0 everywhere, and whether it looks like labels.
+
+    The latter is None where all are 0. Raises :class:`VolumeError` with that sentence where none can be read.
+    """
+    empty = None
     for file in files:
         try:
-            return file, read_volume(file)
+            if holds_segments(file):
+                return file, True
+            volume = read_volume(file)
         except ValueError:
             continue
-    raise VolumeError(otherwise)
+        if volume.array.any():
+            return file, is_label_map(volume)
+        empty = empty or file
+    if empty is None:
+        raise VolumeError(otherwise)
+    return empty, None
+
+
+def read_labels(path: Path) -> LabelMap:
+    """The labels of a file with their names, whole where they overlap. Raises ``ValueError``."""
+    return layered(read_label_maps(path))
 
 
 def is_label_map(volume: Volume) -> bool:
@@ -163,7 +181,7 @@ def _cases(
     kind: Figures,
     extras: Mapping[str, Path | None],
 ) -> list[Case]:
-    read: Callable[[Path], object] = read_label_map if kind is Figures.SEGMENTATIONS else read_volume
+    read: Callable[[Path], object] = read_labels if kind is Figures.SEGMENTATIONS else read_volume
     if reference is None or not reference.is_dir():
         names = list(dict.fromkeys(name for held in methods.values() for name in held))
         names = (
@@ -193,7 +211,7 @@ def _cases(
         )
     for role, place in extras.items():
         if place is not None:
-            _add_extra(role, place, list(cases.values()), read_label_map if role == "segments" else read_volume)
+            _add_extra(role, place, list(cases.values()), read_labels if role == "segments" else read_volume)
     return list(cases.values())
 
 

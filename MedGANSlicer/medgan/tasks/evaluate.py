@@ -2,8 +2,9 @@
 
 Inputs are named ``role``, ``role method``, ``role/case`` or ``role method/case``. Roles: "result" (its method is called
 "result" unless named), "reference", "before" (what the results were made from), "mask" (images are measured inside it)
-and "segments" (signal and contrast are measured in them). What has no case serves every case. Returns no volumes; the
-report is that of ``medgan.evaluation.table.Evaluation.to_dict``.
+and "segments" (signal and contrast are measured in them). What has no case serves every case. Labels that overlap are
+several label maps, the further ones named as ``role//2`` or ``role method/case//2``. Returns no volumes; the report is
+that of ``medgan.evaluation.table.Evaluation.to_dict``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping
 
 import medgan
 from medgan.evaluation.cases import Case, Source, evaluate_cases
+from medgan.evaluation.labels import layered
 from medgan.evaluation.sets import Features, evaluate_sets
 from medgan.evaluation.table import Evaluation
 from medgan.progress import Progress, silent
@@ -51,11 +53,15 @@ def run(
 
 def _cases(inputs: Mapping[str, Volume | LabelMap]) -> list[Case]:
     """The inputs by case. Raises ``ValueError`` for a name that says nothing, or when there is no result."""
-    parsed = [(_parsed(name), volume) for name, volume in inputs.items()]
-    names = list(dict.fromkeys(case for (_, _, case), _ in parsed if case)) or [""]
+    parsed: dict[tuple[str, str, str], list[Volume | LabelMap]] = {}
+    for name, volume in inputs.items():
+        parsed.setdefault(_parsed(name), []).append(volume)
+    names = list(dict.fromkeys(case for _, _, case in parsed if case)) or [""]
     cases = {name: Case(name) for name in names}
     # What serves every case comes first, so that what belongs to one replaces it there.
-    for (role, method, of), volume in sorted(parsed, key=lambda entry: bool(entry[0][2])):
+    for (role, method, of), held in sorted(parsed.items(), key=lambda entry: bool(entry[0][2])):
+        layers = [each for each in held if isinstance(each, LabelMap)]
+        volume = layered(layers) if layers else held[0]
         for case in [cases[of]] if of else cases.values():
             if role == "result":
                 case.results[method or "result"] = _source(volume)
@@ -67,8 +73,8 @@ def _cases(inputs: Mapping[str, Volume | LabelMap]) -> list[Case]:
 
 
 def _parsed(name: str) -> tuple[str, str, str]:
-    """Role, method and case."""
-    before, _, case = name.partition("/")
+    """Role, method and case; the layers of one thing have the same."""
+    before, _, case = name.partition("//")[0].partition("/")
     role, _, method = before.partition(" ")
     if role not in ROLES or (method and role != "result"):
         raise ValueError(f"The input '{name}' has no known role; it must begin with one of {', '.join(ROLES)}.")
