@@ -158,10 +158,10 @@ def _check_out(out: Path | None, overwrite: bool) -> None:
 
 def _wanted(text: str) -> list[str]:
     """The names of metrics in a list with commas. Raises ``ValueError`` for one that there is not."""
-    from medgan.metrics import METRICS
+    from medgan.metrics import METRICS, infos
 
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    known = list(dict.fromkeys(name for kind in METRICS.values() for name in kind))
+    known = list(infos(*METRICS))
     for name in names:
         if name not in known:
             raise ValueError(f"There is no metric '{name}'; there are {', '.join(known)}.")
@@ -170,6 +170,8 @@ def _wanted(text: str) -> list[str]:
 
 def _only(evaluation: Evaluation, wanted: Sequence[str]) -> Evaluation:
     """The evaluation with these metrics alone, in this order. Raises ``ValueError`` when it has none of them."""
+    from medgan.evaluation.conclusions import without
+
     if not wanted:
         return evaluation
     chosen = [name for name in wanted if name in evaluation.metrics]
@@ -180,14 +182,8 @@ def _only(evaluation: Evaluation, wanted: Sequence[str]) -> Evaluation:
     for name in wanted:
         if name not in chosen:
             evaluation.tell(f"'{name}' is no metric of this evaluation and was left out.")
-    dropped = set(evaluation.metrics) - set(chosen)
-    return dataclasses.replace(
-        evaluation,
-        metrics={name: evaluation.metrics[name] for name in chosen},
-        rows=[{name: value for name, value in row.items() if name not in dropped} for row in evaluation.rows],
-        summary=[row for row in evaluation.summary if row["metric"] in chosen],
-        comparisons=[row for row in evaluation.comparisons if row["metric"] in chosen],
-    )
+    kept = without(evaluation, set(evaluation.metrics) - set(chosen))
+    return dataclasses.replace(kept, metrics={name: evaluation.metrics[name] for name in chosen})
 
 
 def _written(evaluation: Evaluation, out: Path | None, said: str) -> dict[str, Path]:

@@ -88,6 +88,21 @@ METRICS: dict[str, dict[str, Metric]] = {
 }
 
 
+OTHERS = {
+    "sets": {
+        "diversity": MetricInfo(
+            "Pairwise MS-SSIM",
+            "",
+            "",
+            "Mean MS-SSIM of pairs within a set, each volume brought to 0..1 by its robust range and to 48 x 48 x 48 "
+            "voxels, in 3 scales. The nearer to that of the reference the better; above it the volumes are too alike.",
+        )
+    },
+    "classes": {"correct": MetricInfo("Correct", "", "", "1 where the prediction is the truth.")},
+}
+"""Figures that are not taken of one thing by a function, but where the rows of an evaluation are made."""
+
+
 def measure(kind: str, thing: Any) -> dict[str, float | None]:
     """Every metric of a thing, by name; None where it is not defined. An infinite PSNR stays infinite."""
     found: dict[str, float | None] = {}
@@ -99,4 +114,7 @@ def measure(kind: str, thing: Any) -> dict[str, float | None]:
 
 def infos(*kinds: str) -> dict[str, MetricInfo]:
     """What is said of the metrics of these things, by name."""
-    return {name: metric.info for kind in kinds for name, metric in METRICS[kind].items()}
+    found: dict[str, MetricInfo] = {}
+    for kind in kinds:
+        found |= {name: metric.info for name, metric in METRICS[kind].items()} | OTHERS.get(kind, {})
+    return found

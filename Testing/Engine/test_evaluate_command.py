@@ -203,6 +203,7 @@ def test_case_that_fails_is_named_and_the_others_are_measured(folders, call):
         (("ten", "--reference", "nowhere"), "There is no file or folder 'nowhere'", 2),
         (("ten", "--metrics", "psnr,beauty"), "There is no metric 'beauty'", 2),
         (("ten", "--reference", "truth", "--metrics", "dice"), "None of the metrics asked for", 1),
+        (("ten", "--reference", "truth", "--metrics", "diversity,correct"), "None of the metrics asked for", 1),
         (
             ("ten", "truth", "--figures", "sets"),
             "Sets of images need a reference; give its file or folder with --ref",

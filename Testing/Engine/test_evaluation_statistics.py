@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from medgan.evaluation.conclusions import without
 from medgan.evaluation.statistics import compare, holm, interval, over_labels, paired_p, summarise
-from medgan.evaluation.table import MetricInfo
+from medgan.evaluation.table import Evaluation, MetricInfo
 from medgan.settings import PairedTest
 
 INFOS = {"psnr": MetricInfo("PSNR", "dB", "higher"), "data_range": MetricInfo("Data range")}
@@ -117,3 +121,21 @@ def test_correction_is_over_metrics_and_pairs_of_methods():
     assert [(entry["a"], entry["b"]) for entry in found[::2]] == [("A", "B"), ("A", "C"), ("B", "C")]
     assert [entry["p_corrected"] for entry in found] == holm([entry["p"] for entry in found])
     assert min(entry["p_corrected"] for entry in found) == pytest.approx(6 * min(entry["p"] for entry in found))
+
+
+def test_metrics_left_out_take_no_part_in_the_correction():
+    rng = np.random.default_rng(0)
+    metrics = {name: MetricInfo(name, "", "higher") for name in ("dice", "nsd", "precision")}
+    rows = [
+        {"case": case, "method": method, "label": label} | dict(zip(metrics, rng.normal(size=3), strict=True))
+        for case, method, label in itertools.product(range(9), "AB", ("left", "right"))
+    ]
+    every = Evaluation("segmentations", metrics, rows)
+    every.comparisons = compare(rows, metrics, PairedTest.WILCOXON, 0, 100)
+    before = copy.deepcopy(every.comparisons)
+    left = without(every, ["nsd", "precision"])
+    expected = compare(rows, {"dice": metrics["dice"]}, PairedTest.WILCOXON, 0, 100)
+    assert left.comparisons == expected
+    assert next(entry for entry in left.comparisons if "label" not in entry)["p_corrected"] == expected[0]["p"]
+    assert list(left.metrics) == ["dice"]
+    assert every.comparisons == before

@@ -149,6 +149,46 @@ def test_columns_may_be_called_otherwise_and_lines_that_fail_are_rows(tmp_path, 
     assert whole["auc"] == pytest.approx((1.0 + 1.0 + 1.0) / 3)
 
 
+def test_score_of_one_class_of_two_says_that_of_the_other(tmp_path, quick):
+    text = "case,truth,score lesion\na,lesion,0.9\nb,healthy,0.2\nc,healthy,\nd,healthy,nan\ne,lesion,0.3\n"
+    evaluation = evaluate_predictions([write(tmp_path / "net.csv", text)], quick)
+    said = {row["case"]: row["prediction"] for row in evaluation.rows if not row.get("error")}
+    assert said == {"a": "lesion", "b": "healthy", "e": "healthy"}
+    assert {row["case"] for row in evaluation.failed} == {"c", "d"}
+    assert {entry["mean"] for entry in evaluation.summary if entry["metric"] == "auc"} == {1.0}
+
+
+def test_classes_that_are_equal_as_numbers_are_one(tmp_path, quick):
+    text = "case,truth,prediction\na,1,1.0\nb,0,0.0\nc,1,0.0\n"
+    evaluation = evaluate_predictions([write(tmp_path / "x.csv", text)], EvaluateSettings(positive="1.0"))
+    assert evaluation.confusion["classes"] == ["0", "1"]
+    assert [row["correct"] for row in evaluation.rows] == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("column", [",method", ""])
+def test_methods_of_one_name_in_two_files_are_told_apart(tmp_path, quick, column):
+    files = []
+    for folder in ("run1", "run2"):
+        (tmp_path / folder).mkdir()
+        text = f"case,truth,prediction{column}\na,1,1,model\nb,2,2,model\n"
+        files.append(write(tmp_path / folder / "model.csv", text))
+    evaluation = evaluate_predictions(files, quick)
+    assert evaluation.methods == ["model", "run2/model"]
+    assert not evaluation.failed
+    assert {(entry["a"], entry["b"]) for entry in evaluation.comparisons} == {("model", "run2/model")}
+    with pytest.raises(ValueError, match="given twice"):
+        evaluate_predictions([*files, files[0]], quick)
+
+
+def test_files_that_say_one_method_and_share_no_case_are_its_parts(tmp_path, quick):
+    texts = ("case,truth,prediction,method\na,1,1,net\n", "case,truth,prediction,method\nb,2,2,net\n")
+    files = [write(tmp_path / f"fold{number}.csv", text) for number, text in enumerate(texts)]
+    assert [(row["case"], row["method"]) for row in evaluate_predictions(files, quick).rows] == [
+        ("a", "net"),
+        ("b", "net"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -156,6 +196,8 @@ def test_columns_may_be_called_otherwise_and_lines_that_fail_are_rows(tmp_path, 
         ("case,truth,prediction\na,,1\n", "no line with a truth"),
         ("case,truth,prediction\na,1,1\nb,1,1\n", "at least two classes"),
         ("case,truth,score\na,1,0.5\nb,2,0.5\nc,3,0.1\n", "one score for 3 classes"),
+        ("case,truth,score_1\na,1,0.5\nb,2,0.5\nc,3,0.1\n", "one score for 3 classes"),
+        ("case,truth,score\na,1,\nb,2,nan\n", "neither prediction nor score"),
         ("", "it has no columns"),
         ("case,truth,prediction\na,1," + "x" * 200_000, "can not be read as a CSV file"),
     ],

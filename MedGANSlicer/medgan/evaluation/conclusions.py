@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from medgan.evaluation.statistics import FEWEST, FEWEST_FOR_TEST, compare, over_labels, summarise
+from medgan.evaluation.statistics import FEWEST, FEWEST_FOR_TEST, add_corrected, compare, over_labels, summarise
 from medgan.evaluation.table import Evaluation
 from medgan.settings import EvaluateSettings
 
@@ -45,6 +46,22 @@ def conclude(evaluation: Evaluation, settings: EvaluateSettings) -> None:
             )
     if evaluation.failed:
         evaluation.tell(f"{len(evaluation.failed)} results could not be measured; their rows say why.")
+
+
+def without(evaluation: Evaluation, hidden: Collection[str]) -> Evaluation:
+    """The evaluation without some metrics; p is corrected for those that remain, as if only they had been measured."""
+    metrics = {name: info for name, info in evaluation.metrics.items() if name not in hidden}
+    comparisons = [dict(entry) for entry in evaluation.comparisons if entry["metric"] in metrics]
+    apart = evaluation.kind == "segmentations"  # there the single labels are a family of their own
+    for single in (False, True):
+        add_corrected([entry for entry in comparisons if (apart and "label" in entry) == single])
+    return dataclasses.replace(
+        evaluation,
+        metrics=metrics,
+        rows=[{name: value for name, value in row.items() if name not in hidden} for row in evaluation.rows],
+        summary=[entry for entry in evaluation.summary if entry["metric"] in metrics],
+        comparisons=comparisons,
+    )
 
 
 def _tell_images(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]], settings: EvaluateSettings) -> None:

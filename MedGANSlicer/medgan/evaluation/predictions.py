@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,8 @@ import numpy as np
 from scipy import stats
 
 from medgan.evaluation.classes import Predictions
-from medgan.evaluation.statistics import bootstrap_of, holm
-from medgan.evaluation.table import Evaluation, MetricInfo
+from medgan.evaluation.statistics import add_corrected, bootstrap_of
+from medgan.evaluation.table import Evaluation
 from medgan.metrics import infos, measure
 from medgan.progress import Progress, part, silent
 from medgan.settings import EvaluateSettings
@@ -33,8 +36,6 @@ THRESHOLD = 0.5
 
 PERMUTATIONS = 999
 
-CORRECT = MetricInfo("Correct", "", "", "1 where the prediction is the truth.")
-
 
 @dataclasses.dataclass(frozen=True)
 class _Line:
@@ -47,12 +48,15 @@ class _Line:
 def evaluate_predictions(files: Sequence[Path], settings: EvaluateSettings, progress: Progress = silent) -> Evaluation:
     """Accuracy, recall, precision, F1 and AUC of each method, of the whole and by class, with the confusion matrix.
 
-    A method is what a column "method" says, else the name of the file. Lines that can not be used are rows with their
-    reason. Raises ``ValueError`` for files without the needed columns or without any line that can be used.
+    A method is what a column "method" says, else the name of the file, with that of its folder where another file has
+    the same; files that say one method and have no case in common are parts of it. Lines that can not be used are rows
+    with their reason. Raises ``ValueError`` for files without the needed columns or without any line that can be used.
     """
-    evaluation = Evaluation("classes", infos("classes") | {"correct": CORRECT}, settings=settings.to_dict())
+    evaluation = Evaluation("classes", infos("classes"), settings=settings.to_dict())
     lines: dict[str, dict[str, _Line]] = {}
-    for file in files:
+    for number, file in enumerate(files):
+        if os.path.abspath(file) in [os.path.abspath(other) for other in files[:number]]:
+            raise ValueError(f"'{file}' is given twice; name each file once.")
         _read(file, lines, evaluation)
     if not lines:
         reason = f" {evaluation.rows[0]['error']}" if evaluation.rows else ""
@@ -114,26 +118,50 @@ def _read(file: Path, lines: dict[str, dict[str, _Line]], evaluation: Evaluation
             f"'{file.name}' needs a column 'truth' and a column 'prediction' or 'score'; it has "
             f"{', '.join(columns) or 'no columns'}."
         )
-    for number, raw in enumerate(rows, 2):
-        cells = {name: (raw.get(column) or "").strip() for name, column in known.items() if column}
-        method = cells.get("method") or file.stem
+    table = [{name: (raw.get(column) or "").strip() for name, column in known.items() if column} for raw in rows]
+    held: dict[str, set[str]] = {}
+    for number, cells in enumerate(table, 2):
+        held.setdefault(cells.get("method") or file.stem, set()).add(cells.get("case") or f"line {number}")
+    names = {
+        method: method
+        if known["method"] and cases.isdisjoint(lines.get(method, ()))
+        else _free(method, file, frozenset(lines))
+        for method, cases in held.items()
+    }
+    for number, (raw, cells) in enumerate(zip(rows, table, strict=True), 2):
+        method = names[cells.get("method") or file.stem]
         case = cells.get("case") or f"line {number}"
         try:
-            scores = {name: _number(raw.get(column)) for name, column in by_class.items()}
+            scores = {_class_name(name): _number(raw.get(column)) for name, column in by_class.items()}
             if cells.get("score"):
                 scores[""] = _number(cells["score"])
             if not cells["truth"]:
                 raise ValueError("it has no truth")
             if case in lines.get(method, {}):
                 raise ValueError("its case is there already")
-            if not cells.get("prediction") and not scores:
+            if not cells.get("prediction") and all(math.isnan(score) for score in scores.values()):
                 raise ValueError("it has neither prediction nor score")
         except ValueError as error:
             reason = f"Line {number} of '{file.name}' was left out: {error}."
             evaluation.rows.append({"case": case, "method": method, "error": reason})
             continue
-        line = _Line(case, cells["truth"], cells.get("prediction", ""), scores)
+        line = _Line(case, _class_name(cells["truth"]), _class_name(cells.get("prediction", "")), scores)
         lines.setdefault(method, {})[case] = line
+
+
+def _free(method: str, file: Path, taken: Collection[str]) -> str:
+    """A name for a method of a file that those of other files do not have: with as many of its folders as it takes."""
+    name = method
+    for folder in Path(os.path.abspath(file)).parents:
+        if name in taken:
+            name = f"{folder.name}/{name}"
+    return name
+
+
+def _class_name(text: str) -> str:
+    """What a class is called: 1 where a table of real numbers says 1.0."""
+    whole = re.fullmatch(r"([+-]?\d+)\.0*", text)
+    return whole[1] if whole else text
 
 
 def _number(cell: str | None) -> float:
@@ -164,9 +192,10 @@ def _classes(lines: Mapping[str, Mapping[str, _Line]]) -> list[str]:
 def _positive(classes: Sequence[str], settings: EvaluateSettings, evaluation: Evaluation) -> int:
     if len(classes) < 2:
         raise ValueError(f"Every case is '{classes[0]}'; a classification has at least two classes.")
-    if settings.positive and settings.positive not in classes:
-        raise ValueError(f"There is no class '{settings.positive}'; there are {', '.join(classes)}.")
-    place = classes.index(settings.positive) if settings.positive else len(classes) - 1
+    wanted = _class_name(settings.positive)
+    if wanted and wanted not in classes:
+        raise ValueError(f"There is no class '{wanted}'; there are {', '.join(classes)}.")
+    place = classes.index(wanted) if wanted else len(classes) - 1
     if len(classes) == 2:
         evaluation.tell(f"The positive class is '{classes[place]}'; recall, precision, F1 and AUC are about it.")
     return place
@@ -179,23 +208,28 @@ def _table(
     found = np.zeros(len(held), dtype=np.int64)
     for place, line in enumerate(held.values()):
         if "" in line.scores and len(classes) > 2:
-            raise ValueError(
-                f"'{method}' has one score for {len(classes)} classes; give a column 'score <class>' for each."
-            )
+            raise ValueError(_one_score(method, classes))
         for name, score in line.scores.items():
             scores[place, classes.index(name) if name else positive] = score
-        if "" in line.scores:
-            scores[place, 1 - positive] = 1.0 - line.scores[""]
+    if len(classes) == 2:  # the score of one class says that of the other
+        scores = np.where(np.isnan(scores), 1.0 - scores[:, ::-1], scores)
+    for place, line in enumerate(held.values()):
         if line.prediction:
             found[place] = classes.index(line.prediction)
         elif "" in line.scores:
             found[place] = positive if line.scores[""] >= THRESHOLD else 1 - positive
             evaluation.tell(f"Cases without a prediction count as positive from a score of {THRESHOLD} on.")
         else:
-            found[place] = int(np.nanargmax(scores[place])) if np.isfinite(scores[place]).any() else 0
+            if len(classes) > 2 and np.isfinite(scores[place]).sum() == 1:
+                raise ValueError(_one_score(method, classes))
+            found[place] = int(np.nanargmax(scores[place]))
             evaluation.tell("Cases without a prediction count as the class with the highest score.")
     truth = np.array([classes.index(line.truth) for line in held.values()])
     return Predictions(classes, truth, found, scores if np.isfinite(scores).any() else None, positive)
+
+
+def _one_score(method: str, classes: Sequence[str]) -> str:
+    return f"'{method}' has one score for {len(classes)} classes; give a column 'score <class>' for each."
 
 
 def _summary(method: str, table: Predictions, settings: EvaluateSettings, progress: Progress) -> list[dict[str, Any]]:
@@ -246,8 +280,7 @@ def _comparisons(
             evaluation.tell(f"'{first}' and '{second}' disagree on the truth of a case and are not compared.")
             continue
         family += _compared(first, second, sides[0], sides[1], settings, progress)
-    for entry, corrected in zip(family, holm([entry["p"] for entry in family]), strict=True):
-        entry["p_corrected"] = corrected
+    add_corrected(family)
     return family
 
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from medgan.evaluation.distributions import FEW, SetPair, median_distance, on_subsets
 from medgan.evaluation.similarity import ImagePair, ms_ssim
-from medgan.evaluation.table import Evaluation, MetricInfo
+from medgan.evaluation.table import Evaluation
 from medgan.metrics import METRICS, infos, measure
 from medgan.noise import intensity_range
 from medgan.progress import Cancelled, Progress, part
@@ -27,14 +27,6 @@ SIDE = 48
 
 PAIRS = 40
 """Pairs of volumes that the diversity is the mean of at most."""
-
-DIVERSITY = MetricInfo(
-    "Pairwise MS-SSIM",
-    "",
-    "",
-    "Mean MS-SSIM of pairs within a set, each volume brought to 0..1 by its robust range and to 48 x 48 x 48 voxels, "
-    "in 3 scales. The nearer to that of the reference the better; above it the volumes are too alike.",
-)
 
 Features = Callable[[Sequence[Volume], Progress], np.ndarray]
 Source = Callable[[], Any]
@@ -59,7 +51,7 @@ def evaluate_sets(
     with their 95 % range, and as a method called "reference against itself" the floor. A volume that can not be used is
     a row with its reason. Raises ``ValueError`` when fewer than two volumes of the reference can be used.
     """
-    evaluation = Evaluation("sets", infos("sets") | {"diversity": DIVERSITY}, settings=settings.to_dict())
+    evaluation = Evaluation("sets", infos("sets"), settings=settings.to_dict())
     total = len(reference) + sum(len(held) for held in results.values())
     done = 0
     sets: dict[str, _Set] = {}

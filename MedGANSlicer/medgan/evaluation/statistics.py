@@ -94,6 +94,12 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
+def add_corrected(family: Sequence[dict[str, Any]]) -> None:
+    """Add ``p_corrected`` to comparisons that are a family of tests."""
+    for entry, corrected in zip(family, holm([entry["p"] for entry in family]), strict=True):
+        entry["p_corrected"] = corrected
+
+
 def over_labels(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One row a case and method: the mean over its labels. Empty unless all rows have a label and there are several."""
     measured = [row for row in rows if not row.get("error")]
@@ -161,8 +167,7 @@ def compare(
                 figures = {"n": len(both), "difference": float(np.mean(both)), "low": low, "high": high}
                 p = paired_p(both, test, seed)
                 family.append({**named, "metric": metric, **figures, "p": p, "test": test.label()})
-        for entry, corrected in zip(family, holm([entry["p"] for entry in family]), strict=True):
-            entry["p_corrected"] = corrected
+        add_corrected(family)
         found += family
     return found
 
