@@ -53,7 +53,10 @@ class EvaluationNodes:
 
 def publishEvaluation(scene, evaluation: Evaluation, hidden: Collection[str] = (), name: str = "Evaluation"):
     """New nodes that show an evaluation without the metrics in ``hidden``. After a failure the scene is as it was."""
-    shown = {key: info for key, info in evaluation.metrics.items() if key not in hidden and _has(evaluation, key)}
+    from medgan.evaluation.conclusions import without  # needs SciPy, which Slicer may not have when it starts
+
+    evaluation = without(evaluation, hidden)
+    shown = {key: info for key, info in evaluation.metrics.items() if _has(evaluation, key)}
     attributes = {EVALUATION: evaluation.kind}
     with removeOnFailure(scene):
         nodes = EvaluationNodes(_figures(scene, evaluation, shown, name, attributes))

@@ -202,6 +202,25 @@ def test_report_is_written_without_the_metrics_that_are_not_wanted(examiner, sli
     assert "data:image/png;base64," in page
 
 
+def test_files_that_are_there_are_replaced_only_when_the_person_says_so(examiner, slicer_standin, tmp_path):
+    volume("Clean")
+    volume("Noisy", 30)
+    examiner.against("Noisy", "Clean")
+    examiner.measure()
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for name in ("cases.csv", "comparisons.csv"):
+        (folder / name).write_text("mine", encoding="utf-8")
+    slicer_standin.answer(str(folder), False)
+    examiner.ui.saveButton.click()
+    assert [file.read_text(encoding="utf-8") for file in sorted(folder.iterdir())] == ["mine", "mine"]
+    assert not examiner.ui.openButton.enabled
+    slicer_standin.answer(str(folder), True)
+    examiner.ui.saveButton.click()
+    assert (folder / "cases.csv").read_text(encoding="utf-8") != "mine"
+    assert examiner.ui.savedLabel.text == str(folder)
+
+
 def test_segmentation_against_a_label_map(examiner):
     reference = label_map("Reference", box(4, 12))
     result = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Result")

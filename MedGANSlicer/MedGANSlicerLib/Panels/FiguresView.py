@@ -124,7 +124,16 @@ class FiguresView:
         folder = self._host.chooseFolder(_("Save report"), str(Path.home()))
         if not folder or self._evaluation is None:
             return
+        there = [name for name in report.FILES if (Path(folder) / name).exists()]
+        if there and not self._host.confirm(
+            _("'{folder}' holds {files} already. Replace the report there?").format(
+                folder=folder, files=", ".join(there)
+            )
+        ):
+            return
         try:
+            from medgan.evaluation.conclusions import without  # needs SciPy, which Slicer may not have when it starts
+
             files = report.write(without(self._evaluation, self._hidden()), Path(folder))
         except OSError as error:
             self._ui.savedLabel.setText(_("It could not be written: {reason}.").format(reason=error.strerror or error))
@@ -136,20 +145,6 @@ class FiguresView:
     def _open(self, checked: bool = False) -> None:
         if self._page is not None:
             self._host.openFile(self._page)
-
-
-def without(evaluation: Evaluation, hidden) -> Evaluation:
-    """The same evaluation without some metrics."""
-    metrics = {name: info for name, info in evaluation.metrics.items() if name not in hidden}
-    return Evaluation(
-        **{
-            **vars(evaluation),
-            "metrics": metrics,
-            "rows": [{key: value for key, value in row.items() if key not in hidden} for row in evaluation.rows],
-            "summary": [entry for entry in evaluation.summary if entry["metric"] in metrics],
-            "comparisons": [entry for entry in evaluation.comparisons if entry["metric"] in metrics],
-        }
-    )
 
 
 def inWords(evaluation: Evaluation, hidden=()) -> str:
