@@ -43,6 +43,9 @@ _WHITE, _HARDLY_ANY = 0.35, 0.02
 _NEGATIVE = 0.002
 """Magnitudes have no larger share of values below 0; interpolation makes a few."""
 
+AIR_HU, PADDED = -1024.0, 0.99
+"""What stands in for padding, and the share of the voxels below it that have one value where there is padding."""
+
 
 @dataclass(frozen=True)
 class NoiseProfile:
@@ -157,6 +160,34 @@ def intensity_range(array: np.ndarray) -> tuple[float, float]:
 def _is_undershoot(sample: np.ndarray, low: float) -> bool:
     """Whether few values lie near the darkest, which is then no physical zero: interpolation, not the air of a CT."""
     return float((sample < 0.5 * low).mean()) < 0.1
+
+
+def padding_as_air(array: np.ndarray) -> np.ndarray:
+    """The array with air in place of the padding that CT scanners write around what they saw, as -2000 or -3024.
+
+    Padding is one value below all others and below -1024; other arrays come back as they are.
+    """
+    below = array < AIR_HU
+    if 0 < int(below.sum()) <= int((array == array.min()).sum()) / PADDED:
+        return np.where(below, np.asarray(AIR_HU, array.dtype), array)
+    return array
+
+
+def noise_sigma(array: np.ndarray) -> float | None:
+    """Standard deviation of the noise of a [k, j, i] volume; within its slices where there are fewer than four.
+
+    None where they are too small for that: below 4 x 16 voxels.
+    """
+    if min(array.shape) >= BLOCK:
+        return noise_profile(array).sigma
+    # Four neighbours along the longest axis stand in for a block: its highest coefficients have high orders within the
+    # slice too, so they hold as little anatomy.
+    slices = array.transpose(np.argsort(array.shape, kind="stable"))
+    count = slices.shape[2] // BLOCK**2
+    if slices.shape[1] < BLOCK or not count:
+        return None
+    parts = slices[:, :, : count * BLOCK**2].reshape(*slices.shape[:2], count, BLOCK, BLOCK)
+    return noise_profile(parts.transpose(0, 3, 1, 2, 4).reshape(-1, slices.shape[1], count * BLOCK)).sigma
 
 
 def noise_profile(array: np.ndarray) -> NoiseProfile:

@@ -14,7 +14,7 @@ import numpy as np
 
 from medgan.ghosting import strongest_ghost
 from medgan.lost_slices import LostSlices, lost_slices
-from medgan.noise import intensity_range, noise_profile, sampled_blocks
+from medgan.noise import intensity_range, noise_sigma, padding_as_air, sampled_blocks
 from medgan.sharpness import estimate_blur
 from medgan.thickness import drawn_thickness
 from medgan.volume import Volume
@@ -38,7 +38,7 @@ SLICES = 1.3
 """From this ratio of voxel sides on, the longest one is the direction of the slices."""
 
 CLIPPED = 0.1
-"""Percent of the foreground at one end of the intensities that is remarked."""
+"""Percent of the foreground at the bright end of the intensities, or of all voxels at the dark, that is remarked."""
 
 GHOSTED = 3.0
 """Percent of the body's intensity that is remarked."""
@@ -52,7 +52,7 @@ TITLES = {
     "noise": ("Noise", "% of the range"),
     "blur": ("Blur", "voxels"),
     "slice thickness": ("Slice thickness", "x pixel"),
-    "clipping": ("Clipping", "% of the foreground"),
+    "clipping": ("Clipping", "% of the voxels"),
     "missing slices": ("Missing slices", "slices"),
     "ghosting": ("Ghosting", "% of the signal"),
 }
@@ -73,19 +73,20 @@ def measure(volume: Volume, names: Collection[str] = ()) -> list[dict[str, Any]]
         return [_finding(name, None, f"Not measured: {why}.", False) for name in TITLES if name in wanted]
     if not finite.all():
         array = np.where(finite, array, np.median(array[finite]))
+    array = padding_as_air(array)
     peak = float(np.abs(array).max())
     unit = peak if not 1e-12 < peak < 1e12 else 1.0  # squares of what lies beyond do not fit into float32
     array = (array / unit).astype(np.float32) if unit != 1.0 else array.astype(np.float32, copy=False)
     low, high = intensity_range(array)
     sides = np.array(volume.spacing_mm[::-1])  # along k, j, i
     noisy = not {"noise", "missing slices"}.isdisjoint(wanted)
-    sigma = float(noise_profile(sampled_blocks(array, BLOCKS)).sigma) if noisy else 0.0
+    sigma = noise_sigma(sampled_blocks(array, BLOCKS)) if noisy else None
     ways: dict[str, Callable[[], dict[str, Any]]] = {
         "noise": lambda: _noise(sigma, low, high, unit, float(array.min()) <= HOUNSFIELD_AIR),
         "blur": lambda: _blur(array, sides),
         "slice thickness": lambda: _thickness(array, sides),
         "clipping": lambda: _clipping(array, low, high, unit),
-        "missing slices": lambda: _missing(array, sides, sigma),
+        "missing slices": lambda: _missing(array, sides, sigma or 0.0),
         "ghosting": lambda: _ghosting(array),
     }
     return [way() for name, way in ways.items() if name in wanted]
@@ -97,7 +98,9 @@ def _finding(name: str, value: float | None, sentence: str, remark: bool) -> dic
     return {"name": name, "title": title, "value": rounded, "unit": unit, "sentence": sentence, "remark": bool(remark)}
 
 
-def _noise(sigma: float, low: float, high: float, unit: float, hounsfield: bool) -> dict[str, Any]:
+def _noise(sigma: float | None, low: float, high: float, unit: float, hounsfield: bool) -> dict[str, Any]:
+    if sigma is None:
+        return _finding("noise", None, "Not measured: the volume is too small.", False)
     percent = 100.0 * sigma / (high - low) if high > low else 0.0
     remark = percent > NOISY or (hounsfield and sigma > NOISY_HU)
     how = "Strong noise" if remark else "Little noise" if percent < 1.0 else "Moderate noise"
@@ -142,21 +145,22 @@ def _clipping(array: np.ndarray, low: float, high: float, unit: float) -> dict[s
     """Voxels at the very end of the intensities: many at once means that what went beyond was cut off."""
     inside = int((array > low + 0.1 * (high - low)).sum())
     top, bottom = float(array.max()), float(array.min())
-    ends = {f"highest value {top * unit:.5g}": int((array == top).sum())}
+    ends = [(int((array == top).sum()), inside, "foreground", f"highest value {top * unit:.5g}")]
     if HOUNSFIELD_AIR < bottom < 0.0:  # 0 and the air of CT are no clipping
-        ends[f"lowest value {bottom * unit:.5g}"] = int((array == bottom).sum())
-    where, count = max(ends.items(), key=lambda end: end[1])
-    percent = 100.0 * count / inside if inside and count > 1 else 0.0
+        ends.append((int((array == bottom).sum()), array.size, "volume", f"lowest value {bottom * unit:.5g}"))
+    percent, part, where = max(
+        (100.0 * count / whole if whole and count > 1 else 0.0, part, where) for count, whole, part, where in ends
+    )
     if percent < CLIPPED:
         sentence = "Not clipped: hardly any voxel has the highest value." if percent else "Not clipped."
     else:
-        sentence = f"Clipped: {percent:.2g} % of the foreground has the {where}; what lay beyond it is lost."
+        sentence = f"Clipped: {percent:.2g} % of the {part} has the {where}; what lay beyond it is lost."
     return _finding("clipping", percent, sentence, percent >= CLIPPED)
 
 
 def _missing(array: np.ndarray, sides: np.ndarray, sigma: float) -> dict[str, Any]:
     axes = (int(sides.argmax()),) if sides.max() > SLICES * sides.min() else (0, 1, 2)
-    if max(array.shape[axis] for axis in axes) < 3:
+    if min(array.shape[axis] for axis in axes) < 3:
         sentence = "Not measured: there are fewer than three slices."
         return _finding("missing slices", None, sentence, False)
     found = lost_slices(array, axes, sigma)

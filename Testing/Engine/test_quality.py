@@ -103,6 +103,7 @@ def test_clipping_is_the_share_that_was_cut_off(a_scan):
     assert f"highest value {top:.5g}" in said["sentence"]
     windowed = found(np.maximum(a_scan - 500, -160.0))["clipping"]
     assert windowed["remark"]
+    assert windowed["value"] == pytest.approx(100 * (a_scan - 500 <= -160).mean(), rel=1e-3)
     assert "lowest value -160" in windowed["sentence"]
 
 
@@ -154,7 +155,24 @@ def test_odd_volumes_get_six_sentences(array):
     if np.isnan(array).any() or np.ptp(array) == 0:
         assert all(said[name]["value"] is None for name in NAMES)
     else:
-        assert said["noise"]["value"] is not None
+        assert (said["noise"]["value"] is None) == (min(array.shape) < 4), "too few slices, and these too small"
+        assert (said["missing slices"]["value"] is None) == (min(array.shape) < 3)
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3])
+def test_noise_of_few_slices_is_that_of_the_whole(a_scan, slices):
+    large = ndimage.zoom(a_scan[20 : 20 + slices], (1, 4, 4), order=1)
+    said = found(phantoms.rician(large, 50.0))
+    assert said["noise"]["value"] == pytest.approx(5.0, rel=0.25)
+    assert (said["missing slices"]["value"] is None) == (slices < 3)
+
+
+@pytest.mark.parametrize("padding", [-2000, -3024, -32768])
+def test_padding_of_ct_changes_nothing(a_scan, padding):
+    """What lies outside of the circle that the scanner saw is air or padding."""
+    _, j, i = np.meshgrid(*(np.linspace(-1, 1, side) for side in SHAPE), indexing="ij")
+    air, padded = (np.where(j**2 + i**2 < 1, 2 * a_scan - 1000, value) for value in (-1024, padding))
+    assert found(padded) == found(air)
 
 
 def test_voxels_that_are_no_numbers_change_little(a_scan):

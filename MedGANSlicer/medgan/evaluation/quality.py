@@ -8,30 +8,37 @@ from functools import cached_property
 
 import numpy as np
 
-from medgan.noise import intensity_range, noise_profile
+from medgan.noise import intensity_range, padding_as_air
+from medgan.noise import noise_sigma as sigma_of
 from medgan.sharpness import estimate_blur
 
 
 @dataclass(eq=False)
 class Whole:
-    """One volume [k, j, i] of finite numbers."""
+    """One volume [k, j, i] of finite numbers, in which the padding of CT becomes air."""
 
     array: np.ndarray
 
+    def __post_init__(self) -> None:
+        self.array = padding_as_air(self.array)
+
     @cached_property
-    def sigma(self) -> float:
-        return noise_profile(self.array).sigma
+    def sigma(self) -> float | None:
+        return sigma_of(self.array)
 
 
-def noise_sigma(whole: Whole) -> float:
-    """Standard deviation of the noise, from the highest frequencies of 4 x 4 x 4 blocks; blind to correlated noise."""
+def noise_sigma(whole: Whole) -> float | None:
+    """Standard deviation of the noise, from the highest frequencies of 4 x 4 x 4 blocks; blind to correlated noise.
+
+    Of fewer than four slices from blocks within them; not defined below 4 x 16 voxels.
+    """
     return whole.sigma
 
 
 def noise_percent(whole: Whole) -> float | None:
     """Standard deviation of the noise, in percent of the robust range of the volume."""
     low, high = intensity_range(whole.array)
-    return 100.0 * whole.sigma / (high - low) if high > low else None
+    return 100.0 * whole.sigma / (high - low) if whole.sigma is not None and high > low else None
 
 
 def blur(whole: Whole) -> float | None:
