@@ -166,8 +166,12 @@ def test_input_is_measured_and_shown_beside_the_results():
     assert evaluation.rows[0]["psnr"] < evaluation.rows[1]["psnr"]
     assert list(evaluation.pictures[0].images) == ["before", "result", "reference", "difference"]
     other = Evaluation.from_dict(run({"reference": clean(), "result": noisy(20.0), "before": coarse}, QUICK).report)
-    assert "another grid" in other.failed[0]["error"]
+    assert (other.methods, other.failed) == (["result"], [])
+    assert any("An input on another grid" in message for message in other.messages)
     assert "before" in other.pictures[0].images
+    resampled = EvaluateSettings(resample=True, bootstrap=100)
+    report = run({"reference": clean(), "result": noisy(20.0), "before": coarse}, resampled).report
+    assert [row["method"] for row in report["rows"]] == ["before", "result"]
 
 
 def test_label_maps_are_measured_label_by_label():
@@ -195,6 +199,24 @@ def test_label_that_one_method_invents_counts_for_the_one_that_does_not():
     assert found == {("good", "1"): 1.0, ("bad", "1"): 1.0, ("bad", "2"): 0.0, ("good", "2"): 1.0}
 
 
+def test_case_in_which_both_sides_are_rightly_empty_counts():
+    empty, drawn = np.zeros(SHAPE), np.zeros(SHAPE)
+    drawn[2:8, 3:12, 4:12] = 1
+    inputs = {"reference/ill": labels(drawn), "result A/ill": labels(drawn), "result B/ill": labels(empty)}
+    inputs |= {"reference/well": labels(empty), "result A/well": labels(empty), "result B/well": labels(drawn)}
+    inputs |= {"reference/sound": labels(empty), "result A/sound": labels(empty), "result B/sound": labels(empty)}
+    found = {(row["case"], row["method"]): row["dice"] for row in run(inputs, QUICK).report["rows"]}
+    assert found == {
+        ("ill", "A"): 1.0, ("well", "A"): 1.0, ("sound", "A"): 1.0,
+        ("ill", "B"): 0.0, ("well", "B"): 0.0, ("sound", "B"): 1.0,
+    }  # fmt: skip
+    alone = {"reference": labels(empty, v1="lesion"), "result": labels(empty)}
+    (row,) = run(alone, QUICK).report["rows"]
+    assert (row["label"], row["dice"], row["hd95"]) == ("lesion", 1.0, 0.0)
+    with pytest.raises(ValueError, match="Neither the result nor the reference has a label"):
+        run({"reference": labels(empty), "result": labels(empty)}, QUICK)
+
+
 def test_labels_are_matched_by_name_when_asked():
     array = np.zeros(SHAPE)
     array[2:8, 3:12, 4:12] = 2
@@ -212,6 +234,20 @@ def test_labels_are_matched_by_name_when_asked():
     unnamed = {**inputs, "result": labels(swapped, v17="liver")}
     with pytest.raises(ValueError, match="Label 2 of the result has no name"):
         run(unnamed, EvaluateSettings(by_name=True))
+    doubled = {**inputs, "result": labels(swapped, v17="liver", v2="Liver")}
+    with pytest.raises(ValueError, match="Two labels of the result have one name"):
+        run(doubled, EvaluateSettings(by_name=True))
+
+
+def test_volume_of_sheared_voxels_is_less_than_the_product_of_their_sides():
+    array = np.zeros(SHAPE)
+    array[2:8, 3:12, 4:12] = 1
+    more = array.copy()
+    more[8, 3:12, 4:12] = 1
+    matrix = phantoms.awkward_geometry() @ [[1, 0, 0, 0], [0, 1, 0.8, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    reference, result = (LabelMap(each.astype(np.uint8), matrix) for each in (array, more))
+    (row,) = run({"reference": reference, "result": result}, QUICK).report["rows"]
+    assert row["volume_difference"] == pytest.approx(9 * 8 * abs(np.linalg.det(matrix[:3, :3])) / 1000)
 
 
 def test_labels_of_one_name_are_told_apart():
@@ -219,6 +255,18 @@ def test_labels_of_one_name_are_told_apart():
     array[2:4], array[5:7] = 1, 2
     report = run({"reference": labels(array, v1="lesion", v2="lesion"), "result": labels(array)}, QUICK).report
     assert [row["label"] for row in report["rows"]] == ["lesion (1)", "lesion (2)"]
+    alone = run({"result": clean(), "segments": labels(array, v1="lesion", v2="lesion")}, QUICK).report
+    assert [row["label"] for row in alone["rows"][1:]] == ["lesion (1)", "lesion (2)"]
+
+
+def test_padding_of_ct_does_not_widen_the_range_of_the_reference():
+    found = []
+    for padding in (-1024, -3024):
+        array = np.pad(clean().array - 1000, ((0, 0), (4, 4), (4, 4)), constant_values=padding)
+        reference = Volume(array, phantoms.awkward_geometry())
+        found.append(run({"reference": reference, "result": reference.like(array + 5)}, QUICK).report["rows"][0])
+    assert found[0]["psnr"] == pytest.approx(found[1]["psnr"])
+    assert found[0]["data_range"] == pytest.approx(found[1]["data_range"])
 
 
 def test_volumes_without_a_reference_have_noise_blur_signal_and_contrast():

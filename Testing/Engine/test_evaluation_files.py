@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import phantoms
 from medgan import labelfiles
-from medgan.evaluation.many import evaluate_files, is_label_map, match
+from medgan.evaluation.many import evaluate_files, is_label_map, match, stem
 from medgan.labels import merged, segmentation_of
 from medgan.progress import Cancelled
 from medgan.settings import EvaluateSettings, Figures
@@ -83,6 +84,22 @@ def test_several_files_against_one_are_methods(study):
     assert not evaluation.failed
 
 
+def test_files_of_several_folders_are_methods_in_any_order(study):
+    files = [study / folder / name for name in ("p1", "p2") for folder in ("truth", "theirs")]
+    evaluation = evaluate_files([file.with_name(file.name + ".nii.gz") for file in files], study / "truth", QUICK)
+    assert [(row["case"], row["method"]) for row in evaluation.rows if not row.get("error")] == [
+        ("p1", "truth"), ("p1", "theirs"), ("p2", "truth"), ("p2", "theirs"),
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_are_called_as_they_are_and_not_as_what_they_lead_to(study):
+    (study / "net").symlink_to(study / "ours", target_is_directory=True)
+    assert evaluate_files([study / "net"], study / "truth", QUICK).methods == ["net"]
+    (study / "p1").symlink_to(study / "truth", target_is_directory=True)
+    assert stem(study / "p1") == "p1"
+
+
 def test_masks_and_inputs_are_found_by_name(study):
     (study / "masks").mkdir()
     for name in ("p1", "p2"):
@@ -114,6 +131,15 @@ def test_label_maps_are_told_from_images(study, tmp_path):
     assert evaluate_files([tmp_path / "net"], tmp_path / "labels", QUICK).kind == "images"
     forced = evaluate_files([tmp_path / "net"], tmp_path / "labels", EvaluateSettings(figures=Figures.IMAGES))
     assert forced.kind == "images"
+
+
+def test_empty_label_map_before_the_others_does_not_make_them_images(tmp_path):
+    for folder in ("labels", "net"):
+        (tmp_path / folder).mkdir()
+        write_volume(LabelMap(np.zeros(SHAPE, np.uint8), phantoms.awkward_geometry()), tmp_path / folder / "p0.nii.gz")
+        write_volume(boxes(), tmp_path / folder / "p1.nii.gz")
+    evaluation = evaluate_files([tmp_path / "net"], tmp_path / "labels", QUICK)
+    assert [(row["case"], row["label"], row["dice"]) for row in evaluation.rows] == [("p0", "4", 1.0), ("p1", "4", 1.0)]
 
 
 def test_files_without_a_reference_are_measured_alone(study):

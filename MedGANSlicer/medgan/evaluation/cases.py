@@ -13,14 +13,14 @@ import numpy as np
 
 from medgan.evaluation import pictures
 from medgan.evaluation.conclusions import conclude
-from medgan.evaluation.geometry import on_grid_of
+from medgan.evaluation.geometry import differences, on_grid_of
 from medgan.evaluation.labels import label_names, mask_of, names_of, renamed, tell_names, values_of
 from medgan.evaluation.overlap import MaskPair
 from medgan.evaluation.quality import Segment, Whole
 from medgan.evaluation.similarity import SCALE_WEIGHTS, ImagePair, windowed_axes
 from medgan.evaluation.table import Evaluation
 from medgan.metrics import infos, measure
-from medgan.noise import intensity_range
+from medgan.noise import intensity_range, padding_as_air
 from medgan.progress import Cancelled, Progress
 from medgan.settings import EvaluateSettings, Figures
 from medgan.volume import LabelMap, Volume, VolumeError
@@ -30,6 +30,12 @@ Source = Callable[[], "Volume | LabelMap"]
 
 BEFORE = "before"
 """Stands as a method for the input that the results were made from."""
+
+
+SHOWN_ONLY = (
+    "An input on another grid than the reference is shown beside the results, but no figures are taken of it; resample "
+    "it, or allow resampling."
+)
 
 
 @dataclass
@@ -80,29 +86,63 @@ def evaluate_cases(kind: Figures, cases: Sequence[Case], settings: EvaluateSetti
         for place, (method, source) in enumerate(methods.items()):
             progress(0.95 * (number + place / len(methods)) / len(cases))
             try:
-                evaluation.rows += measured(held, method, source(), evaluation, settings)
+                volume = source()
+                if (
+                    method == BEFORE
+                    and held.reference
+                    and not settings.resample
+                    and differences(volume, held.reference)
+                ):
+                    evaluation.tell(SHOWN_ONLY)
+                    continue
+                evaluation.rows += measured(held, method, volume, evaluation, settings)
             except Cancelled:
                 raise
             except Exception as error:
                 evaluation.rows.append(_failed(case, method, error))
         if kind is Figures.SEGMENTATIONS:
-            evaluation.rows += _absent(evaluation.rows[first:])
+            evaluation.rows[first:] = _with_absent(evaluation.rows[first:])
+    if kind is Figures.SEGMENTATIONS:
+        evaluation.rows = _with_empty(evaluation.rows)
     progress(0.95, "Intervals and comparisons")
     conclude(evaluation, settings)
     progress(1.0, "Done")
     return evaluation
 
 
-def _absent(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows for the labels of a case that one method found and another rightly did not: it gets what is due for that."""
-    measured = {(row["method"], row["label"]): row for row in rows if not row.get("error")}
-    nothing = measure("segmentations", MaskPair(np.zeros((1, 1, 1), bool), np.zeros((1, 1, 1), bool), (1.0, 1.0, 1.0)))
-    return [
-        {"case": rows[0]["case"], "method": method, "label": label, **nothing}
-        for method in dict.fromkeys(method for method, _ in measured)
-        for label in dict.fromkeys(label for _, label in measured)
-        if (method, label) not in measured
+def _with_absent(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a case with those for labels that one method found and another rightly did not."""
+    measured = [row for row in rows if not row.get("error")]
+    there = {(row["method"], row["label"]) for row in measured}
+    labels = dict.fromkeys(row["label"] for row in measured if row["label"] is not None)
+    kept = [row for row in rows if row.get("error") or row["label"] is not None or not labels]
+    return kept + [
+        _nothing(rows[0]["case"], method, label)
+        for method in dict.fromkeys(row["method"] for row in measured)
+        for label in labels
+        if (method, label) not in there
     ]
+
+
+def _with_empty(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with one for every label of the other cases where neither side of a case has or names a label."""
+    labels = dict.fromkeys(row["label"] for row in rows if row.get("label") is not None)
+    filled: list[dict[str, Any]] = []
+    for row in rows:
+        if row.get("error") or row["label"] is not None:
+            filled.append(row)
+        elif labels:
+            filled += [_nothing(row["case"], row["method"], label) for label in labels]
+        else:
+            why = "Neither the result nor the reference has a label; there is nothing to measure."
+            filled.append({"case": row["case"], "method": row["method"], "error": why})
+    return filled
+
+
+def _nothing(case: str, method: str, label: str) -> dict[str, Any]:
+    """The row of a label that neither side has: it gets what is due for that."""
+    empty = MaskPair(np.zeros((1, 1, 1), bool), np.zeros((1, 1, 1), bool), (1.0, 1.0, 1.0))
+    return {"case": case, "method": method, "label": label, **measure("segmentations", empty)}
 
 
 def _failed(case: Case, method: str, error: Exception) -> dict[str, Any]:
@@ -164,7 +204,7 @@ def _image(
     if message:
         evaluation.tell(_of_case(held.case, f"{method}: {message}"))
     inside = held.mask if within is None else within if held.mask is None else within & held.mask
-    low, high = intensity_range(reference.array[np.isfinite(reference.array)])
+    low, high = intensity_range(padding_as_air(reference.array[np.isfinite(reference.array)]))
     pair = ImagePair(result.array, reference.array, settings.data_range or high - low, inside)
     figures = measure("images", pair)
     _tell_scales(evaluation, pair)
@@ -206,15 +246,16 @@ def _segmentation(
         result = renamed(result, reference)
     else:
         tell_names(evaluation, result, reference)
-    spacing = reference.spacing_mm[::-1]
+    spacing, voxel_mm3 = reference.spacing_mm[::-1], abs(np.linalg.det(reference.ijk_to_ras[:3, :3]))
     rows = []
     for value, name in label_names(result, reference).items():
-        pair = MaskPair(mask_of(result, value), mask_of(reference, value), spacing, settings.tolerance_mm)
+        masks = mask_of(result, value), mask_of(reference, value)
+        pair = MaskPair(*masks, spacing, settings.tolerance_mm, voxel_mm3)
         named = {"case": held.case.name, "method": method, "label": name}
         rows.append({**named, **measure("segmentations", pair)})
     if held.pictured:
         evaluation.pictures.append(pictures.of_labels(held.case.name, method, result, reference, held.before))
-    return rows
+    return rows or [{"case": held.case.name, "method": method, "label": None}]  # see _with_empty
 
 
 def _alone(

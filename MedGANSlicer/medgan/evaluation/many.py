@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def evaluate_files(
 def stem(path: Path) -> str:
     """The name of a file without the ending of its format; that of a folder as it is."""
     ending = file_format(path)
-    return path.name[: len(path.name) - len(ending)] if ending else path.resolve().name
+    return path.name[: len(path.name) - len(ending)] if ending else Path(os.path.abspath(path)).name
 
 
 def volumes_in(path: Path) -> dict[str, Path]:
@@ -96,8 +96,11 @@ def _methods(results: Sequence[Path], reference: Path | None) -> dict[str, dict[
         return methods
     for path in results:
         if path.is_dir():
-            methods[_free(path.resolve().name, path, methods)] = volumes_in(path)
-    for folder, group in itertools.groupby(files, key=lambda path: path.resolve().parent):
+            methods[_free(Path(os.path.abspath(path)).name, path, methods)] = volumes_in(path)
+    folders: dict[Path, list[Path]] = {}
+    for path in files:
+        folders.setdefault(Path(os.path.abspath(path)).parent, []).append(path)
+    for folder, group in folders.items():
         held = methods.setdefault(_free(folder.name, folder, methods), {})
         for path in group:
             if stem(path) in held:
@@ -109,7 +112,7 @@ def _methods(results: Sequence[Path], reference: Path | None) -> dict[str, dict[
 def _free(name: str, path: Path, taken: Mapping[str, object]) -> str:
     """A name for a method that no other one has."""
     if name in taken:
-        name = f"{path.resolve().parent.name}/{name}"
+        name = f"{Path(os.path.abspath(path)).parent.name}/{name}"
     if name in taken:
         raise ValueError(f"'{path}' is given twice; name each result once.")
     return name

@@ -21,13 +21,21 @@ PERCENTILE = 95.0
 
 
 class MaskPair:
-    """A segment and its reference: boolean arrays of one shape, spacing in the order of their axes."""
+    """A segment and its reference: boolean arrays of one shape, spacing in the order of their axes.
+
+    ``voxel_mm3`` is the volume of a voxel where the axes are sheared, else the product of the spacing.
+    """
 
     def __init__(
-        self, result: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float = 1.0
+        self,
+        result: np.ndarray,
+        reference: np.ndarray,
+        spacing_mm: Sequence[float],
+        tolerance_mm: float = 1.0,
+        voxel_mm3: float | None = None,
     ) -> None:
         self.total = result.size
-        self.voxel_ml = float(np.prod(spacing_mm)) / 1000.0
+        self.voxel_ml = float(np.prod(spacing_mm) if voxel_mm3 is None else voxel_mm3) / 1000.0
         self.diagonal_mm = float(np.linalg.norm(np.multiply(result.shape, spacing_mm)))
         self.tolerance_mm = tolerance_mm
         # A single slice has no surface above and below: it is measured as the plane it is.
