@@ -83,10 +83,10 @@ def publishRecognised(outputs: Outputs, volumeNode, ijkToRas: np.ndarray) -> Rec
 
     The volume keeps the kind of scan, which the recommendation of other tasks reads.
     """
-    kind = outputs.report.get("what", {}).get("kind") or {"unknown": True}
-    if kind["unknown"]:
+    kind = outputs.report.get("what", {}).get("kind")  # a classifier of one's own may be asked something else
+    if kind and kind["unknown"]:
         volumeNode.RemoveAttribute(KIND)
-    else:
+    elif kind:
         volumeNode.SetAttribute(KIND, kind["label"])
     why = None
     if "why" in outputs.volumes:

@@ -11,6 +11,7 @@ from scene_tools import matrix_of, node_ids, oblique_matrix, to_vtk_matrix, unde
 
 from medgan.settings.anomaly import AnomalySettings
 from medgan.settings.recognise import RecogniseSettings, Saliency
+from medgan.tasks import Outputs
 from MedGANSlicerLib import RecogniseNodes
 from MedGANSlicerLib.RecogniseNodes import (
     keepTables,
@@ -87,6 +88,16 @@ def test_recognised_kind_decides_the_recommendation_where_dicom_is_silent(a_volu
     assert lookAt(a_volume_node).kind == "MR"
     outputs = quick_recognise.run({"volume": volumeFromNode(a_volume_node)}, RecogniseSettings(model="unsure"), silent)
     publishRecognised(outputs, a_volume_node, matrix_of(a_volume_node))
+    assert a_volume_node.GetAttribute("MedGAN.Kind") is None
+
+
+def test_kind_of_a_volume_outlasts_an_answer_to_another_question(a_volume_node):
+    a_volume_node.SetAttribute("MedGAN.Kind", "CT")
+    answer = {"what": {"class": {"label": "ill", "unknown": False, "scores": {"ill": 1.0}}}}
+    publishRecognised(Outputs(report=answer), a_volume_node, matrix_of(a_volume_node))
+    assert a_volume_node.GetAttribute("MedGAN.Kind") == "CT"
+    unknown = {"what": {"kind": {"label": "MR", "unknown": True, "scores": {}}}}
+    publishRecognised(Outputs(report=unknown), a_volume_node, matrix_of(a_volume_node))
     assert a_volume_node.GetAttribute("MedGAN.Kind") is None
 
 
