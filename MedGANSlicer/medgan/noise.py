@@ -43,8 +43,8 @@ _WHITE, _HARDLY_ANY = 0.35, 0.02
 _NEGATIVE = 0.002
 """Magnitudes have no larger share of values below 0; interpolation makes a few."""
 
-AIR_HU, PADDED = -1024.0, 0.99
-"""What stands in for padding, and the share of the voxels below it that have one value where there is padding."""
+AIR_HU = -1024.0
+"""What stands in for padding."""
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,14 @@ def _is_undershoot(sample: np.ndarray, low: float) -> bool:
 def padding_as_air(array: np.ndarray) -> np.ndarray:
     """The array with air in place of the padding that CT scanners write around what they saw, as -2000 or -3024.
 
-    Padding is one value below all others and below -1024; other arrays come back as they are.
+    Padding is a lowest value below -1024 from which all others lie far; other arrays come back as they are.
     """
-    below = array < AIR_HU
-    if 0 < int(below.sum()) <= int((array == array.min()).sum()) / PADDED:
-        return np.where(below, np.asarray(AIR_HU, array.dtype), array)
-    return array
+    lowest = float(array.min())
+    if lowest >= AIR_HU:
+        return array
+    padding = array == lowest
+    others = float(array.min(where=~padding, initial=np.inf))
+    return np.where(padding, np.asarray(AIR_HU, array.dtype), array) if others > (lowest + AIR_HU) / 2 else array
 
 
 def noise_sigma(array: np.ndarray) -> float | None:

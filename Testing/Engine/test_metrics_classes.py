@@ -169,9 +169,9 @@ def test_classes_that_are_equal_as_numbers_are_one(tmp_path, quick):
 def test_methods_of_one_name_in_two_files_are_told_apart(tmp_path, quick, column):
     files = []
     for folder in ("run1", "run2"):
-        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "evaluation").mkdir(parents=True)
         text = f"case,truth,prediction{column}\na,1,1,model\nb,2,2,model\n"
-        files.append(write(tmp_path / folder / "model.csv", text))
+        files.append(write(tmp_path / folder / "evaluation" / "model.csv", text))
     evaluation = evaluate_predictions(files, quick)
     assert evaluation.methods == ["model", "run2/model"]
     assert not evaluation.failed

@@ -171,7 +171,8 @@ def test_noise_of_few_slices_is_that_of_the_whole(a_scan, slices):
 def test_padding_of_ct_changes_nothing(a_scan, padding):
     """What lies outside of the circle that the scanner saw is air or padding."""
     _, j, i = np.meshgrid(*(np.linspace(-1, 1, side) for side in SHAPE), indexing="ij")
-    air, padded = (np.where(j**2 + i**2 < 1, 2 * a_scan - 1000, value) for value in (-1024, padding))
+    seen = 2 * a_scan - 1000 - 40 * (a_scan < 10)  # noise takes air below -1024
+    air, padded = (np.where(j**2 + i**2 < 1, seen, value) for value in (-1024, padding))
     assert found(padded) == found(air)
 
 

@@ -8,7 +8,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,16 @@ class _Line:
 def evaluate_predictions(files: Sequence[Path], settings: EvaluateSettings, progress: Progress = silent) -> Evaluation:
     """Accuracy, recall, precision, F1 and AUC of each method, of the whole and by class, with the confusion matrix.
 
-    A method is what a column "method" says, else the name of the file, with that of its folder where another file has
-    the same; files that say one method and have no case in common are parts of it. Lines that can not be used are rows
-    with their reason. Raises ``ValueError`` for files without the needed columns or without any line that can be used.
+    A method is what a column "method" says, else the name of the file, with what tells the file apart where another
+    has the same; files that say one method and have no case in common are parts of it. Lines that can not be used are
+    rows with their reason. Raises ``ValueError`` for files without the needed columns or any line that can be used.
     """
     evaluation = Evaluation("classes", infos("classes"), settings=settings.to_dict())
     lines: dict[str, dict[str, _Line]] = {}
     for number, file in enumerate(files):
         if os.path.abspath(file) in [os.path.abspath(other) for other in files[:number]]:
             raise ValueError(f"'{file}' is given twice; name each file once.")
-        _read(file, lines, evaluation)
+        _read(file, lines, files[:number], evaluation)
     if not lines:
         reason = f" {evaluation.rows[0]['error']}" if evaluation.rows else ""
         raise ValueError(f"There is no line with a truth and a prediction in {_names(files)}.{reason}")
@@ -93,7 +93,8 @@ def _names(files: Sequence[Path]) -> str:
     return ", ".join(f"'{file.name}'" for file in files)
 
 
-def _read(file: Path, lines: dict[str, dict[str, _Line]], evaluation: Evaluation) -> None:
+def _read(file: Path, lines: dict[str, dict[str, _Line]], others: Sequence[Path], evaluation: Evaluation) -> None:
+    """Add the lines of a file by method and case to those of the others before it."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -122,12 +123,10 @@ def _read(file: Path, lines: dict[str, dict[str, _Line]], evaluation: Evaluation
     held: dict[str, set[str]] = {}
     for number, cells in enumerate(table, 2):
         held.setdefault(cells.get("method") or file.stem, set()).add(cells.get("case") or f"line {number}")
-    names = {
-        method: method
-        if known["method"] and cases.isdisjoint(lines.get(method, ()))
-        else _free(method, file, frozenset(lines))
-        for method, cases in held.items()
-    }
+    names = {method: method for method in held}
+    for method in held.keys() & lines.keys():
+        if not known["method"] or not held[method].isdisjoint(lines[method]):
+            names[method] = _apart(method, file, others)
     for number, (raw, cells) in enumerate(zip(rows, table, strict=True), 2):
         method = names[cells.get("method") or file.stem]
         case = cells.get("case") or f"line {number}"
@@ -149,13 +148,14 @@ def _read(file: Path, lines: dict[str, dict[str, _Line]], evaluation: Evaluation
         lines.setdefault(method, {})[case] = line
 
 
-def _free(method: str, file: Path, taken: Collection[str]) -> str:
-    """A name for a method of a file that those of other files do not have: with as many of its folders as it takes."""
-    name = method
-    for folder in Path(os.path.abspath(file)).parents:
-        if name in taken:
-            name = f"{folder.name}/{name}"
-    return name
+def _apart(method: str, file: Path, others: Sequence[Path]) -> str:
+    """The method with what tells its file from others before it: its name, or the nearest folder that only it is in."""
+    known = {part for other in others for part in _parts(other)}
+    return f"{next((part for part in reversed(_parts(file)) if part not in known), os.path.abspath(file))}/{method}"
+
+
+def _parts(file: Path) -> tuple[str, ...]:
+    return Path(os.path.abspath(file)).with_suffix("").parts
 
 
 def _class_name(text: str) -> str:
