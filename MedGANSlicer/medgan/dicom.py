@@ -24,14 +24,11 @@ def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     equally spaced. A tilted gantry gives a sheared matrix, which is where the anatomy lies.
     """
     check_name(folder)
-    with quiet():
-        series = {
-            uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
-            for uid in sorted(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
-        }
+    series = all_series(folder)
     if not series:
         raise VolumeError(_no_series(folder))
-    uid, files = max(series.items(), key=lambda item: len(item[1]))
+    uid = largest(series)
+    files = series[uid]
     _check_none_dropped(folder, uid, {folder / Path(file).name for names in series.values() for file in names})
     try:
         with quiet():
@@ -64,6 +61,20 @@ def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     elif first.HasMetaDataKey(THICKNESS) and first.GetMetaData(THICKNESS).strip():
         matrix[:3, 2] *= _numbers(reader, 0, THICKNESS, 1) / np.linalg.norm(matrix[:3, 2])
     return array, matrix, {"source": folder.name, "format": "DICOM", "messages": _said(reader, first, series, files)}
+
+
+def all_series(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The image series in a folder: the paths of the files of each in the order of its slices, by its UID."""
+    with quiet():
+        return {
+            uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
+            for uid in sorted(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+        }
+
+
+def largest(series: dict[str, tuple[str, ...]]) -> str:
+    """The UID of the series with most files, which is the one that is read; of equal ones the first."""
+    return max(series, key=lambda uid: len(series[uid]))
 
 
 def _slopes_differ(files: tuple[str, ...]) -> bool:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 import medgan
+from medgan.labelvalues import listed
 from medgan.resampling import onto, same_grid
 from medgan.segments import Layer, Mapping, Segment, Segmentation, fitting, slabs
 from medgan.segnrrd import whole
 from medgan.terminology import Code, Terminology, parsed
 from medgan.volume import LPS_TO_RAS, Label, VolumeError
-from medgan.writing import complete
+from medgan.writing import at_right_angles, complete
 
 SEGMENTATION_STORAGE = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _VALUE = re.compile(r"Label value (\d+)")
@@ -78,6 +79,8 @@ def read(path: Path) -> Segmentation:
         segments += [_segment(held.get_segment_description(number), layer, number) for number in own]
     first = layers[0][0]
     matrix = LPS_TO_RAS @ np.asarray(first.affine)[:, [2, 1, 0, 3]]
+    if first.array.shape[0] == 1:
+        matrix[:3, 2] *= _slice_spacing_mm(held) / np.linalg.norm(matrix[:3, 2])
     arrays = [Layer(np.ascontiguousarray(volume.array)) for volume, _ in layers]
     return Segmentation(first.array.shape, matrix, arrays, segments)
 
@@ -88,13 +91,21 @@ def write(segmentation: Segmentation, path: Path, reference: Path) -> list[str]:
     Returns sentences for the person. Raises :class:`VolumeError`.
     """
     highdicom = needed()
-    images, shape, matrix = _series(reference)
-    said = []
+    images, shape, matrix, said = _series(reference)
+    if not at_right_angles(matrix):
+        raise VolumeError(
+            f"The series in '{reference}' has a tilted gantry, which a DICOM segmentation can not be read back from; "
+            "write .seg.nrrd."
+        )
     if segmentation.shape != shape or not same_grid(segmentation.ijk_to_ras, matrix, shape):
         said.append("The segments were brought onto the grid of the reference series, nearest neighbour.")
     moved = onto(segmentation, shape, matrix)
     if not any(layer.array.any() for layer in moved.layers):
         raise VolumeError(f"No segment lies within the series in '{reference}'; give the series it was drawn on.")
+    names = [segment.label.name for segment in moved.segments]
+    changed = [f"'{name}' as '{_segment_label(name)}'" for name in names if _segment_label(name) != name and name]
+    if changed:
+        said.append(f"DICOM takes names of up to 64 letters without '\\'; written were {listed(changed)}.")
     described = [_description(highdicom, number, each) for number, each in enumerate(moved.segments, start=1)]
     try:
         held = highdicom.seg.Segmentation(
@@ -118,6 +129,16 @@ def write(segmentation: Segmentation, path: Path, reference: Path) -> list[str]:
     return said
 
 
+def _slice_spacing_mm(held: Any) -> float:
+    """How far apart the slices of a segmentation are that has only one: as thick as it is, unless it says more."""
+    shared = getattr(held, "SharedFunctionalGroupsSequence", None)
+    measures = _inner(shared, "PixelMeasuresSequence") or _inner(
+        held.PerFrameFunctionalGroupsSequence, "PixelMeasuresSequence"
+    )
+    said = measures[0].get("SpacingBetweenSlices") or measures[0].get("SliceThickness") if measures else None
+    return float(said or 1.0)
+
+
 def _is_segmentation(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(132)
@@ -135,34 +156,31 @@ def _is_segmentation(path: Path) -> bool:
     return str(uid) in SEGMENTATION_STORAGE
 
 
-def _series(folder: Path) -> tuple[list[Any], tuple[int, int, int], np.ndarray]:
-    """The images of a series in the order of its slices, and its grid."""
+def _series(folder: Path) -> tuple[list[Any], tuple[int, int, int], np.ndarray, list[str]]:
+    """The images of the series that a folder is read as, in the order of its slices; its grid, and sentences."""
     import pydicom
 
     from medgan import dicom
 
     if not folder.is_dir():
         raise VolumeError(f"'{folder}' is not the folder of a DICOM series; a DICOM segmentation needs its images.")
-    array, matrix, _ = dicom.read_series(folder)
+    array, matrix, meta = dicom.read_series(folder)
     ordered: dict[int, Any] = {}
     back = np.linalg.inv(matrix)
-    series: dict[str, list[Any]] = {}
-    for file in sorted(folder.iterdir()):
-        if file.is_file() and not _is_segmentation(file):
-            try:
-                image = pydicom.dcmread(file)
-            except Exception:
-                continue
-            series.setdefault(str(getattr(image, "SeriesInstanceUID", "")), []).append(image)
-    for image in max(series.values(), key=len):
+    series = dicom.all_series(folder)
+    for file in series[dicom.largest(series)]:
+        image = pydicom.dcmread(file, force=True)  # some have no preamble
         place = back @ LPS_TO_RAS @ np.append(np.asarray(image.ImagePositionPatient, float), 1.0)
         for name in _MAY_BE_EMPTY:
             if name not in image:
                 setattr(image, name, "")
+        image.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: the segmentation takes it over, for names of any script
+        if array.shape[0] == 1:  # highdicom would say 1 mm
+            image.SpacingBetweenSlices = f"{np.linalg.norm(matrix[:3, 2]):.10g}"
         ordered[round(float(place[2]))] = image
     if sorted(ordered) != list(range(array.shape[0])):
         raise VolumeError(f"The images in '{folder}' are not one stack of slices; give one series.")
-    return [ordered[k] for k in range(array.shape[0])], array.shape, matrix
+    return [ordered[k] for k in range(array.shape[0])], array.shape, matrix, meta["messages"]
 
 
 def _pixels(segmentation: Segmentation) -> np.ndarray:
@@ -186,7 +204,7 @@ def _description(highdicom: Any, number: int, segment: Segment) -> Any:
     red, green, blue = (round(part * 255) for part in segment.label.color)
     described = highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=segment.label.name[:64] or f"Segment {number}",
+        segment_label=_segment_label(segment.label.name) or f"Segment {number}",
         segmented_property_category=_concept(highdicom, said.category or _TISSUE),
         segmented_property_type=_concept(highdicom, said.type or _TISSUE),
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.MANUAL,
@@ -201,6 +219,11 @@ def _description(highdicom: Any, number: int, segment: Segment) -> Any:
     if said.region and said.region_modifier:
         described.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [_concept(highdicom, said.region_modifier)]
     return described
+
+
+def _segment_label(name: str) -> str:
+    """A name as a DICOM object can hold it; a backslash would make two names of it."""
+    return name.replace("\\", "/")[:64]
 
 
 def _segment(described: Any, layer: int, number: int) -> Segment:
@@ -230,7 +253,8 @@ def _code(sequence: Sequence[Any] | None) -> Code:
     if not sequence:
         return Code()
     item = sequence[0]
-    return Code(str(item.CodingSchemeDesignator), str(item.CodeValue), str(item.CodeMeaning))
+    value = next((item.get(name) for name in ("CodeValue", "LongCodeValue", "URNCodeValue") if item.get(name)), "")
+    return Code(str(item.get("CodingSchemeDesignator", "")), str(value), str(item.get("CodeMeaning", "")))
 
 
 def _inner(sequence: Sequence[Any] | None, name: str) -> Sequence[Any] | None:

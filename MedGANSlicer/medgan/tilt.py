@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from medgan.dicom import ORIENTATION, POSITION
+from medgan.dicom import ORIENTATION, POSITION, all_series, largest
 from medgan.quiet import quiet
 from medgan.writing import at_right_angles
 
@@ -16,13 +16,12 @@ def is_tilted(folder: Path) -> bool:
     """Whether the axes of the largest series in ``folder`` are sheared; no for whatever can not be read as one."""
     if not folder.is_dir():
         return False
-    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames
     try:
+        series = all_series(folder)
+        files = series[largest(series)] if series else ()
+        if len(files) < 2:
+            return False
         with quiet():
-            series = [names(str(folder), uid) for uid in sorted(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))]
-            files = list(max(series, key=len, default=()))
-            if len(files) < 2:
-                return False
             row, column = _numbers(files[0], ORIENTATION).reshape(2, 3)
             step = _numbers(files[-1], POSITION) - _numbers(files[0], POSITION)
     except (RuntimeError, ValueError):

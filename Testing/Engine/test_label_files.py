@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,6 +134,97 @@ def test_dicom_segmentation_of_one_layer_comes_onto_the_grid_of_its_series(tmp_p
     back = onto(labelfiles.read(tmp_path / "brain.dcm")[0], part.shape, part.ijk_to_ras)
     for number in range(4):
         np.testing.assert_array_equal(back.mask(number), part.mask(number))
+
+
+def one_part(matrix: np.ndarray, *names: str) -> Segmentation:
+    """A segment in each row of the grid of ``a_series``."""
+    array = np.zeros((7, 9, 11), np.uint8)
+    for row in range(len(names)):
+        array[:, row] = row + 1
+    return segmentation_of([LabelMap(array, matrix, {n: Label(name) for n, name in enumerate(names, start=1)})])[0]
+
+
+def rewrite_headers(folder: Path, **entries: object) -> None:
+    import pydicom
+
+    for file in sorted(folder.iterdir()):
+        image = pydicom.dcmread(file)
+        for name, entry in entries.items():
+            setattr(image, name, entry)
+        image.save_as(file)
+
+
+def test_dicom_segmentation_belongs_to_the_series_whose_grid_it_has(tmp_path, a_series):
+    """Of two equally long ones, and beside reports that have no place."""
+    import pydicom
+
+    from medgan.volume import read_volume
+
+    phantoms.write_dicom_series(a_series, phantoms.head((7, 9, 11)).astype(np.int16), description="T2")
+    for number in range(9):
+        report = pydicom.dcmread(a_series / "T1000.dcm")
+        report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
+        report.SeriesInstanceUID = "1.2.3"
+        del report.ImagePositionPatient, report.PixelData
+        report.save_as(a_series / f"report{number}.dcm")
+    scan = read_volume(a_series)
+    said = labelfiles.write(one_part(scan.ijk_to_ras, "liver"), tmp_path / "o.dcm", reference=a_series)[2]
+    assert said == scan.meta["messages"]
+    assert "2 series" in said[0]
+    series = pydicom.dcmread(tmp_path / "o.dcm").ReferencedSeriesSequence[0].SeriesInstanceUID
+    (name,) = (each for each in ("T1", "T2") if f"MR {each}" in said[0])
+    assert series == pydicom.dcmread(a_series / f"{name}000.dcm").SeriesInstanceUID
+
+
+@pytest.mark.parametrize("charset", [None, "ISO_IR 100", ["", "ISO 2022 IR 87"]])
+def test_dicom_segmentation_keeps_names_of_any_script(tmp_path, a_series, charset):
+    import pydicom
+
+    from medgan.volume import read_volume
+
+    patient = "Yamada^Tarou=山田^太郎" if isinstance(charset, list) else "A^B"
+    rewrite_headers(a_series, SpecificCharacterSet=charset, PatientName=patient)
+    names = ["肝臓", "ventrículo", "печень", "liver\\left", "n" * 65]
+    part = one_part(read_volume(a_series).ijk_to_ras, *names)
+    said = labelfiles.write(part, tmp_path / "o.dcm", reference=a_series)[2]
+    again = [segment.label.name for segment in labelfiles.read(tmp_path / "o.dcm")[0].segments]
+    assert again == [*names[:3], "liver/left", "n" * 64]
+    assert len(said) == 1
+    assert "'liver\\left' as 'liver/left'" in said[0]
+    assert pydicom.dcmread(tmp_path / "o.dcm").PatientName == patient
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_dicom_segmentation_of_one_slice_is_as_thick_as_it(tmp_path, a_series, told):
+    import pydicom
+
+    from medgan.volume import read_volume
+
+    for file in sorted(a_series.iterdir())[1:]:
+        file.unlink()
+    scan = read_volume(a_series)
+    labelfiles.write(
+        onto(one_part(scan.ijk_to_ras, "liver"), scan.shape, scan.ijk_to_ras), tmp_path / "o.dcm", reference=a_series
+    )
+    if not told:  # as other programs write it, with a code that is long
+        held = pydicom.dcmread(tmp_path / "o.dcm")
+        del held.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+        code = held.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0]
+        code.LongCodeValue = "12345678901234567"
+        del code.CodeValue
+        held.save_as(tmp_path / "o.dcm")
+    again = labelfiles.read(tmp_path / "o.dcm")[0]
+    np.testing.assert_allclose(np.linalg.norm(again.ijk_to_ras[:3, :3], axis=0), (0.8, 1.2, 2.5), atol=1e-6)
+    assert ("12345678901234567" in again.segments[0].label.terminology) is not told
+
+
+def test_dicom_segmentation_of_a_tilted_gantry_is_refused(tmp_path):
+    pytest.importorskip("highdicom")
+    positions = [(0.0, 0.4 * n, 2.0 * n) for n in range(7)]
+    phantoms.write_dicom_series(tmp_path / "s", phantoms.head((7, 9, 11)).astype(np.int16), positions_mm=positions)
+    with pytest.raises(VolumeError, match="tilted gantry"):
+        labelfiles.write(one_part(MATRIX, "liver"), tmp_path / "o.dcm", reference=tmp_path / "s")
+    assert not (tmp_path / "o.dcm").exists()
 
 
 def test_dicom_without_its_package_is_one_sentence(tmp_path, a_series, monkeypatch):
