@@ -236,6 +236,17 @@ def test_dicom_without_its_package_is_one_sentence(tmp_path, a_series, monkeypat
     assert not (tmp_path / "brain.dcm").exists()
 
 
+def test_segments_of_several_files_keep_ids_of_their_own(tmp_path):
+    """3D Slicer drops a segment whose ID another one has."""
+    part = two_layers()
+    for segment, own in zip(part.segments, ("", "Segment_1", "Segment_1", "", "x"), strict=True):
+        segment.id = own
+    segnrrd.write(part, tmp_path / "a.seg.nrrd")
+    ids = [segment.id for segment in segnrrd.read(tmp_path / "a.seg.nrrd").segments]
+    assert len(set(ids)) == 5
+    assert [ids[1], ids[4]] == ["Segment_1", "x"]
+
+
 # The command
 
 
