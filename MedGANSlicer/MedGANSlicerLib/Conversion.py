@@ -158,12 +158,12 @@ def mostProbableInSteps(
         if other.shape != grid.shape or moved is None or whole_shift(moved, grid.ijkToRas, grid.shape) != (0, 0, 0):
             raise VolumeError(f"'{node.GetName()}' lies on another grid than '{first.GetName()}'; resample it first.")
         volumes.append(Volume(arrayOf(node), grid.ijkToRas))
-    labelMap = yield from most_probable_in_steps(volumes, [node.GetName() for node in volumeNodes], table)
+    labelMap, messages = yield from most_probable_in_steps(volumes, [node.GetName() for node in volumeNodes], table)
     segmentation, report, said = yield from segmentation_in_steps([labelMap], keep_empty=True)
     called = name or uniqueName(first.GetScene(), f"{first.GetName()} segmentation")
     node = publishSegmentation(first.GetScene(), segmentation, called, grid.transformNode, first)
     node.SetNodeReferenceID(SOURCE_ROLE, first.GetID())
-    return _converted(node, segmentation, report, said)
+    return _converted(node, segmentation, report, messages + said)
 
 
 def _converted(node, segmentation: Segmentation, report: Mapping[str, Any], said: list[str]) -> ConversionResult:

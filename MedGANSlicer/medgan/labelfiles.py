@@ -7,7 +7,7 @@ same name with the ending ``.labels.csv``, which 3D Slicer reads too; it is writ
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from pathlib import Path
 
 from medgan.labels import Converted, Overlap, label_maps, renamed, said_of_values, segmentation_of
@@ -27,6 +27,17 @@ def is_segmentation(path: Path) -> bool:
 def table_beside(path: Path) -> Path:
     """The table that belongs to a label map file."""
     return path.with_name(path.name[: -len(file_format(path)) or None] + ".labels.csv")
+
+
+def names_beside(path: Path) -> bool:
+    """Whether the values of a label map file are named by the table beside it, because its format holds no names."""
+    return not is_segmentation(path) and file_format(path) not in ("", ".npz")
+
+
+def check_not_read(target: Path, sources: Iterable[Path]) -> None:
+    """Raise :class:`VolumeError` for a result that would take the place of a file that is read."""
+    if target.is_file() and any(source.is_file() and target.samefile(source) for source in sources):
+        raise VolumeError(f"'{target}' is an input itself; give the result another name.")
 
 
 def read(path: Path, table: LabelTable | None = None) -> tuple[Segmentation, dict[str, list[int]], list[str]]:
@@ -98,11 +109,14 @@ def write(
     reference: Path | None = None,
     save_table: Path | None = None,
     overwrite: bool = True,
+    sources: Iterable[Path] = (),
 ) -> tuple[list[Path], Converted | None, list[str]]:
     """Write the segments in the format that the name says. Returns the files, the label maps, and sentences.
 
     A ``.seg.nrrd`` and a DICOM file keep overlapping segments; a label map resolves overlaps by ``overlap``, or is
-    written as one file a layer. Raises :class:`VolumeError` or :class:`~medgan.labeltable.TableError`.
+    written as one file a layer. A table that lies beside it already is written anew, because it would name other
+    values. ``sources`` are files that are never replaced. Raises :class:`VolumeError` or
+    :class:`~medgan.labeltable.TableError`.
     """
     said: list[str] = []
     if path.suffix.lower() == DICOM_ENDING:
@@ -110,13 +124,13 @@ def write(
 
         if reference is None:
             raise VolumeError("A DICOM segmentation belongs to an image series; give its folder with --reference.")
-        _give_values(segmentation, values, table, said)
+        give_values(segmentation, values, table, said)
         said += dicomseg.write(segmentation, path, reference)
         return [path, *_tables(segmentation, save_table, said)], None, said
     if is_segmentation(path):
         from medgan import segnrrd
 
-        _give_values(segmentation, values, table, said)
+        give_values(segmentation, values, table, said)
         segnrrd.write(segmentation, path)
         return [path, *_tables(segmentation, save_table, said)], None, said
     converted = label_maps(segmentation, values, table, overlap)
@@ -126,11 +140,14 @@ def write(
     if save_table is not None:
         labels = zip(converted.values, segmentation.segments, strict=True)
         tables[save_table] = {value: segment.label for value, segment in labels}
-    if save_table is None or several:
-        named = {file: each for file, each in maps.items() if file_format(file) != ".npz"}
-        empty = {value for value, count in zip(converted.values, converted.voxels, strict=True) if not count}
-        tables |= {table_beside(f): each.labels for f, each in named.items() if _says_something(each.labels, empty)}
+    empty = {value for value, count in zip(converted.values, converted.voxels, strict=True) if not count}
+    for file, each in maps.items():
+        wanted = (save_table is None or several) and _says_something(each.labels, empty)
+        if names_beside(file) and (wanted or table_beside(file).exists()):
+            tables[table_beside(file)] = each.labels
+    sources = list(sources)
     for file in [*maps, *tables]:
+        check_not_read(file, sources)
         if file.exists() and not overwrite:
             raise VolumeError(f"'{file}' exists already; add --overwrite to replace it.")
     for file, each in maps.items():
@@ -154,7 +171,8 @@ def _named(
     return segmentation, report, said_of_values(report, table)
 
 
-def _give_values(segmentation: Segmentation, values: Values, table: LabelTable | None, said: list[str]) -> None:
+def give_values(segmentation: Segmentation, values: Values, table: LabelTable | None, said: list[str]) -> None:
+    """Give each segment the label value that the rule says, as what it is known by; adds sentences to ``said``."""
     chosen, messages = assigned(segmentation.segments, values, table)
     for segment, value in zip(segmentation.segments, chosen, strict=True):
         segment.own_value = value

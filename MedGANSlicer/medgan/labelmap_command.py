@@ -113,14 +113,16 @@ def _convert(
     surfaces: Path | None,
     overwrite: bool,
 ) -> dict[str, Any]:
-    from medgan import tablefiles
+    from medgan import labelfiles, tablefiles
 
     if len(paths) < 2:
         raise UsageError("Give what to convert and the name of the result: medgan labelmap IN... OUT.")
     inputs, out = paths[:-1], paths[-1]
     to_table = not file_format(out) and out.suffix.lower() in tablefiles.ENDINGS
     _check(out, values, table_name, reference, to_table, surfaces)
-    _check_beside(inputs, out, table_name, save_table, surfaces)
+    besides = [labelfiles.table_beside(path) for path in inputs if labelfiles.names_beside(path)]
+    sources = [*inputs, *besides, Path(table_name), Path(grid)]
+    _check_beside(sources, out, save_table, surfaces)
     for target in (out, save_table):
         if target is not None and target.exists() and not overwrite:
             raise VolumeError(f"'{target}' exists already; add --overwrite to replace it.")
@@ -131,13 +133,12 @@ def _convert(
         return _tables(inputs, out, table)
     segmentation, report, messages = _read(inputs, table, grid, probabilities)
     if to_table:
+        labelfiles.give_values(segmentation, values, table, messages)
         labels = {segment.known_value: segment.label for segment in segmentation.segments}
         messages += write_table(labels, out)
         return _said([out], segmentation, None, report, messages)
-    from medgan import labelfiles
-
     files, converted, said = labelfiles.write(
-        segmentation, out, values, table, overlap, reference, save_table, overwrite
+        segmentation, out, values, table, overlap, reference, save_table, overwrite, sources
     )
     if surfaces is not None and surfaces_writer is not None:
         files += surfaces_writer(segmentation, surfaces)
@@ -162,9 +163,9 @@ def _check(
         raise UsageError(f"There is no folder '{out.parent}' to write '{out.name}' into; make it first.")
 
 
-def _check_beside(inputs: list[Path], out: Path, table: str, save_table: Path | None, surfaces: Path | None) -> None:
+def _check_beside(sources: list[Path], out: Path, save_table: Path | None, surfaces: Path | None) -> None:
     """Refuse before the work what could not be written after it, or would take the place of what is read."""
-    from medgan import tablefiles
+    from medgan import labelfiles, tablefiles
 
     if surfaces is not None and surfaces.exists() and not surfaces.is_dir():
         raise UsageError(f"'{surfaces}' is a file; --surfaces takes a folder.")
@@ -183,9 +184,10 @@ def _check_beside(inputs: list[Path], out: Path, table: str, save_table: Path | 
         if save_table.absolute() == out.absolute():
             raise UsageError(f"The result and its table would become the same file '{out}'; name them differently.")
     for target in (out, save_table):
-        for source in (*inputs, Path(table)):
-            if target is not None and target.is_file() and source.is_file() and target.samefile(source):
-                raise VolumeError(f"'{target}' is an input itself; give the result another name.")
+        if target is not None:
+            labelfiles.check_not_read(target, sources)
+    if labelfiles.names_beside(out):
+        labelfiles.check_not_read(labelfiles.table_beside(out), sources)
 
 
 def _read(
@@ -193,25 +195,31 @@ def _read(
 ) -> tuple[Segmentation, dict[str, list[int]], list[str]]:
     """All segments of the inputs on one grid, the values unknown to the table or missing, and sentences."""
     from medgan import labelfiles
-    from medgan.labels import segmentation_of
+    from medgan.labels import said_of_values, segmentation_of
     from medgan.probabilities import most_probable
     from medgan.resampling import onto, same_grid
     from medgan.volume import read_volume
 
-    messages: list[str] = []
     if probabilities:
         names = [path.name[: -len(file_format(path)) or None] for path in inputs]
-        held = most_probable([read_volume(path) for path in inputs], names, table)
+        held, messages = most_probable([read_volume(path) for path in inputs], names, table)
         segmentation, report, _ = segmentation_of([held], keep_empty=True)
         parts = [segmentation]
     else:
-        parts, report = [], {"unknown": [], "holes": []}
-        for path in inputs:
-            part, found, said = labelfiles.read(path, table)
-            parts.append(part)
-            report["unknown"] += found["unknown"]
-            report["holes"] += found["holes"]
-            messages += [f"{path.name}: {sentence}" for sentence in said] if len(inputs) > 1 else said
+        read = [labelfiles.read(path, table) for path in inputs]
+        parts = [part for part, _, _ in read]
+        missing = [set(found["holes"]) for _, found, _ in read]
+        holes = set.union(*missing) if table is None else set.intersection(*missing)
+        report = {
+            "unknown": sorted({each for _, found, _ in read for each in found["unknown"]}),
+            "holes": sorted(holes),
+        }
+        messages = said_of_values(report, table)
+        if table is None:
+            start = "{}: " if len(inputs) > 1 else ""
+            messages = [
+                start.format(p.name) + each for p, (_, _, said) in zip(inputs, read, strict=True) for each in said
+            ]
     first = parts[0]
     if not any(part.segments for part in parts):
         raise VolumeError(f"'{inputs[0].name}' holds no label; every voxel is 0.")
@@ -262,8 +270,8 @@ def _said(
     return {
         "files": [str(file) for file in files],
         "segments": rows,
-        "unknown": sorted(set(report["unknown"])),
-        "holes": sorted(set(report["holes"])),
+        "unknown": report["unknown"],
+        "holes": report["holes"],
         "lost": converted.lost if converted is not None else {},
         "messages": messages,
     }

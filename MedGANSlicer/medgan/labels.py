@@ -43,7 +43,7 @@ class Converted:
     """Label maps made of segments: one, or one a layer.
 
     ``values`` has the label value of each segment in order, ``voxels`` how many voxels it has in the result, ``lost``
-    how many it lost to another segment. ``messages`` are sentences for the person.
+    how many the segments of a name lost to others. ``messages`` are sentences for the person.
     """
 
     label_maps: list[LabelMap]
@@ -96,11 +96,10 @@ def label_maps_in_steps(
         counts = yield from counted_in_steps(array)
         for number in there:
             after[number] = counts.get(chosen[number], 0)
-    lost = {
-        segment.label.name: had - has
-        for segment, had, has in zip(segmentation.segments, before, after, strict=False)
-        if had > has
-    }
+    lost: dict[str, int] = {}
+    for segment, had, has in zip(segmentation.segments, before, after, strict=False):
+        if had > has:
+            lost[segment.label.name] = lost.get(segment.label.name, 0) + had - has
     if len(maps) > 1:
         messages.append(f"Segments overlap, so there are {len(maps)} label maps.")
     elif lost:

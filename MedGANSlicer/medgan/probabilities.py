@@ -13,18 +13,21 @@ from medgan.steps import Steps, finished
 from medgan.volume import Label, LabelMap, Volume, VolumeError
 
 
-def most_probable(maps: Sequence[Volume], names: Sequence[str], table: LabelTable | None = None) -> LabelMap:
+def most_probable(
+    maps: Sequence[Volume], names: Sequence[str], table: LabelTable | None = None
+) -> tuple[LabelMap, list[str]]:
     """At each voxel the number (1, 2, ...) of the map with the highest probability, 0 where background is likelier.
 
     The background has what the others leave: one minus their sum. Probabilities may also be given in percent. With a
-    table, a map gets the value whose name it has. Raises :class:`VolumeError`.
+    table, a map gets the value whose name it has. Returns also sentences about names that the table does not have.
+    Raises :class:`VolumeError`.
     """
     return finished(most_probable_in_steps(maps, names, table))
 
 
 def most_probable_in_steps(
     maps: Sequence[Volume], names: Sequence[str], table: LabelTable | None = None
-) -> Steps[LabelMap]:
+) -> Steps[tuple[LabelMap, list[str]]]:
     """:func:`most_probable`, a little at a time."""
     first, top, lowest = maps[0], -np.inf, np.inf
     for each in maps:
@@ -41,7 +44,7 @@ def most_probable_in_steps(
         if each.shape != first.shape or not np.allclose(each.ijk_to_ras, first.ijk_to_ras, atol=1e-4):
             raise VolumeError(f"'{name}' lies on another grid than '{names[0]}'; resample it first.")
     segments = [Segment(Label(name), 0, number + 1) for number, name in enumerate(names)]
-    values = assigned(segments, Values.TABLE, table)[0] if table is not None else [s.value for s in segments]
+    values, said = assigned(segments, Values.OWN if table is None else Values.TABLE, table)
     array = np.zeros(first.shape, fitting(max(values)))
     numbers = np.array([0, *values], array.dtype)
     for slab in slabs(first.shape):
@@ -54,4 +57,4 @@ def most_probable_in_steps(
         labels[value] = (
             table.labels[value] if table is not None and value in table else Label(name, unnamed(value).color)
         )
-    return LabelMap(array, first.ijk_to_ras, labels)
+    return LabelMap(array, first.ijk_to_ras, labels), said

@@ -297,6 +297,68 @@ def test_command_never_replaces_a_table_that_lies_there_unasked(tmp_path, a_labe
     assert read_table(tmp_path / "t.json").labels[41] == FREESURFER[41]
 
 
+def test_table_of_the_file_that_was_there_does_not_name_the_new_one(tmp_path, a_label_map):
+    """Neither when the new one has no names, nor when its table is written elsewhere."""
+    out, beside = tmp_path / "parts.nrrd", tmp_path / "parts.labels.csv"
+    other = ("--save-table", tmp_path / "other.csv")
+    for more in ((), other, (*other, "--table", "freesurfer")):
+        write_table({2: Label("liver"), 999: Label("spleen")}, beside)
+        one_sentence(run_here("labelmap", a_label_map, out, *more), f"'{beside}' exists already; add --overwrite")
+        assert not out.exists()
+        assert run_here("labelmap", a_label_map, out, *more, "--overwrite").returncode == 0
+        names = [segment.label.name for segment in labelfiles.read(out)[0].segments]
+        known = [FREESURFER[value].name for value in (2, 41)] if "--table" in more else ["label 2", "label 41"]
+        assert names == [*known, "label 999"]
+        out.unlink()
+        (tmp_path / "other.csv").unlink(missing_ok=True)
+
+
+def test_files_that_are_read_are_never_replaced(tmp_path, a_label_map):
+    """Be it the table beside an input, the given table, the grid, or an input with the name of a layer."""
+    own = a_label_map.with_name("seg one.labels.csv")
+    write_table({2: Label("liver"), 41: Label("spleen"), 7: Label("nothing")}, own)
+    (tmp_path / "x.labels.csv").write_text("LabelValue,Name,Note\n2,liver,mine\n")
+    for name in ("layer_1.nrrd", "layer_2.nrrd"):
+        write_volume(LabelMap(np.ones((6, 7, 8), np.int16), MATRIX), tmp_path / name)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    layers = (tmp_path / "layer_1.nrrd", tmp_path / "layer_2.nrrd")
+    for arguments in (
+        (a_label_map, tmp_path / "seg one.nrrd", "--values", "consecutive"),
+        (a_label_map, tmp_path / "a.nrrd", "--save-table", own),
+        (a_label_map, own),
+        (a_label_map, tmp_path / "x.nrrd", "--table", tmp_path / "x.labels.csv"),
+        (a_label_map, layers[0], "--grid", layers[0]),
+        (*layers, tmp_path / "layer.nrrd", "--overlap", "layers"),
+    ):
+        one_sentence(
+            run_here("labelmap", *arguments, "--overwrite"), "is an input itself; give the result another name"
+        )
+        assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_table_of_several_files_has_all_their_segments(tmp_path, a_label_map):
+    write_volume(LabelMap(np.full((6, 7, 8), 2, np.int16), MATRIX), tmp_path / "other.nrrd")
+    own = LabelTable({2: Label("liver"), 41: Label("spleen"), 5: Label("none")})
+    write_table(own, tmp_path / "t.csv")
+    done = run_here(
+        *(
+            "labelmap",
+            tmp_path / "other.nrrd",
+            a_label_map,
+            tmp_path / "two.csv",
+            "--table",
+            tmp_path / "t.csv",
+            "--json",
+        )
+    )
+    said = json.loads(done.stdout)
+    assert {row["value"] for row in said["segments"]} == set(read_table(tmp_path / "two.csv").labels)
+    assert len(said["segments"]) == 4
+    assert said["holes"] == [5]  # 41 is in one of them
+    assert said["unknown"] == [999]
+    assert "a new one was given to 'liver'" in said["messages"][-1]
+
+
 def test_command_gives_the_values_of_a_table_by_name(tmp_path, a_label_map):
     run_here("labelmap", a_label_map, tmp_path / "a.seg.nrrd", "--table", "freesurfer")
     write_table({7: Label("left cerebral white matter"), 8: Label("other")}, tmp_path / "t.json")

@@ -89,6 +89,15 @@ def test_overlaps_go_to_the_segment_that_the_rule_says(rule, order):
     assert rule.label() in converted.messages[0]
 
 
+def test_segments_of_one_name_tell_together_what_they_lost():
+    segmentation = overlapping()
+    for segment in segmentation.segments[:2]:
+        segment.label = Label("part")
+    converted = label_maps(segmentation)
+    had = sum(int(segmentation.mask(n).sum()) for n in (0, 1))
+    assert converted.lost == {"part": had - sum(converted.voxels[:2])}
+
+
 def test_layers_lose_no_voxel_and_are_as_few_as_it_takes():
     segmentation = overlapping()
     apart = np.zeros((6, 6, 6), np.uint8)
@@ -206,10 +215,13 @@ def test_likeliest_structure_wins_and_background_has_the_rest():
     table = LabelTable({30: Label("Spleen", (1.0, 0.0, 0.0))})
     for scale in (1, 100):
         maps = [Volume(liver * scale, MATRIX), Volume(spleen * scale, MATRIX)]
-        result = most_probable(maps, ["liver", "spleen"])
+        result, said = most_probable(maps, ["liver", "spleen"])
         np.testing.assert_array_equal(result.array, [[[1, 2, 0, 0, 1]]])
         assert {value: label.name for value, label in result.labels.items()} == {1: "liver", 2: "spleen"}
-        assert set(most_probable(maps, ["liver", "spleen"], table).labels) == {30, 31}
+        assert said == []
+        result, said = most_probable(maps, ["liver", "spleen"], table)
+        assert set(result.labels) == {30, 31}
+        assert said == ["Not in the table; a free label value was given to 'liver' (31)."]
     with pytest.raises(VolumeError, match="has the value 700"):
         most_probable([Volume(liver * 1000, MATRIX), Volume(spleen * 1000, MATRIX)], ["liver", "spleen"])
     with pytest.raises(VolumeError, match="below zero"):

@@ -51,6 +51,15 @@ def test_one_scan_becomes_segments_a_table_and_uncertainty(model, scan, tmp_path
     assert read_table(names).labels[2].name == "tumour"
 
 
+def test_table_of_the_file_that_was_there_does_not_name_the_new_one(model, scan, tmp_path):
+    (tmp_path / "out.labels.csv").write_text("LabelValue,Name\n1,something old\n")
+    refused = run("segment", scan, tmp_path / "out.nii.gz", "--model", model, "--device", "cpu")
+    one_sentence(refused, "out.labels.csv' exists already; add --overwrite")
+    done = run("segment", scan, tmp_path / "out.nii.gz", "--model", model, "--device", "cpu", "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert read_table(tmp_path / "out.labels.csv").labels[1].name == "liver"
+
+
 def test_several_files_one_of_them_broken(model, scan, tmp_path):
     folder, out = tmp_path / "in", tmp_path / "made" / "here"
     folder.mkdir()

@@ -13,6 +13,8 @@ from typing import Any
 
 from medgan.batch import FileFailed
 from medgan.job import Job, JobError, JobState
+from medgan.labelfiles import names_beside, table_beside
+from medgan.labeltable import TableError, write_table
 from medgan.models import ModelError
 from medgan.settings import SegmentSettings
 from medgan.volume import LabelMap, Volume, VolumeError, file_format, read_volume
@@ -82,7 +84,7 @@ def attempt(item: Item, settings: SegmentSettings, overwrite: bool, watch: Calla
         return segment_file(item, settings, overwrite, watch)
     except (FileFailed, JobError) as error:
         return Result(item, error=str(error), details=error.details)
-    except (VolumeError, ModelError) as error:
+    except (VolumeError, ModelError, TableError) as error:
         return Result(item, error=str(error))
     except MemoryError:
         return Result(item, error=f"'{item.source.name}' does not fit into memory.")
@@ -111,6 +113,9 @@ def segment_file(
         outputs = job.outputs()
     watch(JobState(fraction=1.0, message="Writing"))
     _write(item, outputs.volumes)
+    labels = outputs.volumes["labels"]
+    if _table_there(item.labels) and isinstance(labels, LabelMap):  # it would name other values
+        messages += write_table(labels.labels, table_beside(item.labels))
     return Result(item, outputs.report, messages + list(outputs.report.get("messages", [])))
 
 
@@ -166,6 +171,13 @@ def _check_targets(item: Item, overwrite: bool) -> None:
             raise FileFailed(f"'{target}' exists already; add --overwrite to replace it.")
         if target.parent.is_dir() or not item.make_folder:
             check_target(target)
+    if _table_there(item.labels) and not overwrite:
+        raise FileFailed(f"'{table_beside(item.labels)}' exists already; add --overwrite to replace it.")
+
+
+def _table_there(labels: Path) -> bool:
+    """Whether a table lies where that of a label map file is looked for."""
+    return names_beside(labels) and table_beside(labels).exists()
 
 
 def _write(item: Item, volumes: Mapping[str, Volume | LabelMap]) -> None:
