@@ -10,7 +10,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ _NAMES = {
     "color": ("color", "colour", "hex", "rgb"),
     "terminology": ("terminology",),
 }
+_KNOWN = {"colora", *(re.sub(r"[^a-z]", "", title.lower()) for title in TERMINOLOGY_COLUMNS)}
 _SNAP = re.compile(r'^\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+([\d.eE+-]+)\s+(\d)\s+(\d)\s+"(.*)"\s*$')
 _SNAP_HEAD = """\
 ################################################
@@ -146,7 +147,8 @@ def _once(pairs: Iterable[tuple[int, Label]], source: str) -> dict[int, Label]:
 
 
 def _label(row: dict[str, Any], source: str) -> tuple[int, Label]:
-    known = {field: next((row[key] for key in keys if key in row), None) for field, keys in _NAMES.items()}
+    fields = _fields({key: [entry] for key, entry in row.items()}, source)
+    known = {field: row[key] if key is not None else None for field, key in fields.items()}
     if known["value"] is None:
         raise TableError(f"A label in '{source}' has no 'value'; give each a whole number.")
     value = checked_value(known["value"], f"'{source}'")
@@ -179,13 +181,15 @@ def _from_columns(text: str, name: str) -> dict[int, Label]:
         header = ["labelvalue", "name", "colorr", "colorg", "colorb"]
     else:
         header = [re.sub(r"[^a-z]", "", cell.lower()) for cell in rows.pop(0)]
-    column = {field: _first(header, keys) for field, keys in _NAMES.items()}
+    cells = {title: [row[at] for row in rows if at < len(row)] for at, title in reversed(list(enumerate(header)))}
+    column = {field: header.index(key) if key is not None else None for field, key in _fields(cells, name).items()}
     if column["value"] is None:
         raise TableError(f"'{name}' has no column for the label value; call it 'LabelValue', and the next one 'Name'.")
     coded = [_first(header, [re.sub(r"[^a-z]", "", title.lower())]) for title in TERMINOLOGY_COLUMNS]
 
     def cell(row: list[str], index: int | None) -> str:
-        return row[index] if index is not None and index < len(row) else ""
+        said = row[index] if index is not None and index < len(row) else ""
+        return "" if said.lower() == "n/a" else said  # as BIDS says that something is not known
 
     rows = [row for row in rows if cell(row, column["value"])]
     shares = [[cell(row, column[part]) for part in ("red", "green", "blue")] for row in rows]
@@ -276,6 +280,26 @@ def _bytes(label: Label) -> list[int]:
 
 def _one_line(name: str) -> str:
     return " ".join(name.splitlines())
+
+
+def _fields(held: Mapping[str, Sequence[Any]], source: str) -> dict[str, str | None]:
+    """The column of each field. "label" is that of the names where no other is, and another one has the values.
+
+    Raises :class:`TableError` where there are names, as it seems, in a column that is none of ours.
+    """
+    found = {field: next((key for key in keys if key in held), None) for field, keys in _NAMES.items()}
+    texts = [key for key, entries in held.items() if any(_is_text(entry) for entry in entries)]
+    other = next((key for key in _NAMES["value"] if key in held and key != "label"), None)
+    if found["name"] is None and other is not None and "label" in texts:
+        found.update(value=other, name="label")
+    unread = [key for key in texts if key not in found.values() and key not in _KNOWN]
+    if found["name"] is None and found["value"] is not None and unread:
+        raise TableError(f"'{source}' has no column 'Name' but one '{unread[0]}'; call the one with the names 'Name'.")
+    return found
+
+
+def _is_text(entry: Any) -> bool:
+    return isinstance(entry, str) and re.fullmatch(r"\s*[\d.,+-]*\s*|[nN]/[aA]", entry) is None
 
 
 def _first(header: list[str], names: Iterable[str]) -> int | None:
