@@ -14,7 +14,7 @@ import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
 from medgan.resampling import nearest_in_steps, whole_shift
-from medgan.segments import Layer, Segment, Segmentation
+from medgan.segments import Layer, Segment, Segmentation, check_room
 from medgan.steps import Steps, finished
 from medgan.volume import Label, VolumeError
 from MedGANSlicerLib.SceneEdits import placeBeside, removeOnFailure
@@ -184,6 +184,7 @@ def _image(layer: Layer, ijkToRas: np.ndarray):
         array = array.astype(np.int32)
     image = slicer.vtkOrientedImageData()
     if array.size:
+        check_room(array.shape, array.dtype.itemsize)
         k, j, i = layer.start
         image.SetExtent(i, i + array.shape[2] - 1, j, j + array.shape[1] - 1, k, k + array.shape[0] - 1)
         image.AllocateScalars(get_vtk_array_type(array.dtype), 1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from medgan.labeltable import LARGEST_VALUE, LabelTable, unnamed
 from medgan.labelvalues import Values, assigned, listed
-from medgan.segments import Layer, Mapping, Segment, Segmentation, counted_in_steps, fitting, slabs
+from medgan.segments import Layer, Mapping, Segment, Segmentation, check_room, counted_in_steps, fitting, slabs
 from medgan.steps import Steps, finished
 from medgan.volume import Label, LabelMap, VolumeError
 
@@ -88,6 +88,7 @@ def label_maps_in_steps(
     ranks = _ranks(segmentation, overlap, before)
     maps, after = [], [0] * len(chosen)
     for group in groups:
+        check_room(segmentation.shape, kind.itemsize if len(group) == 1 else kind.itemsize + 4)
         array = allocate(segmentation.shape, kind)
         yield from _paint(segmentation, group, chosen, ranks, array)
         there = [number for number, segment in enumerate(segmentation.segments) if segment.layer in group]

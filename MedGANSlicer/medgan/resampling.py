@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from medgan.segments import Layer, Segmentation
+from medgan.segments import Layer, Segmentation, check_room
 from medgan.steps import Steps, finished
 from medgan.volume import LabelMap, VolumeError, checked_matrix
 
@@ -57,6 +57,7 @@ def nearest_in_steps(
 ) -> Steps[np.ndarray]:
     """:func:`nearest`, a slice at a time."""
     array = layer.array
+    check_room(shape, array.dtype.itemsize)
     result = np.zeros(shape, array.dtype)
     if array.size == 0:
         return result

@@ -6,15 +6,18 @@ values. That is how 3D Slicer and its ``.seg.nrrd`` files hold it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from medgan.memory import free_memory_bytes
 from medgan.steps import Steps, finished
 from medgan.volume import Label, VolumeError, checked_matrix
 
 _SLAB_VOXELS = 1 << 20  # what is done in one go: a few milliseconds
+_ALWAYS_THERE = 100_000_000  # bytes; asking what is free takes longer than to get so few
 _TABLE_VALUES = 1 << 24  # label values up to here are mapped by a table, larger ones by a search
 
 
@@ -164,6 +167,19 @@ def slabs(shape: Sequence[int]) -> Iterator[slice]:
     step = max(1, _SLAB_VOXELS // max(1, int(np.prod(shape[1:]))))
     for first in range(0, shape[0], step):
         yield slice(first, min(first + step, shape[0]))
+
+
+def check_room(shape: Sequence[int], bytes_a_voxel: int) -> None:
+    """Raise :class:`VolumeError` for label values (k, j, i) that do not fit into the memory that is free.
+
+    VTK ends the whole program when it gets no memory, and Linux does when it has promised too much of it.
+    """
+    needed = math.prod(shape) * bytes_a_voxel
+    if needed > _ALWAYS_THERE and needed > (free := free_memory_bytes()):
+        raise VolumeError(
+            f"A label map of {' x '.join(map(str, reversed(shape)))} voxels does not fit into memory: it needs "
+            f"{needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; take a coarser grid."
+        )
 
 
 def fitting(top: int) -> np.dtype:

@@ -17,7 +17,7 @@ from medgan.segments import Layer, Segment, Segmentation
 from medgan.volume import Label, LabelMap, VolumeError
 from MedGANSlicerLib.Conversion import labelsOfNode, mostProbable, toLabelMaps, toSegmentation
 from MedGANSlicerLib.SegmentationBridge import ownGridOf, publishSegmentation, readSegmentation
-from MedGANSlicerLib.SegmentGrids import volumeGrid
+from MedGANSlicerLib.SegmentGrids import Grid, volumeGrid
 from MedGANSlicerLib.Surfaces import writeSurfaces
 
 MATRIX = oblique_matrix(left_handed=True)
@@ -304,7 +304,10 @@ def test_bad_input_is_one_sentence_and_leaves_the_scene_alone(a_scene):
         a_scene, segmentation_of([LabelMap(np.full((2, 2, 2), 2_000_000, np.int32), MATRIX)])[0], "Huge"
     )
     before = node_ids(a_scene)
+    own = ownGridOf(node)
     for call, said in (
+        (lambda: toLabelMaps(node, Grid((1000, 100_000, 100_000), own.ijkToRas)), "does not fit into memory: it needs"),
+        (lambda: toLabelMaps(node, own.withSpacing((0.0002,) * 3)), "GB are free; take a coarser grid"),
         (lambda: toLabelMaps(empty), "'Empty' has no segments"),
         (lambda: toLabelMaps(node, values=Values.TABLE), "come from a table"),
         (lambda: toLabelMaps(huge), "between 0 and 1000000"),
