@@ -13,6 +13,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
+from medgan.labelvalues import Values, assigned
 from medgan.resampling import nearest_in_steps, whole_shift
 from medgan.segments import Layer, Segment, Segmentation, check_room
 from medgan.steps import Steps, finished
@@ -82,14 +83,15 @@ def ownGridOf(node) -> Grid:
 
 
 def labelsOfSegments(node) -> dict[int, Label]:
-    """The labels of a segmentation node by the value each segment is known by; the first of equal values."""
+    """The labels of a segmentation node by the value that each segment has in a label map of them all."""
     held = node.GetSegmentation()
-    labels: dict[int, Label] = {}
+    segments = []
     for each in held.GetSegmentIDs():
         segment = held.GetSegment(each)
         label = Label(segment.GetName(), tuple(segment.GetColor()), _terminology(segment))
-        labels.setdefault(_ownValue(segment) or segment.GetLabelValue(), label)
-    return labels
+        segments.append(Segment(label, 0, segment.GetLabelValue(), _ownValue(segment)))
+    values, _ = assigned(segments, Values.OWN)
+    return {value: segment.label for value, segment in zip(values, segments, strict=True)}
 
 
 def publishSegmentation(scene, segmentation: Segmentation, name: str, transformNode=None, sourceNode=None, node=None):

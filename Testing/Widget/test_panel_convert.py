@@ -9,7 +9,7 @@ import slicer.util
 from panel_tools import oblique_volume
 
 import phantoms
-from medgan.labels import segmentation_of
+from medgan.labels import Overlap, segmentation_of
 from medgan.labeltable import read_table
 from medgan.labelvalues import Values
 from medgan.settings.convert import Direction, GridChoice
@@ -73,6 +73,45 @@ def test_segmentation_becomes_a_label_map_with_its_values_and_comes_back(convert
     assert again is not a_segmentation
     assert labelsOfNode(again) == pytest.approx(labelsOfNode(a_segmentation))
     assert "3 labels" in converter.ui.progressLabel.text
+
+
+def test_layers_come_back_all_of_them_and_so_does_their_table(converter, ui, tmp_path, monkeypatch):
+    maps = [LabelMap(parts(), phantoms.awkward_geometry(), {n: Label(f"part {n}") for n in VALUES})]
+    maps.append(LabelMap((parts() > 0) * np.int32(5), phantoms.awkward_geometry(), {5: Label("over both")}))
+    old = slicer.util.addVolumeFromArray(parts(), phantoms.awkward_geometry(), "L", "vtkMRMLLabelMapVolumeNode")
+    converter.parameters.convertVolume3 = old
+    node = publishSegmentation(slicer.mrmlScene, segmentation_of(maps)[0], "Parts")
+    converter.parameters.convertSegmentation = node
+    converter.parameters.convert.overlap = Overlap.LAYERS
+    converter.press_apply()
+    converter.wait_for_end()
+    monkeypatch.setattr(converter.widget.host, "chooseNewFile", lambda *given: str(tmp_path / "t.json"))
+    ui.saveTableButton.click()
+    assert set(read_table(tmp_path / "t.json").labels) == {2, 5, 40000}
+    converter.parameters.convert.direction = Direction.TO_SEGMENTATION
+    converter.press_apply()
+    converter.wait_for_end()
+    assert set(labelsOfNode(converter.parameters.convertSegmentation)) == {2, 5, 40000}
+    assert converter.parameters.convertVolume3 is None
+
+
+def test_label_map_that_is_used_has_its_selector_shown(converter, ui):
+    nodes = [
+        slicer.util.addVolumeFromArray(parts(), phantoms.awkward_geometry(), name, "vtkMRMLLabelMapVolumeNode")
+        for name in "ABC"
+    ]
+    converter.parameters.convert.direction = Direction.TO_SEGMENTATION
+    names = ("convertVolume", "convertVolume2", "convertVolume3", "convertVolume4")
+    for name, node in zip(names, nodes, strict=False):
+        setattr(converter.parameters, name, node)
+    for emptied, hidden in (
+        (names[1], [False] * 4),
+        (names[0], [False, True, False, False]),
+        (names[2], [False, *[True] * 3]),
+    ):
+        setattr(converter.parameters, emptied, None)
+        assert [getattr(ui, name).isHidden() for name in names] == hidden
+    assert not converter.ui.applyButton.enabled
 
 
 def test_result_opens_in_the_segment_editor_with_its_volume(converter, ui):

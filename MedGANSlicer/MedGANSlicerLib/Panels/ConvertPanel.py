@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import slicer.util
 from slicer.i18n import tr as _
@@ -10,6 +11,7 @@ from slicer.i18n import tr as _
 from medgan.labeltable import TableError, write_table
 from medgan.labelvalues import Values, listed
 from medgan.settings.convert import ConvertSettings, Direction, GridChoice
+from medgan.volume import Label
 from MedGANSlicerLib.Conversion import ConversionResult, labelsOfNode
 from MedGANSlicerLib.ConvertRun import conversion
 from MedGANSlicerLib.Panels.Panel import Panel, RunTexts
@@ -17,7 +19,7 @@ from MedGANSlicerLib.SettingsPacks import snapshot
 from MedGANSlicerLib.Surfaces import showSurfaces
 
 VOLUMES = ("convertVolume", "convertVolume2", "convertVolume3", "convertVolume4")
-"""The label or probability maps in the parameter node; a selector appears when the one before it is used."""
+"""The label or probability maps in the parameter node; a selector appears when it or the one before it is used."""
 
 TABLES = "(*.csv *.tsv *.json *.label *.ctbl *.txt)"
 
@@ -62,8 +64,9 @@ class ConvertPanel(Panel):
         }
         before = True
         for name in VOLUMES:
-            shown[name] = not toLabelMap and before
-            before = getattr(parameters, name) is not None
+            used = getattr(parameters, name) is not None
+            shown[name] = not toLabelMap and (used or before)
+            before = used
         for name, visible in shown.items():
             getattr(self.ui, name).setVisible(visible)
             getattr(self.ui, f"{name}Label").setVisible(visible)
@@ -109,12 +112,21 @@ class ConvertPanel(Panel):
                 if parameters.convert.surfaces:
                     showSurfaces(node)
             else:
-                parameters.convertVolume = node
+                self._chooseVolumes(parameters, result)
         self._showResult()
 
     def summary(self, result: ConversionResult, report) -> str:
         names = listed(node.GetName() for node in result.nodes)
         return _("{names}: {count} labels.").format(names=names, count=len(result.values))
+
+    def _chooseVolumes(self, parameters, result: ConversionResult) -> None:
+        """The label maps of a result, and no others."""
+        for name, node in itertools.zip_longest(VOLUMES, result.nodes[: len(VOLUMES)]):
+            setattr(parameters, name, node)
+        if len(result.nodes) > len(VOLUMES):
+            result.messages.append(
+                _("Only the first {count} label maps can be chosen for the way back.").format(count=len(VOLUMES))
+            )
 
     def _volumes(self, parameters) -> list:
         return [node for node in (getattr(parameters, name) for name in VOLUMES) if node is not None]
@@ -142,8 +154,11 @@ class ConvertPanel(Panel):
         )
         if not path:
             return
+        labels: dict[int, Label] = {}
+        for node in self._result.nodes:
+            labels |= labelsOfNode(node)
         try:
-            said = write_table(labelsOfNode(self._result.nodes[0]), path)
+            said = write_table(labels, path)
         except TableError as error:
             said = [str(error)]
         self.ui.reportLabel.setText("\n".join(said or [_("The table is in '{path}'.").format(path=path)]))
