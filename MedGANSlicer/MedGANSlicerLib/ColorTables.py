@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import slicer
 
+from medgan.steps import Steps, finished
 from medgan.terminology import parsed
 from medgan.volume import Label
 
@@ -15,6 +16,8 @@ Color = tuple[float, float, float]
 
 OWNER = "MedGAN.ColorTable"
 """Attribute that tells our tables from all others."""
+
+_ROWS_A_STEP = 20_000
 
 _TERMINOLOGY = "MedGAN.Terminology."
 """Start of the attributes that hold a terminology entry to the letter; the label value follows."""
@@ -63,9 +66,21 @@ def labelColors(scene, labels: Mapping[int, Label], name: str):
 
 def labelsOf(colors) -> dict[int, Label]:
     """Name, colour and terminology of every named row of a colour table node (or None), without row 0."""
+    return finished(labelsOfInSteps(colors))
+
+
+def labelsOfInSteps(colors) -> Steps[dict[int, Label]]:
+    """:func:`labelsOf`, some thousand rows at a time."""
+    labels: dict[int, Label] = {}
     if colors is None or not colors.IsA("vtkMRMLColorTableNode"):
-        return {}
-    return {row: label for row in range(1, colors.GetNumberOfColors()) if (label := labelOf(colors, row)) is not None}
+        return labels
+    for row in range(1, colors.GetNumberOfColors()):
+        if row % _ROWS_A_STEP == 0:
+            yield 0
+        label = labelOf(colors, row)
+        if label is not None:
+            labels[row] = label
+    return labels
 
 
 def labelOf(colors, value: int) -> Label | None:

@@ -19,7 +19,7 @@ from medgan.resampling import nearest_in_steps, whole_shift
 from medgan.segments import Layer, Segmentation
 from medgan.steps import Steps, finished
 from medgan.volume import Label, LabelMap, Volume, VolumeError
-from MedGANSlicerLib.ColorTables import labelColors, labelOf, labelsOf, madeByUs
+from MedGANSlicerLib.ColorTables import labelColors, labelOf, labelsOf, labelsOfInSteps, madeByUs
 from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, arrayOf
 from MedGANSlicerLib.SceneEdits import oneModification, placeBeside, removeOnFailure, uniqueName
 from MedGANSlicerLib.SegmentationBridge import labelsOfSegments, publishSegmentation, readInSteps
@@ -127,7 +127,8 @@ def toSegmentationInSteps(
     maps = []
     for node, colors in zip(labelMapNodes, tables, strict=True):
         array = yield from _onGrid(node, grid, messages)
-        maps.append(LabelMap(array, grid.ijkToRas, labelsOf(colors) if madeByUs(colors) else _Named(colors)))
+        labels = (yield from labelsOfInSteps(colors)) if madeByUs(colors) else _Named(colors)
+        maps.append(LabelMap(array, grid.ijkToRas, labels))
     segmentation, report, said = yield from segmentation_in_steps(maps, table, keep)
     called = name or uniqueName(first.GetScene(), f"{first.GetName()} segmentation")
     node = publishSegmentation(first.GetScene(), segmentation, called, grid.transformNode, first, outputNode)

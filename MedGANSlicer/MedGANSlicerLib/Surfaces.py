@@ -14,6 +14,8 @@ from MedGANSlicerLib.SegmentationBridge import publishSegmentation
 
 SURFACE = "Closed surface"
 
+_LETTERS = 60  # of a name in the name of a file; a letter takes up to 4 of the 255 bytes
+
 
 def showSurfaces(segmentationNode) -> None:
     """Give every segment of a node its closed surface, which 3D views then show. Raises ``VolumeError``."""
@@ -38,7 +40,7 @@ def writeSurfaces(segmentation: Segmentation, folder: Path) -> list[Path]:
             surface = segment.GetRepresentation(SURFACE)
             if surface is None or surface.GetNumberOfPoints() == 0:
                 continue
-            name = re.sub(r"[^\w .()-]", "_", segment.GetName()).strip(" .") or each
+            name = re.sub(r"[^\w .()-]", "_", segment.GetName())[:_LETTERS].strip(" .") or each
             if folder / f"{name}.stl" in files:
                 name = f"{name} {each}"
             files.append(folder / f"{name}.stl")

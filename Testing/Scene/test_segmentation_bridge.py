@@ -10,12 +10,12 @@ from scene_tools import add_volume, array_of, matrix_of, node_ids, oblique_matri
 from vtk.util.numpy_support import vtk_to_numpy
 
 from medgan import freesurfer, labelfiles, terminology
-from medgan.labels import Overlap, segmentation_of
+from medgan.labels import Overlap, merged, segmentation_of
 from medgan.labeltable import LabelTable, read_table, write_table
 from medgan.labelvalues import Values
 from medgan.segments import Layer, Segment, Segmentation
 from medgan.volume import Label, LabelMap, VolumeError
-from MedGANSlicerLib.Conversion import labelsOfNode, mostProbable, toLabelMaps, toSegmentation
+from MedGANSlicerLib.Conversion import labelsOfNode, mostProbable, toLabelMaps, toSegmentation, toSegmentationInSteps
 from MedGANSlicerLib.SegmentationBridge import ownGridOf, publishSegmentation, readSegmentation
 from MedGANSlicerLib.SegmentGrids import Grid, volumeGrid
 from MedGANSlicerLib.Surfaces import writeSurfaces
@@ -274,6 +274,24 @@ def test_label_maps_on_different_grids_join_on_that_of_the_first(a_scene):
     assert result.messages == ["'two' was brought onto the grid of the first label map, nearest neighbour."]
 
 
+def test_labels_of_segments_with_one_value_are_those_of_their_label_map(a_scene):
+    made = segmentation_of([LabelMap(np.full((3, 3, 3), 7, np.int16), MATRIX, {7: Label("a")})])[0]
+    other = segmentation_of([LabelMap(np.full((3, 3, 3), 7, np.int16), MATRIX, {7: Label("b")})])[0]
+    node = publishSegmentation(a_scene, merged([made, other]), "Both")
+    labels = {value: label.name for value, label in labelsOfNode(node).items()}
+    assert labels == {7: "a", 8: "b"}
+    made_of = labelsOfNode(toLabelMaps(node).nodes[0])
+    assert {value: label.name for value, label in made_of.items()} == labels
+
+
+def test_large_colour_table_is_read_a_little_at_a_time(a_scene):
+    array = np.full((3, 3, 3), 200_000, np.int32)
+    node = publishSegmentation(a_scene, segmentation_of([LabelMap(array, MATRIX, {200_000: Label("far")})])[0], "Far")
+    made = toLabelMaps(node).nodes[0]
+    steps = list(toSegmentationInSteps([made]))
+    assert steps[:9] == [0] * 9
+
+
 def test_probability_maps_become_segments(a_scene):
     shares = np.random.default_rng(0).dirichlet((1, 1, 1), (5, 6, 7)).astype(np.float32)
     nodes = [add_volume(a_scene, shares[..., n], MATRIX, name) for n, name in enumerate(("liver", "spleen"))]
@@ -370,6 +388,8 @@ def test_surfaces_lie_where_the_segments_do(tmp_path):
     held, _, _ = segmentation_of([LabelMap(array, MATRIX, {1: Label("a/b"), 2: Label("none")})], keep_empty=True)
     (file,) = writeSurfaces(held, tmp_path / "new")
     assert file.name == "a_b.stl"
+    held.segments[0].label = Label("肝" * 300)
+    assert [each.name for each in writeSurfaces(held, tmp_path / "long")] == ["肝" * 60 + ".stl"]
     reader = vtk.vtkSTLReader()
     reader.SetFileName(str(file))
     reader.Update()
