@@ -25,7 +25,7 @@ from medgan.progress import Progress, silent
 from medgan.settings import TrainKind, TrainSettings
 from medgan.training import data_cache, data_labels
 from medgan.training.data_cache import Entry
-from medgan.training.data_cases import ROLES, WHOLE, Cases
+from medgan.training.data_cases import ROLES, WHOLE, Case, Cases
 from medgan.training.data_checks import load
 from medgan.training.data_classes import split_classes
 from medgan.training.data_files import DataError, Found, search
@@ -39,6 +39,7 @@ from medgan.training.data_report import (
     write_report,
 )
 from medgan.training.data_samples import Manner, Patches
+from medgan.training.data_units import in_one_unit
 from medgan.training.kinds.base import Facts
 from medgan.training.parallel import is_main
 from medgan.volume import Label, LabelMap, Volume, spacing_of
@@ -109,6 +110,7 @@ def _made(
     except OSError as error:
         raise data_cache.no_room(folder, error) from error
     entries: list[Entry] = []
+    used: list[tuple[int, Case]] = []
     labels: dict[int, Label] = {}
     rejected, messages = list(cases.rejected), list(cases.messages)
     known: dict[str, str] = {}
@@ -126,6 +128,8 @@ def _made(
         labels.update(loaded.labels)
         messages += loaded.messages
         entries.append(data_cache.store(loaded, number, cache, settings.kind))
+        used.append((number, case))
+    messages += in_one_unit(entries, used, cache, settings.kind, cases.paired)
     digest = text_hash("\n".join(sorted(known)))
     if (folder / "checkpoint.pt").exists() and earlier_digest(folder) not in ("", digest):
         messages.append(
@@ -207,7 +211,8 @@ def _facts(
         )
         for role in {role for entry in entries for role in entry.ranges}
     }
-    kinds = {kind for entry in entries for role, kind in entry.modality.items() if role != "labels"}
+    fed = image if any(image in entry.modality for entry in entries) else last
+    kinds = {entry.modality[fed] for entry in entries if fed in entry.modality}
     i, j, k = np.median([spacing_of(np.array(entry.matrix)) for entry in entries], axis=0)
     working = held["working_spacing_mm"]
     return Facts(

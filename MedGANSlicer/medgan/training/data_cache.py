@@ -32,7 +32,7 @@ HOUNSFIELD = (-1024.0, 1500.0)
 PLACES = 64
 """Voxels remembered for each label of a volume, at which patches may be centred."""
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass

@@ -48,6 +48,7 @@ class Facts:
     """Side in voxels of the cubes that training samples are."""
     paired: bool = True
     modality: str = ""
+    """"CT" when all that the network is fed with is in Hounsfield units."""
 
     def about(self) -> dict[str, Any]:
         """What of this stands on every model's card."""
