@@ -68,6 +68,20 @@ def read_label_maps(path: Path) -> list[LabelMap]:
     return [_label_map(path)[0]]
 
 
+def read_map(path: Path) -> tuple[LabelMap, list[str]]:
+    """The label map in a file, with what it or the table beside it calls the labels; sentences about segments that
+    overlap, of which the last one keeps a voxel, and about label values that two of them had.
+
+    Raises :class:`VolumeError` or :class:`~medgan.labeltable.TableError`.
+    """
+    read_segments = _reader_of_segments(path)
+    if read_segments is None:
+        return _label_map(path)[0], []
+    converted = label_maps(read_segments())
+    said = converted.messages if all(converted.voxels) else converted.messages[:-1]  # of segments without a voxel
+    return converted.label_maps[0], said
+
+
 def holds_segments(path: Path) -> bool:
     """Whether a file or a DICOM folder is a segmentation, and no plain label map or volume."""
     return _reader_of_segments(path) is not None

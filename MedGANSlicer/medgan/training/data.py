@@ -21,14 +21,16 @@ import numpy as np
 
 from medgan import exchange
 from medgan.bundle import ModelCard
+from medgan.labelfiles import table_beside
 from medgan.progress import Progress, silent
 from medgan.settings import TrainKind, TrainSettings
 from medgan.training import data_cache, data_labels
 from medgan.training.data_cache import Entry
 from medgan.training.data_cases import ROLES, WHOLE, Case, Cases
-from medgan.training.data_checks import load
+from medgan.training.data_checks import Loaded, load
 from medgan.training.data_classes import split_classes
 from medgan.training.data_files import DataError, Found, search
+from medgan.training.data_numbers import named, renumber
 from medgan.training.data_pairs import find_cases
 from medgan.training.data_report import (
     earlier_digest,
@@ -114,10 +116,16 @@ def _made(
     labels: dict[int, Label] = {}
     rejected, messages = list(cases.rejected), list(cases.messages)
     known: dict[str, str] = {}
+
+    def read(case: Case) -> Loaded:
+        loaded = load(case, cases.paired)
+        renumber(loaded, labels, {value for entry in entries for value in entry.labels})
+        return loaded
+
     for number, case in enumerate(cases.cases):
         progress(number / len(cases.cases), f"Reading volume {number + 1} of {len(cases.cases)}")
         try:
-            loaded = load(case, cases.paired)
+            loaded = read(case)
         except ValueError as error:
             rejected.append((case.name, str(error)))
             continue
@@ -125,11 +133,11 @@ def _made(
             rejected.append((case.name, f"It has the same voxels as '{known[loaded.digest]}'."))
             continue
         known[loaded.digest] = case.name
-        labels.update(loaded.labels)
+        labels = {**labels, **loaded.labels, **named(labels)}
         messages += loaded.messages
         entries.append(data_cache.store(loaded, number, cache, settings.kind))
         used.append((number, case))
-    messages += in_one_unit(entries, used, cache, settings.kind, cases.paired)
+    messages += in_one_unit(entries, used, cache, settings.kind, read)
     digest = text_hash("\n".join(sorted(known)))
     if (folder / "checkpoint.pt").exists() and earlier_digest(folder) not in ("", digest):
         messages.append(
@@ -311,7 +319,9 @@ def _stamp(one: Found) -> list[Any]:
         return [one.name, digest.hexdigest(), one.volume.ijk_to_ras.tolist()]
     assert one.path is not None
     try:
-        files = sorted(one.path.iterdir()) if one.path.is_dir() else [one.path]
+        beside = table_beside(one.path)
+        files = [one.path, *([beside] if beside.is_file() else [])]
+        files = sorted(one.path.iterdir()) if one.path.is_dir() else files
         stamps = [file.stat() for file in files]
     except OSError:
         return [one.name]

@@ -9,10 +9,11 @@ import numpy as np
 
 from medgan.describe import looks_like
 from medgan.inference import fill_not_finite
+from medgan.labelfiles import read_map
 from medgan.training.data_cases import CALLED, Case
 from medgan.training.data_files import DataError, Found
 from medgan.training.data_grid import grid_difference
-from medgan.volume import Label, LabelMap, Volume, read_label_map, read_volume
+from medgan.volume import Label, LabelMap, Volume, read_volume
 
 SHORTEST_SIDE = 4
 """Fewest voxels along an axis that a 3D network can learn anything from."""
@@ -61,7 +62,10 @@ def load(case: Case, paired: bool) -> Loaded:
 
 
 def _labels(found: Found, loaded: Loaded, digest: hashlib._Hash) -> Voxels:
-    volume = found.volume if found.path is None else read_label_map(found.path)
+    volume = found.volume
+    if found.path is not None:
+        volume, said = read_map(found.path)
+        loaded.messages += [f"{found.shown}: {sentence}" for sentence in said]
     if isinstance(volume, Volume):
         array = volume.array
         if not np.isfinite(array).all() or not np.array_equal(array, np.rint(array)):

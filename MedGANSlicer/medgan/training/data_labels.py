@@ -13,7 +13,7 @@ import numpy as np
 
 from medgan import freesurfer
 from medgan.bundle import ModelCard
-from medgan.labeltable import default_color, unnamed
+from medgan.labeltable import TableError, default_color, read_table, unnamed
 from medgan.training.data_files import DataError
 from medgan.volume import Label
 
@@ -33,14 +33,15 @@ class Sides:
 
 
 def described(values: Iterable[int], known: Mapping[int, Label], data: str) -> tuple[dict[str, Any], ...]:
-    """{"index", "value", "name", "color"} of every value in order, from what the volumes said, the ``dataset.json`` of
-    nnU-Net beside them, or FreeSurfer's table when the codes are its."""
+    """{"index", "value", "name", "color"} of every value in order, from what the volumes said, the ``labels.csv`` of a
+    made set or the ``dataset.json`` of nnU-Net beside them, or FreeSurfer's table when the codes are its."""
     ordered = sorted(values)
     named: dict[int, Label] = {}
     if sum(pair <= set(ordered) for pair in SIDED_CODES) >= 2:
         named = {value: label for value in ordered if (label := freesurfer.label(value)) is not None}
     for value, name in _dataset_names(data).items():
         named[value] = Label(name, default_color(value))
+    named.update(_table_of_set(data))
     named.update(known)
     rows = []
     for index, value in enumerate(ordered, 1):
@@ -97,8 +98,9 @@ def why_not_mirrored(labels: Iterable[Mapping[str, Any]]) -> str:
     """What to tell the person whose labels :func:`sides_of` does not let be mirrored."""
     if any(_plain(row["name"]) == unnamed(int(row["value"])).name for row in labels):
         return (
-            "Volumes are not mirrored: it is not known which labels are left and right. Name the labels (dataset.json, "
-            "or a segmentation) to have that."
+            "Volumes are not mirrored: it is not known which labels are left and right. Name the labels (in a "
+            "segmentation, a .labels.csv beside each label map, or labels.csv or dataset.json in the folder) to have "
+            "that."
         )
     return "Volumes are not mirrored: some labels are of one side, and the data has none of the other side for them."
 
@@ -125,3 +127,12 @@ def _dataset_names(data: str) -> dict[int, str]:
                 names[int(one)] = other
         return {value: name for value, name in names.items() if value}
     return {}
+
+
+def _table_of_set(data: str) -> dict[int, Label]:
+    """The labels in the ``labels.csv`` of a folder, or beside a list; none where there is no such table."""
+    place = Path(data)
+    try:
+        return read_table((place if place.is_dir() else place.parent) / "labels.csv").labels if data else {}
+    except TableError:
+        return {}

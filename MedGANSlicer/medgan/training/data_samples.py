@@ -158,11 +158,13 @@ class Patches:
         around = side + 2 * (side // 4)
         start = [max(0, first - side // 4) for first in self._start(entry, rng)]
         values = np.array(self._array(entry.files["labels"])[tuple(slice(first, first + around) for first in start)])
-        labels = torch.from_numpy(values.astype(np.int64))
-        middle = [(length - 1) / 2 for length in labels.shape]
+        known = torch.from_numpy(
+            np.searchsorted(self.manner.values, values)
+        )  # label values may be too large for float32
+        middle = [(length - 1) / 2 for length in known.shape]
         ranges = replace(Ranges(), shift_mm=0.0)
         places, mirrored = random_places((side,) * 3, middle, 1.0, rng, ranges)
-        found = at_places(labels, places).round().long()
+        found = torch.from_numpy(self.manner.values)[at_places(known, places).round().long()]
         swapped = mirrored and vary and self.settings.flips and self.manner.sides.may_mirror
         if mirrored and not swapped:
             found = found.flip(2)

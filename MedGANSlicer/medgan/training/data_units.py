@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medgan.settings import TrainKind
 from medgan.training.data_cache import Entry, store
 from medgan.training.data_cases import CALLED, Case
-from medgan.training.data_checks import load
+from medgan.training.data_checks import Loaded
 
 CT = "CT"
 
 
 def in_one_unit(
-    entries: list[Entry], cases: Sequence[tuple[int, Case]], cache: Path, kind: TrainKind, paired: bool
+    entries: list[Entry],
+    cases: Sequence[tuple[int, Case]],
+    cache: Path,
+    kind: TrainKind,
+    read: Callable[[Case], Loaded],
 ) -> list[str]:
     """Store those entries again that were scaled otherwise than the rest of their role; sentences about them.
 
-    ``cases``: number and case of each entry. A role is in Hounsfield units if most of its volumes look like CT and the
-    others have values far below 0, too; else every volume is scaled by its own range.
+    ``cases``: number and case of each entry; ``read`` reads one again. A role is in Hounsfield units if most of its
+    volumes look like CT and the others have values far below 0, too; else every volume is scaled by its own range.
     """
     if kind in (TrainKind.ENHANCE, TrainKind.CLASSIFY):  # the model itself looks at each volume
         return []
@@ -41,7 +45,7 @@ def in_one_unit(
     for place, (number, case) in enumerate(cases):
         odd = [role for role, unit in units.items() if entries[place].modality.get(role, unit) != unit]
         if odd:
-            loaded = load(case, paired)
+            loaded = read(case)
             for role in odd:
                 loaded.roles[role].modality = units[role]
             entries[place] = store(loaded, number, cache, kind)
