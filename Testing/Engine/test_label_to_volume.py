@@ -105,6 +105,15 @@ def test_intensities_by_hand_in_any_unit(a_head):
     assert "77" in changed.report["messages"][0]
 
 
+def test_typed_mean_leaves_a_label_the_standard_deviation_it_has(a_head):
+    usual, typed = (
+        made(a_head, contrast=Contrast.CT, intensities=text).report["samples"][0]["intensities"]
+        for text in ("", "2=70 3=50/3")
+    )
+    assert typed["2"] == {"mean": pytest.approx(70.0, abs=0.1), "sd": usual["2"]["sd"]}
+    assert typed["3"]["sd"] == pytest.approx(3.0, abs=0.01)
+
+
 def test_typed_intensities_are_read_or_refused():
     assert parsed("2=0.7/0.03 3=0.5") == {2: (0.7, 0.03), 3: (0.5, None)}
     assert parsed(" 2 = -7e1 / 3 , 15=.5 ") == {2: (-70.0, 3.0), 15: (0.5, None)}

@@ -55,8 +55,8 @@ class SynthesizeSettings(Settings):
 
     intensities: str = ""
     """From label maps: intensities by hand, as "2=0.7/0.03 3=0.5": label value = mean / standard deviation. They
-    replace those of the contrast; with "by hand" every label needs one, in any unit. CT is in HU, T1, T2 and FLAIR go
-    from 0 to 1."""
+    replace those of the contrast, a mean alone only its mean; with "by hand" every label needs one, in any unit. CT is
+    in HU, T1, T2 and FLAIR go from 0 to 1."""
 
     deformation_mm: Annotated[float, Bounds(0.0, 30.0)] = 0.0
     """From label maps: how far the labels are moved at random on average (root mean square), without folding."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,7 +23,7 @@ SPREADS = (0.01, 0.06)
 """Intensities that a label gets when nobody says which it has."""
 
 USUAL_SPREAD = 0.04
-"""Standard deviation of a typed intensity without one, as a share of the range."""
+"""Standard deviation of a typed intensity without one, where the label has none of its own, as a share of the range."""
 
 NAMED = 5
 """Labels that a message names."""
@@ -88,19 +88,19 @@ def intensities_of(
                 "The contrast 'reference' needs a reference volume on the grid of the label map; give one, or choose "
                 "another contrast."
             )
-        found = measured(labels, reference, run)
+        found, guessed = measured(labels, reference, run), []
     elif contrast is Contrast.BY_HAND:
         return by_hand(values, typed, labels, _texture(run, contrast, labels, seed))
     else:
         known, scale, unit = _known(contrast, values, labels, run)
-        new = [value for value in values if value not in known]
-        if [value for value in new if value] and contrast is not Contrast.RANDOM:
-            named = [value for value in new if value and value not in typed]
+        guessed = [value for value in values if value not in known]
+        if [value for value in guessed if value] and contrast is not Contrast.RANDOM:
+            named = [value for value in guessed if value and value not in typed]
             if named:
                 run.told.append(_said_of_new(named, labels, contrast))
         statistics = {value: known.get(value) or unknown(value, seed) for value in values}
         found = Intensities(statistics, scale, unit, _texture(run, contrast, labels, seed))
-    return with_typed(found, typed)
+    return with_typed(found, typed, guessed)
 
 
 def measured(labels: LabelMap, reference: Volume, run: Run) -> Intensities:
@@ -166,13 +166,17 @@ def by_hand(
     return Intensities(statistics, scale, "that of the intensities given by hand", shares)
 
 
-def with_typed(found: Intensities, typed: dict[int, tuple[float, float | None]]) -> Intensities:
-    """The same, with the typed intensities in place of others."""
+def with_typed(
+    found: Intensities, typed: dict[int, tuple[float, float | None]], guessed: Collection[int] = ()
+) -> Intensities:
+    """The same, with the typed intensities in place of others. A mean alone leaves a label the standard deviation that
+    it has, unless that was ``guessed``."""
     factor, low = (found.scale.scale, found.scale.low) if found.scale else (1.0, 0.0)
     statistics = dict(found.statistics)
     for value, (mean, sd) in typed.items():
         if value in statistics:
-            statistics[value] = ((mean - low) / factor, USUAL_SPREAD if sd is None else sd / factor)
+            own = USUAL_SPREAD if value in guessed else statistics[value][1]
+            statistics[value] = ((mean - low) / factor, own if sd is None else sd / factor)
     kept = {value: held for value, held in found.distributions.items() if value not in typed}
     return replace(found, statistics=statistics, distributions=kept)
 
