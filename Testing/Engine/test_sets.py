@@ -13,13 +13,17 @@ import torch
 
 import kind_tools
 import phantoms
+from medgan import labelfiles
 from medgan.batch import FileFailed
 from medgan.job import Job
+from medgan.labeltable import read_table
 from medgan.networks import NETWORKS
+from medgan.segments import Layer, Segment, Segmentation
 from medgan.settings import Contrast, SynthesizeSettings, TrainKind, TrainSettings
 from medgan.synthesis import sets
 from medgan.synthesis.set_again import again
 from medgan.training.data_files import search
+from medgan.training.data_labels import described
 from medgan.training.data_pairs import find_cases
 from medgan.training.kinds.base import Exported, plain_state
 from medgan.volume import Label, LabelMap, VolumeError, read_label_map, read_volume, write_volume
@@ -223,3 +227,49 @@ def test_lots_hold_what_follows_one_another(quick, bundles, maps):
     assert list(inputs) == ["labels", "labels 2"]
     assert 900 in inputs["labels"].array
     assert inputs["labels 2"].labels[17] == Label("Hippocampus", inputs["labels 2"].labels[17].color)
+
+
+def test_segments_of_a_file_keep_their_names_and_overlaps_are_told(quick, bundles, tmp_path):
+    organ, tumour = np.zeros((3, 4, 5), np.uint8), np.zeros((3, 4, 5), np.uint8)
+    organ[1:, 1:, 1:], tumour[2:, 2:, 2:] = 1, 1
+    segments = [Segment(Label("organ"), 0, 1), Segment(Label("tumour"), 1, 1)]
+    source = tmp_path / "parts.seg.nrrd"
+    labelfiles.write(Segmentation(organ.shape, np.eye(4), [Layer(organ), Layer(tumour)], segments), source)
+    (made,) = sets.make(order(bundles, tmp_path / "made", [source]))
+    assert any("parts.seg.nrrd: Where segments overlap, the last in the list wins" in m for m in made["messages"])
+    labels = read_table(tmp_path / "made" / "labels.csv").labels
+    assert {value: label.name for value, label in labels.items()} == {1: "organ", 2: "tumour"}
+    again(tmp_path / "made" / "sub-0000" / "anat" / "sub-0000_image.json")
+
+
+def test_files_of_one_name_are_of_several_patients(quick, bundles, tmp_path):
+    array = np.array([0, 3], np.int16)[np.arange(60).reshape(3, 4, 5) % 2]
+    paths = [tmp_path / subject / "mri" / "aseg.nii.gz" for subject in ("bert", "s-2", "s_2")]
+    for number, path in enumerate(paths):
+        path.parent.mkdir(parents=True)
+        write_volume(LabelMap(np.roll(array, number, axis=0) * (1 + number), np.eye(4)), path)
+    sets.make(order(bundles, tmp_path / "made", paths, count=6))
+    patients = [row["patient"] for row in rows_of(tmp_path / "made")]
+    assert patients[:3] == patients[3:]
+    assert len(set(patients)) == 3
+    assert patients[0] == "bertaseg"
+
+
+def test_names_of_labels_outlast_later_samples_and_are_trained_with(quick, bundles, maps, tmp_path):
+    out = tmp_path / "made"
+    sets.make(order(bundles, out, maps[1:], count=2))
+    sets.make(order(bundles, out, maps[:1], count=2, seed=2))
+    assert {3: "Cortex", 17: "Hippocampus"}.items() <= {
+        value: label.name for value, label in read_table(out / "labels.csv").labels.items()
+    }.items()
+    for place in (out, out / "manifest.csv"):
+        names = {row["value"]: row["name"] for row in described([3, 17, 900], {}, str(place))}
+        assert names == {3: "Cortex", 17: "Hippocampus", 900: "label 900"}
+
+
+@pytest.mark.parametrize("nnunet", [False, True])
+def test_a_label_that_is_two_things_in_two_maps_is_refused(quick, bundles, maps, tmp_path, nnunet):
+    (tmp_path / "head one.labels.csv").write_text("value,name\n3,Hippocampus\n", encoding="utf-8")
+    said = "Label 3 is '(Cortex|Hippocampus)' in this set, and '(Hippocampus|Cortex)' in another label map"
+    with pytest.raises(FileFailed, match=said):
+        sets.make(order(bundles, tmp_path / "Dataset501_Made", maps, count=2, nnunet=nnunet))

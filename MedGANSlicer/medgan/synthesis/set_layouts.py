@@ -16,10 +16,11 @@ import numpy as np
 
 import medgan
 from medgan.batch import FileFailed
-from medgan.labeltable import LabelTable, unnamed, write_table
+from medgan.labeltable import LabelTable, alike, read_table, unnamed, write_table
 from medgan.volume import Label, LabelMap, VolumeError, file_format
 
 MANIFEST = "manifest.csv"
+LABELS = "labels.csv"
 COLUMNS = ("image", "labels", "patient", "seed", "model", "contrast", "made_from")
 NAMED = "DatasetNNN_Name"
 
@@ -59,6 +60,8 @@ class Bids:
     def __init__(self, out: Path, suffix: str) -> None:
         self.out, self.suffix = out, suffix
         self._labels: dict[int, Label] = {}
+        if (out / LABELS).is_file():  # of samples that were made before
+            self._labels = read_table(out / LABELS).labels
 
     def image(self, name: str) -> Path:
         return self.out / f"sub-{name}" / "anat" / f"sub-{name}_{self.suffix}.nii.gz"
@@ -67,7 +70,9 @@ class Bids:
         return self.out / f"sub-{name}" / "anat" / f"sub-{name}_dseg.nii.gz"
 
     def stored(self, labels: LabelMap) -> tuple[LabelMap, dict[str, Any]]:
-        """The label map as it is written, and what its sidecar says of the values."""
+        """The label map as it is written, and what its sidecar says of the values. Raises :class:`FileFailed`."""
+        for value in labels.labels.keys() & self._labels.keys():
+            _check_name(value, labels.labels[value].name, self._labels[value].name)
         self._labels |= labels.labels
         return labels, {}
 
@@ -82,7 +87,7 @@ class Bids:
         }
         write_text(self.out / "dataset_description.json", json.dumps(about, indent=2) + "\n")
         if self._labels:
-            write_table(LabelTable(dict(sorted(self._labels.items()))), self.out / "labels.csv")
+            write_table(LabelTable(dict(sorted(self._labels.items()))), self.out / LABELS)
 
 
 class NnUnet:
@@ -118,7 +123,8 @@ class NnUnet:
                 self._number(value, names[value])
 
     def stored(self, labels: LabelMap) -> tuple[LabelMap, dict[str, Any]]:
-        """The label map with nnU-Net's values, and which of them stands for which of before. Raises ``VolumeError``."""
+        """The label map with nnU-Net's values, and which of them stands for which of before. Raises ``VolumeError`` or
+        :class:`FileFailed`."""
         values, index = np.unique(labels.array, return_inverse=True)
         with self._lock:
             known = len(self._numbers)
@@ -138,9 +144,12 @@ class NnUnet:
             self._write()
 
     def _number(self, value: int, label: Label) -> None:
-        if value in self._numbers:
-            return
         name = re.sub(r"\s+", " ", label.name).strip() or unnamed(value).name
+        if value in self._numbers:
+            known = next((held for held, number in self._names.items() if number == self._numbers[value]), name)
+            if value:
+                _check_name(value, name, known.removesuffix(f" ({value})"))
+            return
         self._numbers[value] = len(self._numbers)
         self._names[name if name not in self._names else f"{name} ({value})"] = self._numbers[value]
 
@@ -174,6 +183,15 @@ def labels_beside(target: Path) -> Path:
     """Where the label map goes that belongs to a volume file."""
     ending = file_format(target)
     return target.with_name(f"{target.name[: len(target.name) - len(ending)]}_labels{ending}")
+
+
+def _check_name(value: int, name: str, known: str) -> None:
+    """Raise :class:`FileFailed` for a label whose value has another name in the set."""
+    if alike(name) != alike(known) and unnamed(value).name not in (name, known):
+        raise FileFailed(
+            f"Label {value} is '{known}' in this set, and '{name}' in another label map; give maps whose labels are "
+            "numbered alike ('medgan labelmap --values' numbers them by a table)."
+        )
 
 
 def manifest(out: Path, entries: Sequence[Mapping[str, Any]]) -> None:

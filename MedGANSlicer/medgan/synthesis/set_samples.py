@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medgan.batch import FileFailed
-from medgan.labelfiles import table_beside
-from medgan.labeltable import read_table
+from medgan.labelfiles import read_map
 from medgan.models import sha256_of
 from medgan.records import NOT_IN_KEY
 from medgan.settings import SynthesizeSettings
 from medgan.synthesis.cards import find
-from medgan.volume import LabelMap, Volume, file_format, read_label_map, read_volume
+from medgan.volume import LabelMap, Volume, file_format, read_volume
 
 DIGITS = 4
 """Of the seed in a name, at least."""
@@ -98,6 +98,7 @@ def planned(settings: SynthesizeSettings, sources: Sequence[Path], also: Mapping
             maps.append(Source("labels", path, fingerprint(path)))
         else:
             channels.append(Source(f"volume {number}" if number > 1 else "volume", path, fingerprint(path)))
+    patients = patients_of(maps or channels[:1])
     samples = []
     for number in range(settings.count):
         own: dict[str, Any] = {"count": 1}
@@ -110,11 +111,26 @@ def planned(settings: SynthesizeSettings, sources: Sequence[Path], also: Mapping
         elif task == "translate":
             name = plain_word(channels[0].path)
         used = (maps[seed % len(maps)],) if maps else tuple(channels)
-        patient = plain_word(used[0].path) if used else f"sub-{name}"
+        patient = patients[used[0]] if used else f"sub-{name}"
         alone = SynthesizeSettings.from_dict({**settings.to_dict(), **own, "seed": seed})
         assert isinstance(alone, SynthesizeSettings)
         samples.append(Sample(number, name, patient, alone, used + extra))
     return samples
+
+
+def patients_of(sources: Sequence[Source]) -> dict[Source, str]:
+    """A word for each file by which samples made from it stay together: its name, and where several files have the
+    same one, the folders in which they differ ("bert" of bert/mri/aseg.nii.gz) before it."""
+    words = {source: plain_word(source.path) for source in sources}
+    for word in [word for word, count in Counter(words.values()).items() if count > 1]:
+        alike = [source for source in sources if words[source] == word]
+        folders = [source.path.absolute().parts[:-1] for source in alike]
+        shortest = min(len(parts) for parts in folders)
+        differ = [place for place in range(-shortest, 0) if len({parts[place] for parts in folders}) > 1]
+        for source, parts in zip(alike, folders, strict=True):
+            words[source] = "".join(re.sub(r"[^A-Za-z0-9]", "", parts[place]) for place in differ) + word
+    count = Counter(words.values())
+    return {source: word if count[word] == 1 else word + source.sha256[:8] for source, word in words.items()}
 
 
 def plain_word(path: Path) -> str:
@@ -137,11 +153,11 @@ def fingerprint(path: Path) -> str:
         raise FileFailed(f"'{path}' can not be read: {error.strerror}.") from error
 
 
-def read_source(source: Source) -> Volume | LabelMap:
-    """What the task gets. Names of labels come from the table beside the map, if there is one."""
+def read_source(source: Source, told: list[str] | None = None) -> Volume | LabelMap:
+    """What the task gets. Names of labels come from the file or the table beside it; ``told`` gets what to know."""
     if source.role != "labels":
         return read_volume(source.path)
-    labels = read_label_map(source.path)
-    if not labels.labels and file_format(source.path) and table_beside(source.path).is_file():
-        labels.labels = read_table(table_beside(source.path)).labels
+    labels, said = read_map(source.path)
+    if told is not None:
+        told += [f"{source.path.name}: {sentence}" for sentence in said]
     return labels

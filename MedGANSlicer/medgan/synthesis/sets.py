@@ -238,9 +238,12 @@ def _made(
     else:
         settings = dataclasses.replace(shared, seed=lot[0].settings.seed, count=len(lot))
         wanted = dict(enumerate(lot, 1))
-    with Job("synthesize", inputs_of(lot), settings, environment=environment, stay_s=BETWEEN_FILES_S) as job:
+    told: list[str] = []
+    inputs = inputs_of(lot, told)
+    with Job("synthesize", inputs, settings, environment=environment, stay_s=BETWEEN_FILES_S) as job:
         job.complete(watched)
         report = job.report()
+        report["messages"] = [*told, *report["messages"]]
         names = {number: (each["volume"], each.get("labels")) for number, each in enumerate(report["samples"], 1)}
         held: dict[str, Volume | LabelMap] = {}
         waiting = dict(wanted)
@@ -260,13 +263,16 @@ def _made(
                     watched(JobState(fraction=1.0, message="Writing"))
 
 
-def inputs_of(lot: Sequence[Sample]) -> dict[str, Volume | LabelMap]:
-    """The inputs of the task: "labels", "labels 2", ... for one sample after the other, where they have several."""
+def inputs_of(lot: Sequence[Sample], told: list[str] | None = None) -> dict[str, Volume | LabelMap]:
+    """The inputs of the task: "labels", "labels 2", ... for one sample after the other, where they have several.
+
+    ``told`` gets sentences about what was read.
+    """
     maps = [source for sample in lot for source in sample.sources if source.role == "labels"]
     several = list(dict.fromkeys(source.path for source in maps))
     inputs = {source.role: read_source(source) for source in lot[0].sources if source.role != "labels"}
     for number, source in enumerate(maps[: len(several)], 1):  # they come again in the same order
-        inputs[f"labels {number}" if number > 1 else "labels"] = read_source(source)
+        inputs[f"labels {number}" if number > 1 else "labels"] = read_source(source, told)
     return inputs
 
 
