@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from medgan import models
 from medgan.evaluation.table import from_png
 from medgan.job import Job, JobStatus
 from medgan.settings import TrainKind, TrainSettings
+from medgan.training import claim
 from medgan.training.live import sparkline
 from medgan.volume import LabelMap, Volume, read_volume, write_volume
 
@@ -140,6 +142,22 @@ def test_other_settings_do_not_go_on_in_a_run_folder(trained, call, monkeypatch)
     monkeypatch.setenv("MEDGAN_MODELS", str(trained["root"] / "models"))
     done = call("train", "enhance", trained["data"], *trained["more"], "--seed", 3)
     one_sentence(done, "holds a training with other settings ('seed' is 0 there, not 3)")
+
+
+def test_data_of_the_same_name_in_another_folder_is_other_data(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDGAN_MODELS", str(trained["root"] / "models"))
+    (tmp_path / "my scans").mkdir()
+    done = run("train", "enhance", "my scans", *trained["more"], cwd=tmp_path)
+    one_sentence(done, "holds a training with other settings ('data' is")
+    held = json.loads((trained["root"] / "run" / "settings.json").read_text(encoding="utf-8"))
+    monkeypatch.chdir(trained["root"])
+    mine = {**held, "data": "my scans", "start": "models/tiny"}
+    settings = TrainSettings.from_dict({name: mine[name] for name in TrainSettings.__dataclass_fields__})
+    whole = claim.completed(settings)
+    assert Path(whole.data).is_absolute()
+    assert Path(whole.data).samefile(trained["data"])
+    assert Path(whole.start).samefile(trained["root"] / "models" / "tiny")
+    assert claim.completed(replace(settings, start="tiny")).start == "tiny"
 
 
 @posix_only

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medgan import bundle_files, exchange, processes
+from medgan.models import catalogue
 from medgan.settings import TrainSettings
 from medgan.volume import file_format
 
@@ -31,8 +32,12 @@ class RunError(ValueError):
 
 
 def completed(settings: TrainSettings, described: str = "") -> TrainSettings:
-    """The settings with a name for the model and a folder for the run, where the person gave none. Raises
-    ``ValueError`` for a name that no model can have."""
+    """The settings with a name for the model and a folder for the run, where the person gave none, and with absolute
+    paths, which mean the same in every folder. Raises ``ValueError`` for a name that no model can have."""
+    if settings.data:
+        settings = dataclasses.replace(settings, data=_absolute(settings.data))
+    if settings.start and Path(settings.start).is_dir() and settings.start not in catalogue():
+        settings = dataclasses.replace(settings, start=_absolute(settings.start))
     name = settings.name
     if not name:
         source = Path(settings.data).name or described or "scene"
@@ -43,6 +48,10 @@ def completed(settings: TrainSettings, described: str = "") -> TrainSettings:
     bundle_files.checked_name(name)
     out = settings.out or str(default_folder(name))
     return dataclasses.replace(settings, name=name, out=str(Path(out).expanduser()))
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(Path(path).expanduser())
 
 
 def default_folder(name: str) -> Path:
@@ -105,7 +114,7 @@ def _check_same(settings: TrainSettings, held: dict[str, Any], folder: Path) -> 
 
 
 def _same(name: str, one: Any, other: Any) -> bool:
-    if name == "data" and one and other:
+    if name in ("data", "start") and one and other:
         return Path(one).resolve() == Path(other).resolve()
     return bool(one == other)
 
