@@ -30,6 +30,16 @@ SHAPE = (19, 23, 21)
         ("p7_noisy", "p7"),
         ("brain_3", "brain_3"),
         ("images/sub-4_01 Head", "sub-4"),
+        ("AD_0001", "ad_0001"),
+        ("0001/T1", "0001"),
+        ("0001/2019/T1", "0001"),
+        ("p1_0000", "p1"),
+        ("p1_2019_T1", "p1"),
+        ("p1_T1_0012", "p1"),
+        ("AD_2001", "ad_2001"),
+        ("imagesTr/case_a_0001", "case_a"),
+        ("imagesTr/0001_0000", "0001"),
+        ("BRATS_0003_0001", "brats_0003"),
     ],
 )
 def test_patient_is_told_by_the_name(name, patient):

@@ -33,7 +33,7 @@ def classes_of_folders(volumes: Iterable[Found]) -> Cases:
         elif isinstance(one.volume, LabelMap) or _named_labels(rest):
             result.rejected.append((one.shown, "A label map by its name; classes are learned from images."))
         else:
-            result.cases.append(Case(one.shown, names.patient(rest), {"image": [one]}, group))
+            result.cases.append(Case(one.shown, names.patient(rest, channels=False), {"image": [one]}, group))
     _check(result.cases)
     return result
 
@@ -61,7 +61,7 @@ def classes_of_rows(found: Search, settings: TrainSettings) -> Cases:
             result.rejected.append((f"line {row.line}", "It names no class."))
         else:
             one = row.volumes[files]
-            patient = row.patient or names.patient(one.name)
+            patient = row.patient or names.patient(one.name, channels=False)
             result.cases.append(Case(one.shown, patient, {"image": [one]}, row.cells[column]))
     _check(result.cases)
     return result

@@ -29,12 +29,14 @@ CLEAN = _words("target targets clean high fulldose ndct hdct sharp thin highres 
 
 _CONTRAST = re.compile(
     r"(?:t1|t2|t1w|t2w|t2star|t1c|t1ce|t1gd|t1post|pd|pdw|flair|swi|dwi|adc|bold|mr|mri|ct|cbct|ldct|pet|spect|us|"
-    r"\d{4}|echo\d*|run|run\d+|acq\w*|rec\w*|ce\w*|desc\w*|space\w*|preproc|brain|orig|n4|bias|reg|resampled)$"
+    r"echo\d*|run|run\d+|acq\w*|rec\w*|ce\w*|desc\w*|space\w*|preproc|brain|orig|n4|bias|reg|resampled)$"
 )
 _SESSION = re.compile(
     r"(?:ses|session|visit|tp|timepoint|time|scan|date|week|month|year)\w*$|(?:v|t|m)\d{1,2}$|baseline$|follow\w*$|"
     r"(?:19|20)\d{6}$|pre$|post$"
 )
+_CHANNEL, _YEAR = re.compile(r"000\d$"), re.compile(r"(?:19|20)\d\d$")
+"""Four digits that are no number of a patient, where they stand after one."""
 _BIDS = re.compile(r"(?:^|[/_])(sub-[A-Za-z0-9]+)")
 _GLUED = re.compile(r"(img|image|lbl|label|seg|mask)(\d+)$")
 
@@ -84,8 +86,11 @@ def channel(name: str) -> tuple[str, int] | None:
     return (key(found[1]), int(found[2])) if found else None
 
 
-def patient(name: str) -> str:
-    """Whose volume it is: the BIDS subject, else the name before a session, a contrast or a role."""
+def patient(name: str, channels: bool = True) -> str:
+    """Whose volume it is: the BIDS subject, else the name before a session, a contrast or a role.
+
+    ``channels``: "0000" to "0009" after a number, or in the folders of nnU-Net, say which channel of a patient it is.
+    """
     found = _BIDS.search(name)
     if found:
         return found[1]
@@ -93,15 +98,19 @@ def patient(name: str) -> str:
     roles = LABELS | IMAGES | TESTS | SOURCES | TARGETS | DEGRADED | CLEAN
     places = [folder for folder in folders if folder.lower() not in roles]
     said = tokens(stem)
-    while said and (_passing(said[-1]) or said[-1] in roles - SOURCES - TARGETS | {"source", "target"}):
+    of_nnunet = any(folder.lower() in TESTS | {"imagestr"} for folder in folders)
+    if channels and len(said) > 1 and _CHANNEL.match(said[-1]) and (of_nnunet or said[-2][-1].isdigit()):
+        said.pop()
+    kinds = roles - SOURCES - TARGETS | {"source", "target"}
+    while said and (_passing(said[-1]) or said[-1] in kinds or _is_year(said)):
         said.pop()
     while said and said[0] in LABELS | IMAGES and len(said) > 1:
         said.pop(0)
-    while said and len(said) > 1 and re.fullmatch(r"\d{1,3}", said[-1]) and _passing(said[-2]):
+    while said and len(said) > 1 and re.fullmatch(r"\d{1,4}", said[-1]) and _passing(said[-2]):
         said[-2:] = []  # "ses-02" is two words
         while said and _passing(said[-1]):
             said.pop()
-    while places and (_passing(tokens(places[-1])[0] if tokens(places[-1]) else "") or places[-1].lower() in _KINDS):
+    while places and (_is_kind(places[-1]) or (len(places) > 1 and _YEAR.match(places[-1]))):
         places.pop()
     if not said and places:
         return "/".join(places)
@@ -110,6 +119,15 @@ def patient(name: str) -> str:
 
 _KINDS = _words("anat func dwi fmap perf pet nifti nii dicom")
 """Folders between a patient and the files."""
+
+
+def _is_year(words: list[str]) -> bool:
+    return len(words) > 1 and bool(_YEAR.match(words[-1])) and words[-2][-1].isdigit()
+
+
+def _is_kind(folder: str) -> bool:
+    words = tokens(folder)
+    return folder.lower() in _KINDS or bool(words and _passing(words[0]))
 
 
 def _passing(word: str) -> bool:
