@@ -76,6 +76,18 @@ def test_class_is_the_folder_and_the_same_patient_stays_one():
     }
 
 
+def test_numbers_of_four_digits_are_patients_in_classes():
+    cases = cases_of(*(f"{group}/{name}_{n:04d}" for group, name in (("a", "AD"), ("b", "OAS1")) for n in range(1, 4)))
+    assert len({case.patient for case in cases.cases}) == 6
+
+
+def test_class_with_a_slash_is_no_file(tmp_path):
+    rows = "file;class;date;patient\nmr/a.nii.gz;MS/NMO;2021/03/05;ann\nmr/b.nii.gz;healthy;2021/03/06;ben\n"
+    (tmp_path / "list.csv").write_text(rows)
+    cases = find_cases(search(str(tmp_path / "list.csv"), {}), settings())
+    assert [(case.group, case.patient) for case in cases.cases] == [("MS/NMO", "ann"), ("healthy", "ben")]
+
+
 def test_list_names_files_classes_and_patients(tmp_path):
     rows = "file,diagnosis,patient\nmr/a.nii.gz,0,ann\nmr/b.nii.gz,1,ben\nmr/c.nii.gz,,cid\n"
     (tmp_path / "list.csv").write_text(rows)

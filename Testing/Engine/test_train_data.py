@@ -14,6 +14,7 @@ import phantoms
 from medgan import models
 from medgan.settings import Pairing, Restores, TrainKind, TrainSettings
 from medgan.training.data import DataError, TrainingData, prepare
+from medgan.training.data_files import search
 from medgan.volume import Label, LabelMap, Volume, write_volume
 
 SHAPE = (19, 23, 21)
@@ -204,6 +205,12 @@ def test_list_names_volumes_and_patients(tmp_path):
     assert data.report["patients"] == {"train": 1, "validation": 1}
     assert "There is no file" in why(data)["scan9.nrrd"]
     assert why(data)["line 7"] == "It names no label map."
+
+
+@pytest.mark.parametrize("columns", ["id,patient,image", "case,Patient ID,image", "ID,PatientID,image"])
+def test_column_called_patient_is_the_one_of_patients(tmp_path, columns):
+    (tmp_path / "list.csv").write_text("\n".join([columns, *(f"{n},P{n // 2},v{n}.nrrd" for n in range(4))]))
+    assert [row.patient for row in search(str(tmp_path / "list.csv"), {}).rows] == ["P0", "P0", "P1", "P1"]
 
 
 def test_scene_volumes_are_paired_like_files(tmp_path):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,11 @@ from medgan.volume import LabelMap, Volume, file_format
 MOST_FILES = 100_000
 """Files after which a folder is not searched further: somebody named the root of a disk."""
 
-PATIENT_COLUMNS = ("patient", "patient_id", "subject", "subject_id", "participant_id", "case", "id")
+PATIENT_COLUMNS = ("patient", "patientid", "subject", "subjectid", "participant", "participantid", "case", "id")
+"""What the column of patients may be called, the surest first; without regard to case, "_", "-" and spaces."""
+
+MOSTLY = 0.5
+"""A column in which more than this share of the cells names volumes is one of volumes."""
 
 
 class DataError(ValueError):
@@ -164,9 +169,12 @@ def _listed(path: Path) -> Search:
         cells = [(reader.line_num, dict(zip(columns, map(str.strip, row), strict=False))) for row in reader if row]
     except csv.Error as error:
         raise DataError(f"List '{path}' can not be read: {error}.") from error
-    patient_column = next((name for name in columns if name.lower() in PATIENT_COLUMNS), "")
+    plain = {re.sub(r"[\s_-]", "", name.lower()): name for name in reversed(columns)}
+    patient_column = next((plain[word] for word in PATIENT_COLUMNS if word in plain), "")
     named = [
-        name for name in columns if name != patient_column and any(_is_place(row.get(name, "")) for _, row in cells)
+        name
+        for name in columns
+        if name != patient_column and _names_volumes([row[name] for _, row in cells if row.get(name)], path.parent)
     ]
     if not named:
         raise DataError(
@@ -180,8 +188,13 @@ def _listed(path: Path) -> Search:
     return found
 
 
-def _is_place(text: str) -> bool:
-    return bool(file_format(text)) or "/" in text or "\\" in text
+def _names_volumes(cells: Sequence[str], folder: Path) -> bool:
+    """Whether most of the cells are files by their endings, or DICOM folders; a class may be called "MS/NMO"."""
+    return sum(_is_place(text.replace("\\", "/"), folder) for text in cells) > MOSTLY * len(cells)
+
+
+def _is_place(text: str, folder: Path) -> bool:
+    return bool(file_format(text)) or ("/" in text and (folder / text).is_dir())
 
 
 def _named(text: str, folder: Path) -> Found:
