@@ -228,5 +228,5 @@ def _with_options(sentence: str) -> str:
     """The same sentence with the options of the command line in place of the names of settings."""
     names = {name: f"--{name}" for name in SynthesizeSettings.__dataclass_fields__} | OPTIONS
     for setting, option in names.items():
-        sentence = sentence.replace(f"Setting '{setting}'", option)
+        sentence = sentence.replace(f"Setting '{setting}'", option).replace(f"set '{setting}'", f"set {option}")
     return sentence

@@ -10,11 +10,12 @@ import torch
 from scipy import ndimage
 
 import phantoms
+from command_line import one_sentence
 from medgan.progress import Cancelled
 from medgan.settings import SynthesizeSettings
 from medgan.synthesis.variations import carried, found_offsets, middles, scales
 from medgan.tasks import synthesize
-from medgan.volume import Label, LabelMap, Volume
+from medgan.volume import Label, LabelMap, Volume, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,12 @@ def test_voxels_that_are_no_numbers_stay_so(a_volume):
 def test_what_can_not_be_varied_is_said_in_one_sentence(array, settings, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         run(Volume(array, np.eye(4)), **settings)
+
+
+def test_command_names_its_option_where_the_model_names_its_setting(tmp_path, call):
+    write_volume(Volume(phantoms.head(), np.eye(4)), tmp_path / "head.nrrd")
+    done = call("synthesize", tmp_path / "head.nrrd", tmp_path / "out.nrrd", "--model", "variations", "--coarse", 1)
+    one_sentence(done, "finer than 1 mm; set --coarse to more than")
 
 
 def test_labels_on_another_grid_are_refused(a_volume):
