@@ -60,6 +60,12 @@ def pack(card: ModelCard, path: Path) -> Path:
         raise ModelError(f"'{path.name}' is no zip file by its name; end it with .zip.")
     verify(card)
     files = [file for file in sorted(card.folder.rglob("*")) if file.is_file() and _is_known(_relative(file, card))]
+    left = {weight.path.resolve() for weight in card.weights.values()} - {file.resolve() for file in files}
+    if left:
+        raise ModelError(
+            f"The weights '{min(left).name}' of model '{card.name}' can not be packed; a weight file lies in the "
+            f"folder 'models' and ends in {' or '.join(KNOWN['models'])}, on the card as well."
+        )
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as packed:

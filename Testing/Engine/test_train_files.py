@@ -65,6 +65,16 @@ def test_packed_model_is_added_with_the_same_weights_and_nothing_else(packed, el
     ]
 
 
+def test_model_is_not_packed_without_its_weights(tmp_path):
+    bundle = model_folders.write_bundle(tmp_path / "tiny")
+    (bundle / "models" / "model_natural.pt").rename(bundle / "models" / "model_natural.pth")
+    card = bundle / "configs" / "metadata.json"
+    card.write_text(card.read_text().replace("model_natural.pt", "model_natural.pth"))
+    with pytest.raises(ModelError, match=r"'model_natural\.pth' of model 'tiny' can not be packed; .* ends in \.pt"):
+        bundle_files.pack(models.read_card(bundle), tmp_path / "tiny.zip")
+    assert not (tmp_path / "tiny.zip").exists()
+
+
 def test_model_never_takes_the_place_of_another(packed, elsewhere):
     bundle_files.add(packed)
     (elsewhere / "tiny" / "LICENSE").write_text("mine")
