@@ -191,6 +191,7 @@ def test_training_says_what_the_model_can_do(trained):
     assert from_png((card.folder / "docs" / "confusion.png").read_bytes()).shape[2] == 3
     with (root / "run" / "evaluation" / "predictions.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    assert {row["model"] for row in rows} == {"balls"}
     assert [row["truth"] for row in rows] == [row["prediction"] for row in rows]
     assert all(float(row["score full"]) + float(row["score hollow"]) == pytest.approx(1.0, abs=1e-4) for row in rows)
     assert (root / "run" / "evaluation" / "report.html").is_file()

@@ -55,7 +55,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: TrainSettings, progre
         exported = kind.export(result.generator)
         classes = None
         if settings.kind is TrainKind.CLASSIFY:
-            classes = class_figures(result.generator, data.samples, data.facts.classes, folder)
+            classes = class_figures(result.generator, data.samples, data.facts.classes, folder, settings.name)
         bundle = folder / "bundle" / settings.name
         export.write_bundle(bundle, exported, settings, data, result, run_name, classes)
         card = export.publish(bundle, settings.name)

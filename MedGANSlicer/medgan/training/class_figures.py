@@ -25,8 +25,6 @@ from medgan.training.kinds.classify import answers
 
 FIGURES = ("accuracy", "recall", "precision", "f1", "auc")
 
-METHOD = "model"
-
 WILSON = 1.959964
 """Normal quantile of the 95 % interval."""
 
@@ -71,9 +69,9 @@ class ClassFigures:
 
 
 def class_figures(
-    network: nn.Module, samples: Patches, classes: Sequence[str], folder: Path, progress: Progress = silent
+    network: nn.Module, samples: Patches, classes: Sequence[str], folder: Path, model: str, progress: Progress = silent
 ) -> ClassFigures:
-    """Ask the network about every kept volume.
+    """Ask the network, which is called ``model``, about every kept volume.
 
     Writes predictions.csv (which ``medgan evaluate`` reads) and a report page into the run's ``folder``/evaluation.
     """
@@ -89,14 +87,14 @@ def class_figures(
         writer = csv.writer(opened)
         writer.writerow(["case", "truth", "prediction", "model", *(f"score {name}" for name in classes)])
         for name, place, row in zip(names, truth, found, strict=True):
-            told = [classes[place], classes[int(row.argmax())], METHOD, *(f"{value:.6f}" for value in row)]
+            told = [classes[place], classes[int(row.argmax())], model, *(f"{value:.6f}" for value in row)]
             writer.writerow([name, *told])
     evaluation = evaluate_predictions([file], EvaluateSettings(), progress)
     for row in evaluation.summary:
-        _with_wilson(row, evaluation.confusion["matrices"][METHOD], evaluation.confusion["classes"])
+        _with_wilson(row, evaluation.confusion["matrices"][model], evaluation.confusion["classes"])
     report.write(evaluation, target)
     ordered = [evaluation.confusion["classes"].index(name) for name in classes]
-    matrix = np.array(evaluation.confusion["matrices"][METHOD])[np.ix_(ordered, ordered)]
+    matrix = np.array(evaluation.confusion["matrices"][model])[np.ix_(ordered, ordered)]
     rows = [
         {"figure": row["metric"], "class": row.get("label", ""), "cases": row["n"], "value": row["mean"],
          "low": row["low"], "high": row["high"]}
