@@ -15,6 +15,7 @@ from scene_tools import add_volume, array_of, matrix_of, node_ids, oblique_matri
 from vtk.util.numpy_support import vtk_to_numpy
 
 from medgan.labels import segmentation_of
+from medgan.segments import Layer, Segment, Segmentation
 from medgan.settings import SynthesizeSettings
 from medgan.volume import Label, LabelMap, Volume
 from MedGANSlicerLib import SynthesizeNodes
@@ -85,6 +86,21 @@ def test_nodes_say_that_they_are_synthetic_and_how_they_were_made(a_scene, a_seg
         assert json.loads(node.GetAttribute("MedGAN.Settings"))["model"] == "quick"
     assert sample.volume.GetNodeReference("MedGAN.Source") is a_segmentation
     assert sample.segmentation.GetNodeReference("MedGAN.Source") is sample.volume
+
+
+def test_segments_that_overlap_are_all_in_the_table_of_intensities(a_scene):
+    """The Segment Editor gives both the value 1, each in a layer of its own."""
+    organ, tumour = np.zeros((7, 12, 9), np.uint8), np.zeros((7, 12, 9), np.uint8)
+    organ[1:6, 2:10, 1:8], tumour[2:4, 3:6, 3:6] = 1, 1
+    segments = [Segment(Label("organ"), 0, 1), Segment(Label("tumour"), 1, 1)]
+    both = Segmentation(organ.shape, oblique_matrix(), [Layer(organ), Layer(tumour)], segments)
+    node = publishSegmentation(a_scene, both, "Parts")
+    for each in node.GetSegmentation().GetSegmentIDs():
+        node.GetSegmentation().GetSegment(each).RemoveTag("MedGAN.LabelValue")
+    assert labelsIn(node) == {0: "Background", 1: "organ", 2: "tumour"}
+    held = labelInputs(node)["labels"]
+    assert {value: label.name for value, label in held.labels.items()} == {1: "organ", 2: "tumour"}
+    assert set(np.unique(held.array)) == {0, 1, 2}
 
 
 def test_samples_share_a_folder(a_headless_scene, a_scene, a_segmentation):

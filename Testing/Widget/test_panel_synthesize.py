@@ -245,6 +245,17 @@ def test_latent_sliders_and_seeds_of_a_model_from_noise(maker, ui):
     assert maker.parameters.synthesize.sliders == ""
 
 
+def test_sliders_of_one_model_do_not_act_hidden_on_another(maker, ui):
+    start_from(maker, "NOISE")
+    maker.parameters.synthesize.model = "heads"
+    ui.shapeCheckBox.checked = True
+    ui.latent5.value = 2.0
+    maker.parameters.synthesize.model = "brain"
+    assert ui.latent3.isHidden()
+    make(maker)
+    assert settings_of(slicer.util.getNode("The brain model synthetic, seed 0"))["sliders"] == "0 0"
+
+
 def test_variations_and_translation_start_from_the_volume(maker, ui):
     start_from(maker, "VOLUME")
     node = oblique_volume("Head")

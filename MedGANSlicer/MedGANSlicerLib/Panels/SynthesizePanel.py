@@ -97,7 +97,8 @@ class SynthesizePanel(Panel):
         scene = parameters.parameterNode.GetScene()
         messages: list[str] = []
         if source is SynthesizeSource.NOISE:
-            settings = dataclasses.replace(settings, intensities="")
+            numbers = settings.sliders.split()[: len(sliderNames(self._models.cardsOf(settings.model)))]
+            settings = dataclasses.replace(settings, intensities="", sliders=" ".join(numbers))
             inputs, frame, nodes, name = {}, None, [], self._models.titleOf(settings.model)
         elif source is SynthesizeSource.LABELS:
             settings = dataclasses.replace(settings, toward=-1, sliders="")
