@@ -43,7 +43,7 @@ LARGEST_CHANGE = 5.0
 """Largest and one over the smallest factor of the field."""
 
 
-SHIFTS = ((0, 0, 0), (2, 2, 2), (2, 0, 2), (0, 2, 0))
+SHIFTS, ENOUGH_BLOCKS = ((2, 2, 2), (2, 0, 2), (0, 2, 0)), 3000
 """Voxels by which the grid of blocks is moved, for more of them in small volumes."""
 
 GROUPS, FEWEST_OF_GROUP = 6, 48
@@ -75,31 +75,51 @@ class Evened:
         return np.square(result) + variance if self.counts else result
 
 
-def evened(array: np.ndarray, positive: bool) -> Evened:
+def evened(array: np.ndarray, positive: bool, sigma: float) -> Evened:
     """The [k, j, i] volume, in which 0 is the darkest that can be, with noise that is as strong everywhere.
 
-    ``positive``: no value of it is below 0; others are no counts.
+    ``positive``: no value of it is below 0; others are no counts. ``sigma``: about the standard deviation of its noise.
     """
-    counts = positive and follows_counts(array)
+    if min(array.shape) < BLOCK:
+        return Evened(array)
+    seen = _foreground(array, sigma)
+    counts = positive and _follows_counts(array, sigma, seen)
     if counts:
         array = np.sqrt(np.maximum(array, np.float32(0.0)))
-    field = noise_field(array)
+        seen = _foreground(array, noise_profile(array).sigma)
+    field = _field(seen, array.shape)
     return Evened(array if field is None else array / field, counts, field)
 
 
-def follows_counts(array: np.ndarray) -> bool:
-    """Whether the noise of a volume grows with its brightness as that of counts, as far as can be told."""
-    if min(array.shape) < 2 * BLOCK:
-        return False
+@dataclass(frozen=True)
+class _Blocks:
+    """On the grid of the blocks: energy of the highest frequencies, mean above the darkest, and what is foreground."""
+
+    energy: np.ndarray
+    mean: np.ndarray
+    inside: np.ndarray
+
+
+def _foreground(array: np.ndarray, sigma: float) -> _Blocks:
     low, high = intensity_range(array)
-    sigma = noise_profile(array).sigma
-    means, energies = [], []
-    for shift in SHIFTS:
-        energy, mean = _blocks(array[tuple(slice(voxels, None) for voxels in shift)])
-        inside = (mean - low > foreground_threshold(mean.ravel() - low, low, high, sigma)) & (energy > 0.0)
-        means.append(mean[inside] - low)
-        energies.append(energy[inside])
-    mean, energy = np.concatenate(means), np.concatenate(energies)
+    counts = [side // BLOCK for side in array.shape]
+    highest = cosine_orders() >= HIGHEST_ORDER
+    energy, mean = np.zeros(counts), np.zeros(counts)
+    for number in range(counts[0]):  # a slab at a time saves memory
+        coefficients = block_coefficients(array[BLOCK * number : BLOCK * (number + 1)])
+        energy[number] = np.square(coefficients[:, highest]).mean(axis=1).reshape(counts[1:])
+        mean[number] = (coefficients[:, 0] / BLOCK**1.5).reshape(counts[1:]) - low
+    return _Blocks(energy, mean, (mean > foreground_threshold(mean, low, high, sigma)) & (energy > 0.0))
+
+
+def _follows_counts(array: np.ndarray, sigma: float, first: _Blocks) -> bool:
+    """Whether the noise of a volume grows with its brightness as that of counts, as far as can be told."""
+    seen = [first]
+    for shift in SHIFTS if min(array.shape) >= 2 * BLOCK else ():
+        if sum(int(one.inside.sum()) for one in seen) < ENOUGH_BLOCKS:
+            seen.append(_foreground(array[tuple(slice(voxels, None) for voxels in shift)], sigma))
+    mean = np.concatenate([blocks.mean[blocks.inside] for blocks in seen])
+    energy = np.concatenate([blocks.energy[blocks.inside] for blocks in seen])
     if len(mean) < 2 * FEWEST_OF_GROUP:
         return False
     parts = np.array_split(np.argsort(mean), max(2, min(GROUPS, len(mean) // FEWEST_OF_GROUP)))
@@ -110,20 +130,14 @@ def follows_counts(array: np.ndarray) -> bool:
     return float(np.polyfit(brightness, noise, 1)[0]) >= COUNTS
 
 
-def noise_field(array: np.ndarray) -> np.ndarray | None:
-    """Local standard deviation of the noise of a [k, j, i] volume over its (geometric) mean: float32, of its shape.
+def _field(seen: _Blocks, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Local standard deviation of the noise of a volume of that shape over its (geometric) mean, float32.
 
     None where the noise is as strong everywhere, as far as can be told, and where there is too little to measure it.
     """
-    if min(array.shape) < BLOCK:
+    if seen.inside.sum() < FEWEST_IN_ALL:
         return None
-    energy, mean = _blocks(array)
-    low, high = intensity_range(array)
-    sigma = noise_profile(array).sigma
-    inside = (mean - low > foreground_threshold(mean.ravel() - low, low, high, sigma)) & (energy > 0.0)
-    if inside.sum() < FEWEST_IN_ALL:
-        return None
-    level, weight = _windows(energy, inside)
+    level, weight = _windows(seen.energy, seen.inside)
     known = weight > 0.0
     if known.sum() < 2:
         return None
@@ -134,21 +148,9 @@ def noise_field(array: np.ndarray) -> np.ndarray | None:
     centre = float(np.average(smooth[known], weights=weight[known]))
     most = math.log(LARGEST_CHANGE)
     field = np.clip(smooth - centre, -most, most).astype(np.float32)
-    for axis, side in enumerate(array.shape):
+    for axis, side in enumerate(shape):
         field = np.moveaxis(np.tensordot(_interpolation(side, field.shape[axis]), field, (1, axis)), 0, axis)
     return np.exp(field)
-
-
-def _blocks(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Energy of the highest frequencies and mean of each block, on the grid of the blocks; a slab of them at a time."""
-    counts = [side // BLOCK for side in array.shape]
-    highest = cosine_orders() >= HIGHEST_ORDER
-    energy, mean = np.zeros(counts), np.zeros(counts)
-    for number in range(counts[0]):
-        coefficients = block_coefficients(array[BLOCK * number : BLOCK * (number + 1)])
-        energy[number] = np.square(coefficients[:, highest]).mean(axis=1).reshape(counts[1:])
-        mean[number] = (coefficients[:, 0] / BLOCK**1.5).reshape(counts[1:])
-    return energy, mean
 
 
 def _windows(energy: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

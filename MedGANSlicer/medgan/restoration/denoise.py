@@ -37,7 +37,7 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
             return given.array
         per_voxel = BYTES_PER_VOXEL.get(card.network, BYTES_PER_VOXEL_UNKNOWN)
         normal, noise = given.normalisation.apply(given.array), given.noise
-        even = evened(normal, given.positive) if isinstance(network, NOISE_CONDITIONED) else Evened(normal)
+        even = evened(normal, given.positive, noise.sigma) if isinstance(network, NOISE_CONDITIONED) else Evened(normal)
         if even.array is not normal:
             _tell(even, work)
             noise = _noise_of(even, given, work.settings.noise_sigma > 0)
