@@ -38,7 +38,8 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
         per_voxel = BYTES_PER_VOXEL.get(card.network, BYTES_PER_VOXEL_UNKNOWN)
         normal, noise = given.normalisation.apply(given.array), given.noise
         even = evened(normal, given.positive, noise.sigma) if isinstance(network, NOISE_CONDITIONED) else Evened(normal)
-        if even.array is not normal:
+        del normal  # memory: the evened volume is another one
+        if even.counts or even.field is not None:
             _tell(even, work)
             noise = _noise_of(even, given, work.settings.noise_sigma > 0)
         result = work.tiles(conditioned_on(network, noise), even.array, per_voxel, "Denoising:")
