@@ -345,9 +345,8 @@ class _Remains:
             with contextlib.suppress(OSError, ValueError, TypeError):
                 real_pid = int((self.folder / "pid").read_text())  # type: ignore[operator]
             processes.end_tree(self.process, real_pid)
-        if self.process is not None and self.process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self.process.stdin.close()
+        if self.process is not None:
+            waiting.close(self.process)
 
     def remove(self) -> None:
         self.end_process()

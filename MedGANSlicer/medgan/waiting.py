@@ -78,7 +78,7 @@ def end_all() -> None:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a child that waits, with all it may have started."""
-    _close(process)
+    close(process)
     if process.poll() is None:
         processes.end_tree(process)
 
@@ -94,7 +94,8 @@ def _told(process: subprocess.Popen[bytes], folder: Path) -> bool:
     return True
 
 
-def _close(process: subprocess.Popen[bytes]) -> None:
+def close(process: subprocess.Popen[bytes]) -> None:
+    """Close this end of the pipe to a child, if there is one; a child that waits then ends."""
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()

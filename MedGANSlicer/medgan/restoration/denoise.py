@@ -63,14 +63,13 @@ def _tell(even: Evened, work: Work) -> None:
 def _noise_of(even: Evened, given: State, told: bool) -> NoiseProfile:
     """The noise of the evened volume; for a level that the person ``told``, as much more or less as for the volume."""
     if even.counts:
-        # Counts are not brightened by their noise where they are few, as magnitudes are.
-        found, plain = noise_profile(even.array).signed(), noise_in(given.array, given.normalisation)
+        found = noise_profile(even.array).signed()  # where counts are few, their noise does not brighten as magnitudes
     else:  # in the unit of the volume values below 0 show as such
         found = noise_in(given.normalisation.invert(even.array), given.normalisation)
-        plain = found
-    if told and plain.sigma > 0.0:
-        return found.scaled_to(found.sigma * given.noise.sigma / plain.sigma)
-    return found
+    if not told:
+        return found
+    plain = noise_in(given.array, given.normalisation).sigma if even.counts else found.sigma
+    return found.scaled_to(found.sigma * given.noise.sigma / plain) if plain > 0.0 else found
 
 
 def conditioned_on(network: nn.Module, profile: NoiseProfile) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:

@@ -239,8 +239,7 @@ def _made(
         settings = dataclasses.replace(shared, seed=lot[0].settings.seed, count=len(lot))
         wanted = dict(enumerate(lot, 1))
     told: list[str] = []
-    inputs = inputs_of(lot, told)
-    with Job("synthesize", inputs, settings, environment=environment, stay_s=BETWEEN_FILES_S) as job:
+    with Job("synthesize", inputs_of(lot, told), settings, environment=environment, stay_s=BETWEEN_FILES_S) as job:
         job.complete(watched)
         report = job.report()
         report["messages"] = [*told, *report["messages"]]

@@ -158,9 +158,8 @@ class Patches:
         around = side + 2 * (side // 4)
         start = [max(0, first - side // 4) for first in self._start(entry, rng)]
         values = np.array(self._array(entry.files["labels"])[tuple(slice(first, first + around) for first in start)])
-        known = torch.from_numpy(
-            np.searchsorted(self.manner.values, values)
-        )  # label values may be too large for float32
+        # The places of the values in the list of all: values themselves may be too large for float32.
+        known = torch.from_numpy(np.searchsorted(self.manner.values, values))
         middle = [(length - 1) / 2 for length in known.shape]
         ranges = replace(Ranges(), shift_mm=0.0)
         places, mirrored = random_places((side,) * 3, middle, 1.0, rng, ranges)
