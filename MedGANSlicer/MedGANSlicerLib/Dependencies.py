@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
+import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +86,11 @@ class Dependencies:
         """One sentence if the installation can not even begin, else ""."""
         if self._host.isTesting():
             return _("{names} are missing, and tests install nothing.").format(names=", ".join(needs.names()))
+        if needs.torch and sys.platform == "darwin" and platform.machine() == "x86_64":  # also under Rosetta
+            return _(
+                "This Slicer is built for Intel, and PyTorch 2.8 exists on macOS for Apple silicon only; use a Slicer "
+                "that is built for Apple silicon, or the command 'medgan' in a Python that is."
+            )
         if self.wheels and not Path(self.wheels).is_dir():
             return _(
                 "The folder {folder}, named by {variable}, does not exist; correct it and press Apply again."

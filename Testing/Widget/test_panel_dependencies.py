@@ -78,6 +78,9 @@ class FakeHost:
     def isInstalled(self, module):
         return True
 
+    def isTesting(self):
+        return False
+
 
 def run(installation):
     wait_until(lambda: installation.poll().status is not JobStatus.RUNNING, timeout=30)
@@ -251,6 +254,21 @@ def test_missing_pytorch_extension_is_one_sentence(person, slicer_standin):
     person.press_apply()
     assert person.ui.errorLabel.text.startswith("PyTorch is missing: install the extension 'PyTorch'")
     assert person.volumes() == ["Head"]
+
+
+@pytest.mark.parametrize("wheels", [False, True])
+@pytest.mark.parametrize(("system", "machine"), [("darwin", "x86_64"), ("darwin", "arm64"), ("linux", "x86_64")])
+def test_slicer_for_intel_macs_is_told_before_it_is_asked(lib, tmp_path, monkeypatch, system, machine, wheels):
+    """PyTorch has no builds for it since 2.3. On Apple silicon such a Slicer runs under Rosetta."""
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    pytorch = packagingdouble.pytorch_module(installs=None).PyTorchUtilsLogic()
+    environment = {"MEDGAN_WHEELS": str(tmp_path)} if wheels else {}
+    found = lib.Dependencies(tmp_path / "requirements.txt", FakeHost("python", pytorch=pytorch), environment)
+    told = found.obstacle(lib.Needs(True, ("monai>=1.5",)))
+    assert bool(told) == ((system, machine) == ("darwin", "x86_64"))
+    assert told.startswith("This Slicer is built for Intel" if told else "")
+    assert found.obstacle(lib.Needs(False, ("monai>=1.5",))) == ""
 
 
 def test_self_tests_of_slicer_install_nothing(person, slicer_standin):
