@@ -79,12 +79,16 @@ def end_group(leader_pid: int) -> None:
 def was_out_of_memory(exit_code: int, log: str) -> bool:
     """Whether a process that nobody stopped was ended for lack of memory, as far as one can tell.
 
-    On Linux and macOS the kernel kills with signal 9 (137 through a shell or a launcher); Windows refuses the
-    allocation, with a status of its own.
+    On Linux and macOS the kernel kills with signal 9 (137 through a shell); Windows refuses the allocation, with a
+    status of its own. Slicer's launcher makes 1 of both and says "exit abnormally", in the log of the process's first
+    job only. Other crashes leave the trace of ``faulthandler``, and a child of ours that fails by itself leaves words.
     """
     if exit_code in (-9, 137) or exit_code & 0xFFFFFFFF in (0xC0000017, 0xC000012D):
         return True
     end = "\n" + log[-2000:].lower()
+    crashed = "Fatal Python error" in log or "Windows fatal exception" in log
+    if exit_code == 1 and not crashed and ("exit abnormally" in end or not end.strip()):
+        return True
     return any(
         word in end for word in ("\nkilled", "bad_alloc", "out of memory", "memoryerror", "cannot allocate memory")
     )

@@ -228,6 +228,41 @@ def test_a_kill_from_outside_is_reported_as_lack_of_memory(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def slicers_launcher(tmp_path_factory) -> str:
+    """Ends as PythonSlicer does: with 1 and these words, whatever the signal that ended the interpreter."""
+    launcher = tmp_path_factory.mktemp("bin") / "PythonSlicer"
+    launcher.write_text(
+        f"#!{sys.executable}\nimport subprocess, sys\n"
+        f"code = subprocess.call([{sys.executable!r}, *sys.argv[1:]])\n"
+        "sys.exit('error: [python-real] exit abnormally - Report the problem.' if code < 0 else code)\n"
+    )
+    launcher.chmod(0o755)
+    return str(launcher)
+
+
+@posix_only
+def test_lack_of_memory_is_recognised_behind_slicers_launcher(tmp_path, slicers_launcher):
+    with running("deaf", tmp_path, python=slicers_launcher) as job:
+        os.kill(child_pid(job), signal.SIGKILL)
+        assert "out of memory" in job.wait(5).error
+    with running("echo", tmp_path, python=slicers_launcher, stay_s=20) as job:
+        assert job.wait(5).status is JobStatus.DONE
+        child = child_pid(job)
+    with running("deaf", tmp_path, python=slicers_launcher, stay_s=20) as job:
+        assert child_pid(job) == child  # so the launcher's words go into the log of its first job
+        os.kill(child_pid(job), signal.SIGKILL)
+        assert "out of memory" in job.wait(5).error
+
+
+@posix_only
+def test_a_crash_behind_slicers_launcher_is_no_lack_of_memory(tmp_path, slicers_launcher):
+    with running("dies", tmp_path, "signal:SIGSEGV", python=slicers_launcher) as job:
+        state = job.wait(5)
+    assert "exit code 1" in state.error
+    assert "exit abnormally" in state.details
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
