@@ -10,14 +10,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from medgan import waiting
+from medgan import processes, waiting
 from medgan.job import JobState, JobStatus
 
 _TAIL = 4000
@@ -28,7 +27,6 @@ class Step:
 
     def __init__(self, command: list[str], folder: Path) -> None:
         self._log = folder / "log.txt"
-        quiet = {"creationflags": subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
@@ -36,7 +34,7 @@ class Step:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUTF8": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-                **quiet,
+                **processes.own_group(),
             )
 
     def poll(self) -> int | None:
@@ -47,8 +45,7 @@ class Step:
 
     def end(self) -> None:
         if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+            processes.end_tree(self._process)  # PythonSlicer is a launcher: pip is its child
 
 
 class PackagingStep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import types
 
@@ -209,6 +210,31 @@ def test_installation_can_be_cancelled(pip, lib):
     assert installation.poll().status is JobStatus.CANCELLED
     installation.close()
     assert not installation._folder.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the launcher is a script that begins with #!")
+def test_cancel_ends_pip_behind_the_launcher(lib, tmp_path):
+    """PythonSlicer is a launcher too. The pipe is read to its end once nothing holds the other one."""
+    launcher, pipe = tmp_path / "PythonSlicer", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    pip = f"import time; held = open({str(pipe)!r}, 'w'); print('begun', file=held, flush=True); time.sleep(60)"
+    launcher.write_text(
+        f"#!{sys.executable}\nimport subprocess\nsubprocess.call([{sys.executable!r}, '-c', {pip!r}])\n"
+    )
+    launcher.chmod(0o755)
+    installation = lib.Installation(lib.Needs(False, ("monai",)), FakeHost(launcher), "", {})
+
+    def read():
+        try:
+            return os.read(reader, 100)
+        except BlockingIOError:
+            return None
+
+    wait_until(lambda: read() == b"begun\n", timeout=20)
+    installation.close()
+    wait_until(lambda: read() == b"", timeout=5)
+    os.close(reader)
 
 
 @pytest.mark.parametrize("packaging", [True, False])
