@@ -166,7 +166,7 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.host = Host()
         self.logic = self._parameters = self.taskPanel = self.compare = None
-        self._tags = []
+        self._connection = None
         self._panels = {}
         self._preview = []
         self._looking = False
@@ -267,18 +267,31 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _bind(self, parameters):
         """Connect the widgets to the parameter node, or to none."""
         if self._parameters is not None:
-            for tag in self._tags:
-                self._parameters.disconnectGui(tag)
-            self.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._refresh)
-        self._parameters, self._tags = parameters, []
+            self._disconnect()
+        self._parameters = parameters
         if parameters is None:
             return
         if self.taskPanel.working is not None:  # it went on while the scene was closed
             parameters.task = self.taskPanel.working.task
         self._preselect()
-        self._tags = [parameters.connectGui(panel.ui) for _root, panel in self._panels.values()]
-        self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._refresh)
+        self._connect()
         self._refresh()
+
+    def _connect(self):
+        """All panels at once: every call of ``connectGui`` adds an observer that writes to all connected widgets."""
+        observers, add = [], self._parameters.AddObserver
+        self._parameters.AddObserver = lambda *arguments: observers.append(add(*arguments)) or observers[-1]
+        self._connection = self._parameters.connectGui(self.ui.taskPlace), observers
+        del self._parameters.AddObserver
+        # Of the node: our mixin keeps what it has observed, and an old wrapper would go on reading every setting.
+        self.addObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._refresh)
+
+    def _disconnect(self):
+        tag, observers = self._connection
+        self._parameters.disconnectGui(tag)
+        for observer in observers:  # which disconnectGui leaves behind up to Slicer 5.10, with the wrapper
+            self._parameters.RemoveObserver(observer)
+        self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._refresh)
 
     def _preselect(self):
         """The volume that the person looks at is the input of tasks that have none yet."""

@@ -6,7 +6,9 @@ one test that runs the shipped model.
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -19,6 +21,27 @@ from medgan.job import JobStatus
 
 def same_grid(node, other) -> bool:
     return slicer.vtkSlicerVolumesLogic().CompareVolumeGeometry(node, other) == ""
+
+
+def test_panel_that_was_left_and_opened_again_is_as_quick_as_before(person, slicer_standin):
+    """An old wrapper of the parameter node that lived on would read all settings at every change."""
+    left = weakref.ref(person.parameters)
+    slicer_standin.leave_module()
+    slicer_standin.open_module("MedGANSlicer")
+    gc.collect()
+    assert left() is None
+    person.parameters.enhance.seed = 7
+    assert person.enhance_ui.seed.value == 7
+
+
+def test_a_change_is_written_to_each_widget_once(person, monkeypatch):
+    from standin.parameters.connectors import NumberConnector
+
+    written = []
+    monkeypatch.setattr(NumberConnector, "write", lambda self, value: written.append(self.widget))
+    person.parameters.enhance.seed = 7
+    assert person.enhance_ui.seed in written
+    assert len(written) == len(set(written))
 
 
 def test_panel_without_a_volume_says_what_is_missing(person):

@@ -120,7 +120,6 @@ class _Wrapper:
     def __init__(self, parameterNode: Any, prefix: str | None = None) -> None:
         self.parameterNode = parameterNode
         self._guis: dict[int, dict[str, Connector]] = {}
-        self._observers: dict[int, int] = {}
         self._updating = False
         self._next_tag = 0
         self._cached = {
@@ -176,14 +175,13 @@ class _Wrapper:
         for name, each in connectors.items():
             each.write(self.getValue(name))
             each.listen(self._from_gui(name, each))
-        self._observers[tag] = self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._update_gui())
+        self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._update_gui())
         return tag
 
     def disconnectGui(self, guiTag: int) -> None:
+        """Leaves its observer behind, and with it this object, as up to Slicer 5.10."""
         for each in self._guis.pop(guiTag, {}).values():
             each.forget()
-        if guiTag in self._observers:
-            self.RemoveObserver(self._observers.pop(guiTag))
 
     def _from_gui(self, name: str, each: Connector) -> Callable[[], None]:
         def changed() -> None:
