@@ -43,7 +43,7 @@ from MedGANSlicerLib.Panels.SynthesizePanel import SynthesizePanel
 from MedGANSlicerLib.Panels.TaskPanel import TaskPanel
 from MedGANSlicerLib.Panels.TrainPanel import TrainPanel
 from MedGANSlicerLib.RecogniseQuestion import RecogniseQuestion
-from MedGANSlicerLib.SettingsPacks import packOf
+from MedGANSlicerLib.SettingsPacks import packOf, wrapped
 from MedGANSlicerLib.SynthesizeSource import SynthesizeSource
 from MedGANSlicerLib.TrainSource import TrainSource
 
@@ -146,7 +146,7 @@ class MedGANSlicerParameterNode:
 
 class MedGANSlicerLogic(ScriptedLoadableModuleLogic):
     def getParameterNode(self):
-        return MedGANSlicerParameterNode(super().getParameterNode())
+        return wrapped(MedGANSlicerParameterNode, super().getParameterNode())
 
     def process(self, inputNode, settings, outputNode=None, taskName="enhance"):
         """Run a task and return the nodes of its result; for scripts. Returns when it is done."""
@@ -198,6 +198,7 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneChanged)
+        self.addObserver(scene, scene.StartImportEvent, self._onStartImport)
         self.addObserver(scene, scene.EndImportEvent, self._onSceneChanged)
         self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
         # Before the node selectors hear of it: see there.
@@ -372,6 +373,10 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.taskPanel.closeScene(_("The scene was closed, so the run was ended."))
         self._preview = []
         self._giveViewsBack()
+        self._bind(None)
+
+    def _onStartImport(self, caller, event):
+        """The node's settings are about to be replaced, perhaps by those of another version."""
         self._bind(None)
 
     def _onSceneChanged(self, caller, event):

@@ -17,6 +17,7 @@ import slicer.util
 from panel_tools import job_folders, oblique_volume
 
 from medgan.job import JobStatus
+from medgan.settings import EnhanceSettings
 
 
 def same_grid(node, other) -> bool:
@@ -32,6 +33,31 @@ def test_panel_that_was_left_and_opened_again_is_as_quick_as_before(person, slic
     assert left() is None
     person.parameters.enhance.seed = 7
     assert person.enhance_ui.seed.value == 7
+
+
+def test_scene_of_another_version_opens_with_the_settings_that_it_has(person, slicer_standin, tmp_path):
+    from MedGANSlicerLib.SettingsPacks import snapshot
+
+    person.parameters.enhance.strength = 0.25
+    node = person.parameters.parameterNode
+    slicer_standin.leave_module()
+    for name in ("enhance.model", "enhance.fit_minutes", "segment.coarse"):  # the first of its pack, and later ones
+        assert node.HasParameter(name)
+        node.UnsetParameter(name)
+    for name, value in {"enhance.axis": "DIAGONAL", "enhance.noise_sigma": "-3", "trainSource": "MOON"}.items():
+        node.SetParameter(name, value)
+    slicer_standin.scene_holder.saveScene(tmp_path / "scene.mrb")
+    for opened_before in (False, True):
+        if opened_before:
+            slicer_standin.open_module("MedGANSlicer")
+        slicer_standin.scene_holder.loadScene(tmp_path / "scene.mrb", tmp_path / f"unpacked {opened_before}")
+        if not opened_before:
+            slicer_standin.open_module("MedGANSlicer")
+        assert person.parameters.enhance.strength == 0.25
+        assert person.enhance_ui.strength.value == 0.25
+        assert snapshot(person.parameters.enhance, EnhanceSettings) == EnhanceSettings(strength=0.25)
+        assert person.parameters.trainSource.name == "SCENE"
+        slicer_standin.leave_module()
 
 
 def test_a_change_is_written_to_each_widget_once(person, monkeypatch):

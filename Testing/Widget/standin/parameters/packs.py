@@ -173,10 +173,9 @@ class PackStorage(Storage):
         pack = self._observed.__new__(self._observed)
         object.__setattr__(pack, "_write_back", None)
         for member in self.cls.allParameters.values():
-            stored = f"{name}.{member.name}"
-            if not member.storage.isIn(node, stored):
-                member.storage.write(node, stored, member.default)
-            object.__setattr__(pack, _slot(member.name), member.storage.read(node, stored))
+            value = member.storage.read(node, f"{name}.{member.name}")  # also where the node has none
+            member.storage.check(value)
+            object.__setattr__(pack, _slot(member.name), value)
         object.__setattr__(pack, "_write_back", lambda: self._write_all(node, name, pack))
         return pack
 
