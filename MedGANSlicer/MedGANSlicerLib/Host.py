@@ -165,10 +165,10 @@ class Host:
         layout, logic = self.layout(), slicer.app.applicationLogic()
         if layout is None:
             return
-        if table is not None:
-            layout = slicer.vtkSlicerTablesLogic.GetLayoutWithTable(layout)
         if chart is not None:
             layout = slicer.vtkSlicerPlotsLogic.GetLayoutWithPlot(layout)
+        if table is not None:
+            layout = slicer.vtkSlicerTablesLogic.GetLayoutWithTable(layout)  # last: the other would take a table away
         self.setLayout(layout)
         if table is not None:
             logic.GetSelectionNode().SetActiveTableID(table.GetID())

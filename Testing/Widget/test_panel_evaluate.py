@@ -95,6 +95,17 @@ def psnr(result: np.ndarray, reference: np.ndarray, span: float) -> float:
     return float(10 * np.log10(span**2 / np.mean((result - reference) ** 2)))
 
 
+@pytest.mark.parametrize("before", ["ConventionalView", "OneUp3DView", "3DTableView", "OneUpPlotView"])
+def test_table_and_chart_are_both_shown_whatever_was_before(slicer_standin, before):
+    from MedGANSlicerLib.Host import Host
+
+    layouts = slicer.app.layoutManager()
+    layouts.setLayout(getattr(slicer.vtkMRMLLayoutNode, f"SlicerLayout{before}"))
+    nodes = [slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}Node") for kind in ("Table", "PlotChart")]
+    Host().showData(*nodes)
+    assert layouts.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpPlotTableView
+
+
 def test_panel_says_what_is_missing(examiner):
     assert examiner.shared.applyButton.toolTip == "Choose at least one result."
     volume("Clean")
