@@ -90,6 +90,9 @@ def test_metadata_is_complete():
     }
     assert TOP_CMAKE.index("EXTENSION_README_FILE") < TOP_CMAKE.index("include(${Slicer_USE_FILE})")
     assert found["EXTENSION_CONTRIBUTORS"] == "MedGANSlicer developers"
+    description = found["EXTENSION_DESCRIPTION"]
+    assert len(re.findall(r"[.!?](?= |$)", description)) <= 2, "the index asks for one or two sentences"
+    assert ";" not in description, "Slicer hands it on as a list"
     here = "${CMAKE_CURRENT_SOURCE_DIR}"
     for name in ("EXTENSION_LICENSE_FILE", "EXTENSION_README_FILE"):
         assert Path(found[name].replace(here, str(REPOSITORY))).is_file()
