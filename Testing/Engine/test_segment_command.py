@@ -49,6 +49,11 @@ def test_one_scan_becomes_segments_a_table_and_uncertainty(model, scan, tmp_path
         assert rows[name]["file"] == str(scan)
     assert 0 < read_volume(unsure).array.max() <= 1
     assert read_table(names).labels[2].name == "tumour"
+    for result in (out, unsure):
+        record = json.loads((tmp_path / ".medgan" / f"{result.name}.json").read_text(encoding="utf-8"))
+        report = record["report"]
+        assert (report["model"], report["settings"]["uncertainty"]) == ("zoo", True)
+        assert {"model_version", "model_sha256", "package_version", "seed"} <= set(report)
 
 
 def test_table_of_the_file_that_was_there_does_not_name_the_new_one(model, scan, tmp_path):
@@ -70,7 +75,8 @@ def test_several_files_one_of_them_broken(model, scan, tmp_path):
     said = json.loads(ended.stdout)
     assert [entry["status"] for entry in said["files"]] == ["done", "failed"]
     assert said["files"][0]["report"]["segments"][0]["name"] == "liver"
-    assert [path.name for path in out.iterdir()] == ["a_labels.nii.gz"]
+    assert sorted(path.name for path in out.iterdir()) == [".medgan", "a_labels.nii.gz"]
+    assert [path.name for path in (out / ".medgan").iterdir()] == ["a_labels.nii.gz.json"]
     assert "1 of 2 files failed" in ended.stderr
     again = run("segment", folder / "a.nrrd", out / "a_labels.nii.gz", "--model", model)
     assert again.returncode == 1

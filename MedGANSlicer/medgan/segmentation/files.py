@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medgan import records
 from medgan.batch import FileFailed
 from medgan.job import Job, JobError, JobState
 from medgan.labelfiles import names_beside, table_beside
@@ -112,7 +113,7 @@ def segment_file(
         job.complete(watch)
         outputs = job.outputs()
     watch(JobState(fraction=1.0, message="Writing"))
-    _write(item, outputs.volumes)
+    _write(item, outputs.volumes, outputs.report)
     labels = outputs.volumes["labels"]
     if _table_there(item.labels) and isinstance(labels, LabelMap):  # it would name other values
         messages += write_table(labels.labels, table_beside(item.labels))
@@ -180,7 +181,7 @@ def _table_there(labels: Path) -> bool:
     return names_beside(labels) and table_beside(labels).exists()
 
 
-def _write(item: Item, volumes: Mapping[str, Volume | LabelMap]) -> None:
+def _write(item: Item, volumes: Mapping[str, Volume | LabelMap], report: Mapping[str, Any]) -> None:
     with contextlib.ExitStack() as undo:
         for name, target in item.targets.items():
             if item.make_folder and not target.parent.is_dir():
@@ -195,6 +196,11 @@ def _write(item: Item, volumes: Mapping[str, Volume | LabelMap]) -> None:
             else:
                 write(volume, target)
             undo.callback(_try, target.unlink)
+        undo.callback(records.forget, item.targets.values())
+        try:
+            records.note(item.targets.values(), report)
+        except OSError as error:
+            raise FileFailed(f"The record of '{item.labels}' can not be written: {error.strerror}.") from error
         undo.pop_all()
 
 
