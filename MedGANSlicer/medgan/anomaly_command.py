@@ -19,7 +19,8 @@ SHOWN = 8
 def anomaly(
     context: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="IN... [OUT]", help="A scan (its channels) and its map, or scans.")
+        list[Path],
+        typer.Argument(metavar="IN... [OUT]", readable=False, help="A scan (its channels) and its map, or scans."),
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the maps of several scans.")] = None,
     model: Annotated[str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")] = "anomaly",

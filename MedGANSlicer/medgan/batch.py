@@ -218,7 +218,7 @@ def _enhanced(
 
 
 def _read(item: Item) -> Volume | Frames:
-    if item.source.is_dir() or not has_frames(item.source):
+    if not has_frames(item.source):
         if item.frames:
             raise FileFailed(f"'{item.source.name}' is no 4D file, so --frames has nothing to choose from.")
         return read_volume(item.source)

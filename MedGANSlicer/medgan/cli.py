@@ -64,7 +64,7 @@ app.command()(labelmap_command.labelmap)
 
 @app.command()
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A volume file or DICOM folder.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="A volume file or DICOM folder.")],
     json: console.Json = False,
 ) -> None:
     """Say what is in a volume: geometry, voxels, noise, and what it looks like."""

@@ -26,7 +26,9 @@ def enhance(
     context: typer.Context,
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="IN... [OUT]", help="Files, folders or lists (.csv), or one file and its result."),
+        typer.Argument(
+            metavar="IN... [OUT]", readable=False, help="Files, folders or lists (.csv), or one file and its result."
+        ),
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the results of several files.")] = None,
     model: Annotated[

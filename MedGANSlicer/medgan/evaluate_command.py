@@ -33,7 +33,9 @@ def evaluate(
     context: typer.Context,
     results: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RESULT...", help="Files, or folders: one a method. Predicted classes: .csv files."),
+        typer.Argument(
+            metavar="RESULT...", readable=False, help="Files, or folders: one a method. Predicted classes: .csv files."
+        ),
     ] = None,
     reference: Annotated[
         Path | None, typer.Option("--reference", help="The truth: a file, or a folder with the same file names.")

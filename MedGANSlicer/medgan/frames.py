@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +91,7 @@ class Frames(Mapping[str, Volume]):
 def has_frames(path: Path) -> bool:
     """Whether the file holds more than one frame; no for every file that can not be read."""
     ending = file_format(path)
-    if ending not in READERS or not path.is_file():
+    if ending not in READERS or not os.path.isfile(path):  # Path.is_file raises in a folder that can not be entered
         return False
     check_name(path)
     reader = sitk.ImageFileReader()

@@ -35,7 +35,9 @@ def labelmap(
     context: typer.Context,
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="IN... OUT", help="Label maps, .seg.nrrd, DICOM SEG or tables, and the result."),
+        typer.Argument(
+            metavar="IN... OUT", readable=False, help="Label maps, .seg.nrrd, DICOM SEG or tables, and the result."
+        ),
     ],
     table: Annotated[
         str, typer.Option(help="Names, colours and codes: .csv, .json, .label, .ctbl, .txt, or 'freesurfer'.")

@@ -38,8 +38,9 @@ def list_models(context: typer.Context, json: console.Json = False) -> None:
 @app.command()
 def pack(
     model: Annotated[str, typer.Argument(metavar="NAME", help="Name of a model, or a bundle folder.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.zip", help="The file to write.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.zip", readable=False, help="The file to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    json: console.Json = False,
 ) -> None:
     """Pack a model into one zip file that can be shared."""
     from medgan import bundle_files, models
@@ -58,8 +59,9 @@ def pack(
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="A model that was packed.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.zip", readable=False, help="A model that was packed.")],
     name: Annotated[str, typer.Option(help="Another name for it.")] = "",
+    json: console.Json = False,
 ) -> None:
     """Add a packed model to your models. Nothing in it is run."""
     from medgan import bundle_files, models

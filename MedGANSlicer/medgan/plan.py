@@ -80,9 +80,12 @@ def named(source: Path, places: Places) -> Item:
 
 def volume_files(path: Path) -> list[Path]:
     """The files that a path stands for; the path itself unless it is a folder of volumes. Raises UsageError."""
-    if not path.is_dir():
+    try:
+        if not path.is_dir():
+            return [path]
+        found = sorted(file for file in path.iterdir() if file.is_file() and file_format(file) and file.name[0] != ".")
+    except OSError:  # whoever reads it says why, and goes on with the others
         return [path]
-    found = sorted(file for file in path.iterdir() if file.is_file() and file_format(file) and file.name[0] != ".")
     if found and all(map(records.is_result, found)):
         if _holds_more(path, found):
             return [path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import zipfile
@@ -78,11 +79,10 @@ def read_labels(path: Path) -> LabelMap:
 
 def read_any(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Voxels in their own type, geometry, and what there is to say about the source."""
-    if path.is_dir():
+    if _check_present(path):
         from medgan import dicom
 
         return dicom.read_series(path)
-    _check_present(path)
     ending = file_format(path)
     if ending in (".npy", ".npz"):
         array, matrix, meta = _read_numpy(path, ending)
@@ -93,17 +93,22 @@ def read_any(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     return array, matrix, {"source": path.name, **meta}
 
 
-def _check_present(path: Path) -> None:
+def _check_present(path: Path) -> bool:
+    """Whether it is a folder. Raises :class:`VolumeError` for what is not there or can not be opened."""
     check_name(path)
-    if not path.exists():
-        raise VolumeError(f"There is no file '{path}'; check the spelling and the folder.")
     try:
+        if path.is_dir():
+            os.listdir(path)
+            return True
+        if not path.exists():
+            raise VolumeError(f"There is no file '{path}'; check the spelling and the folder.")
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:
         raise VolumeError(f"'{path}' can not be opened: {error.strerror or error}.") from error
     if empty:
         raise VolumeError(f"'{path.name}' is empty (0 bytes); copy it again from its source.")
+    return False
 
 
 def _what_else(path: Path) -> str:

@@ -38,7 +38,10 @@ class Result:
 
 def recognise(
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(metavar="IN...", help="Volume files, folders of them, DICOM folders.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="IN...", readable=False, help="Volume files, folders of them, DICOM folders."),
+    ],
     table: Annotated[Path | None, typer.Option("--csv", help="Also write one line a file: a .csv file.")] = None,
     saliency: Annotated[
         Path | None, typer.Option(help="Also write which places spoke for the answer (0 to 1): a volume file.")

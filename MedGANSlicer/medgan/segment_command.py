@@ -20,7 +20,8 @@ SHOWN = 12
 def segment(
     context: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="IN... [OUT]", help="Files or folders, or one file and its label map.")
+        list[Path],
+        typer.Argument(metavar="IN... [OUT]", readable=False, help="Files or folders, or one file and its label map."),
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the label maps of several files.")] = None,
     model: Annotated[str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")] = "brain-parts",

@@ -28,7 +28,9 @@ def synthesize(
     context: typer.Context,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[IN...] [OUT]", help="What the model needs (a scan, label maps), and the result."),
+        typer.Argument(
+            metavar="[IN...] [OUT]", readable=False, help="What the model needs (a scan, label maps), and the result."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for a set of results.")] = None,
     model: Annotated[str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")] = "",

@@ -35,8 +35,10 @@ KINDS = ", ".join(kind.value for kind in TrainKind)
 
 def train(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"What to train: {KINDS}.")],
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Folder of volumes, or a .csv that lists them.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", readable=False, help=f"What to train: {KINDS}.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", readable=False, help="Folder of volumes, or a .csv that lists them.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default one beside your models.", show_default=False)
     ] = None,

@@ -10,16 +10,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from typer.models import ArgumentInfo
 
 import bad_files
 import medgan
 import model_folders
 import phantoms
 from command_line import PACKAGES, command, environment, one_sentence, run, run_alone
+from medgan import cli, models_command
 from medgan.batch import Result
 from medgan.settings import Device, EnhanceSettings
 from medgan.volume import Volume, read_volume, write_volume
@@ -453,6 +456,40 @@ def test_interruption_leaves_no_file_no_folder_and_no_process(tmp_path, a_model,
     if child:
         status = Path(f"/proc/{child}/status")
         assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+def test_whether_a_file_can_be_read_is_said_by_who_reads_it():
+    """Not by the command line, which would refuse all files for the sake of one."""
+    found = {}
+    for each in (*cli.app.registered_commands, *models_command.app.registered_commands):
+        for name, kind in get_type_hints(each.callback, include_extras=True).items():
+            told = next((one for one in get_args(kind)[1:] if isinstance(one, ArgumentInfo)), None)
+            if told is not None and "pathlib" in str(kind):
+                found[each.callback.__name__, name] = told.readable
+    assert len(found) >= 11
+    assert not any(found.values()), found
+
+
+@posix_only
+def test_file_that_may_not_be_opened_does_not_stop_the_rest(tmp_path, a_model, an_oblique_volume):
+    for name in ("a.nrrd", "b.nrrd", "locked/c.nrrd"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_volume(an_oblique_volume, tmp_path / name)
+    (tmp_path / "a.nrrd").chmod(0)
+    if os.access(tmp_path / "a.nrrd", os.R_OK):
+        pytest.skip("the administrator may open everything")
+    (tmp_path / "locked").chmod(0)
+    inputs = ("a.nrrd", "locked", "locked/c.nrrd", "b.nrrd")
+    try:
+        done = run("enhance", *inputs, "--out", "o", "--model", "tiny", cwd=tmp_path)
+        info = run("info", "locked", cwd=tmp_path)
+    finally:
+        (tmp_path / "locked").chmod(0o700)
+    assert (done.returncode, "b.nrrd -> " in done.stdout) == (1, True), done.stderr
+    assert [line.partition(" can not be opened: ")[::2] for line in done.stderr.splitlines()[1:]] == [
+        (f"  {name}: '{name}'", "Permission denied.") for name in inputs[:3]
+    ]
+    one_sentence(info, "'locked' can not be opened: Permission denied")
 
 
 @posix_only
