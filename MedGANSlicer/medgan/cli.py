@@ -177,6 +177,9 @@ def _interrupt(number: int, frame: object) -> None:
 
 def main() -> None:
     """The entry point: no traceback reaches a person unless ``--debug`` is given, at any place."""
+    # Python has no stream for what was closed (`>&-`); its number is taken too, so that no file of ours gets it.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = ["--debug"] * debug + [argument for argument in arguments if argument != "--debug"]

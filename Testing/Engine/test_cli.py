@@ -493,6 +493,19 @@ def test_file_that_may_not_be_opened_does_not_stop_the_rest(tmp_path, a_model, a
 
 
 @posix_only
+@pytest.mark.parametrize(
+    ("arguments", "closed"), [("models --json", ">&-"), ("--version", "2>&-"), ("info a.nrrd", ">&- 2>&-")]
+)
+def test_closed_output_is_no_error(tmp_path, an_oblique_volume, arguments, closed):
+    write_volume(an_oblique_volume, tmp_path / "a.nrrd")
+    line = f'"{sys.executable}" -m medgan {arguments} {closed}'
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@posix_only
 def test_a_reader_that_goes_away_is_no_error_message():
     for arguments in ("models", "models --json", "--help"):
         line = f'"{sys.executable}" -m medgan {arguments} | true'
