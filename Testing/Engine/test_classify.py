@@ -134,9 +134,16 @@ def test_class_with_one_patient_can_not_be_kept_and_is_named(tmp_path):
         prepare(inputs, settings(), tmp_path)
 
 
+def test_a_refusal_names_the_copies_that_were_left_out(tmp_path):
+    inputs = {f"{group}/p{n}": a_ball(group == "b", 0) for group in ("a", "b") for n in range(6)}
+    said = r"""The class 'a' has only one .* Left out: 'a/p1': It has the same voxels as 'a/p0'\. .* And 7 more\.$"""
+    with pytest.raises(DataError, match=said):
+        prepare(inputs, settings(), tmp_path)
+
+
 def test_label_map_of_the_scene_is_no_example():
     held = LabelMap(np.ones(SHAPE, np.int16), np.eye(4))
-    with pytest.raises(DataError, match="the only class is 'b'"):
+    with pytest.raises(DataError, match=r"the only class is 'b'.* Left out: 'a/p1': A label map"):
         find_cases(search("", {"a/p1": held, "b/p2": a_ball(False, 0)}), settings())
 
 

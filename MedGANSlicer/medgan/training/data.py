@@ -35,6 +35,7 @@ from medgan.training.data_pairs import find_cases
 from medgan.training.data_report import (
     earlier_digest,
     fingerprint,
+    left_out,
     nothing_left,
     split,
     text_hash,
@@ -152,7 +153,10 @@ def _made(
     write_report(folder, entries, report)
     if not entries:
         raise DataError(nothing_left(rejected, settings.kind))
-    (split_classes if settings.kind is TrainKind.CLASSIFY else split)(entries, settings, messages)
+    try:
+        (split_classes if settings.kind is TrainKind.CLASSIFY else split)(entries, settings, messages)
+    except DataError as error:
+        raise DataError(f"{error}{left_out(rejected)}") from error
     working = _to_one_grid(entries, settings, cache, start, progress)
     held = data_cache.index(
         key,

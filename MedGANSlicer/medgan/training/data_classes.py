@@ -7,14 +7,14 @@ one patient, who is either trained on or kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from medgan.settings import TrainSettings
 from medgan.training import data_names as names
 from medgan.training.data_cache import Entry
 from medgan.training.data_cases import Case, Cases
 from medgan.training.data_files import DataError, Found, Search
-from medgan.training.data_report import text_hash
+from medgan.training.data_report import left_out, text_hash
 from medgan.volume import LabelMap
 
 COLUMNS = ("class", "label", "group", "category", "diagnosis", "target")
@@ -34,7 +34,7 @@ def classes_of_folders(volumes: Iterable[Found]) -> Cases:
             result.rejected.append((one.shown, "A label map by its name; classes are learned from images."))
         else:
             result.cases.append(Case(one.shown, names.patient(rest, channels=False), {"image": [one]}, group))
-    _check(result.cases)
+    _check(result)
     return result
 
 
@@ -63,7 +63,7 @@ def classes_of_rows(found: Search, settings: TrainSettings) -> Cases:
             one = row.volumes[files]
             patient = row.patient or names.patient(one.name, channels=False)
             result.cases.append(Case(one.shown, patient, {"image": [one]}, row.cells[column]))
-    _check(result.cases)
+    _check(result)
     return result
 
 
@@ -76,11 +76,11 @@ def _listed(cells: Iterable[str]) -> str:
     return f"it has {', '.join(cells)}" if cells else "it has none"
 
 
-def _check(cases: Sequence[Case]) -> None:
-    groups = sorted({case.group for case in cases})
+def _check(found: Cases) -> None:
+    groups = sorted({case.group for case in found.cases})
     if len(groups) < 2:
-        found = f"the only class is '{groups[0]}'" if groups else "no volume has a class"
-        raise DataError(f"A classification needs two classes or more, and {found}; {HOW}.")
+        there = f"the only class is '{groups[0]}'" if groups else "no volume has a class"
+        raise DataError(f"A classification needs two classes or more, and {there}; {HOW}.{left_out(found.rejected)}")
 
 
 def one_sided(groups: Iterable[str]) -> bool:

@@ -15,6 +15,9 @@ from medgan.training.data_cache import Entry, no_room
 from medgan.training.data_cases import CALLED
 from medgan.training.data_files import DataError
 
+SHOWN = 3
+"""Volumes left out that a refusal names."""
+
 
 def split(entries: list[Entry], settings: TrainSettings, messages: list[str]) -> None:
     """Mark the entries of some patients for validation, at least one of each set. The same seed gives the same."""
@@ -60,6 +63,13 @@ def nothing_left(rejected: Sequence[tuple[str, str]], kind: TrainKind) -> str:
     if len(rejected) == 1:
         return f"The only volume can not be used: {why}"
     return f"None of the {len(rejected)} volumes can be used (data.json names them all); the last one, '{name}': {why}"
+
+
+def left_out(rejected: Sequence[tuple[str, str]]) -> str:
+    """What a refusal says besides: the first volumes that took no part, which may be why; '' without any."""
+    told = [f"'{name}': {why}" for name, why in rejected[:SHOWN]]
+    more = f" And {len(rejected) - SHOWN} more." if len(rejected) > SHOWN else ""
+    return f" Left out: {' '.join(told)}{more}" if told else ""
 
 
 def write_report(folder: Path, entries: Sequence[Entry], report: dict[str, Any]) -> None:
