@@ -52,7 +52,11 @@ def pack(
         bundle_files.pack(card, out)
     except models.ModelError as error:
         raise console.failed(str(error), console.FAILED) from error
-    console.say(f"{card.name} -> {console.shown_path(out)}  ({out.stat().st_size / 1e6:.1f} MB)")
+    size = out.stat().st_size
+    if json:
+        console.print_json({"name": card.name, "file": out, "bytes": size, "licence": card.licence})
+    else:
+        console.say(f"{card.name} -> {console.shown_path(out)}  ({size / 1e6:.1f} MB)")
     if not card.licence or card.licence == "not stated":
         console.note("Its card states no licence; say in its configs/metadata.json what others may do with it.")
 
@@ -71,6 +75,10 @@ def add(
         card = bundle_files.add(file, name)
     except models.ModelError as error:
         raise console.failed(str(error), console.FAILED) from error
+    if json:
+        said = {"name": card.name, "folder": card.folder, "task": card.task, "title": card.title, "left_out": ignored}
+        console.print_json(said)
+        return
     if ignored:
         more = f" and {len(ignored) - 3} more" if len(ignored) > 3 else ""
         console.note(f"Left out, because no model needs it: {', '.join(ignored[:3])}{more}.")

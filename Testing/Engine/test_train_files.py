@@ -211,10 +211,14 @@ def test_models_are_packed_and_added_by_the_command(call, tmp_path, a_model, mon
     done = call("models", "pack", a_model, out)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("tiny -> ")
+    said = json.loads(call("models", "pack", a_model, tmp_path / "other.zip", "--json").stdout)
+    assert (said["name"], Path(said["file"]), said["bytes"]) == ("tiny", tmp_path / "other.zip", out.stat().st_size)
     one_sentence(call("models", "pack", a_model, out), "exists already; add --overwrite")
     one_sentence(call("models", "add", out), "There is a model 'tiny' already")
     monkeypatch.setenv("MEDGAN_MODELS", str(tmp_path / "other"))
     assert call("models", "add", out, "--name", "shared").returncode == 0
+    said = json.loads(call("models", "add", out, "--name", "third", "--json").stdout)
+    assert (said["name"], Path(said["folder"]), said["task"]) == ("third", tmp_path / "other" / "third", "enhance")
     listed = json.loads(call("models", "--json").stdout)
     assert "shared" in [card["name"] for card in listed["models"]]
     assert "shared" in call("models").stdout
