@@ -14,6 +14,7 @@ from rich.table import Table
 
 from medgan import console
 from medgan.settings import EvaluateSettings, Figures, PairedTest
+from medgan.volume import VolumeError
 
 if TYPE_CHECKING:
     from medgan.evaluation.table import Evaluation
@@ -71,8 +72,6 @@ def evaluate(
     Folders are methods, and their files are matched with the reference by name. With several methods, each pair of
     them is compared on the same cases.
     """
-    from medgan.volume import VolumeError
-
     if metrics == "list":
         _list_metrics(json)
         return
@@ -87,6 +86,8 @@ def evaluate(
         if reference is None and not _are_predictions(results) and figures not in (Figures.AUTO, Figures.VOLUMES):
             raise ValueError(f"{figures.label()} need a reference; give its file or folder with --reference.")
         _check_out(out, overwrite)
+    except VolumeError as error:
+        raise console.failed(str(error), console.FAILED) from error
     except ValueError as error:
         raise console.failed(_with_options(str(error)), console.USAGE) from error
     extras = {"mask": mask, "before": before, "segments": segments}
@@ -143,7 +144,7 @@ def _check_paths(results: Sequence[Path], others: dict[str, Path | None]) -> Non
         raise ValueError(f"--{given[0]} is for volumes; a CSV of predictions holds its truth in a column 'truth'.")
     for path in [*results, *(path for path in others.values() if path is not None)]:
         if not path.exists():
-            raise ValueError(f"There is no file or folder '{path}'; give one that exists.")
+            raise VolumeError(f"There is no file or folder '{path}'; give one that exists.")
 
 
 def _check_out(out: Path | None, overwrite: bool) -> None:
@@ -155,7 +156,7 @@ def _check_out(out: Path | None, overwrite: bool) -> None:
         raise ValueError(f"'{out}' is a file; --out takes a folder.")
     there = [name for name in FILES if (out / name).exists()]
     if there and not overwrite:
-        raise ValueError(f"'{out / there[0]}' exists; name another folder, or replace the report with --overwrite.")
+        raise VolumeError(f"'{out / there[0]}' exists; name another folder, or replace the report with --overwrite.")
 
 
 def _wanted(text: str) -> list[str]:
