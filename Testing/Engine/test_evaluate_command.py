@@ -112,6 +112,18 @@ def test_other_grid_is_an_error_that_says_what_differs_unless_resampling_is_aske
     assert call(*how, "--resample", cwd=folders).returncode == 0
 
 
+def test_notes_are_about_the_metrics_that_were_asked_for(folders, call):
+    how = ("evaluate", "ten/p0.nii.gz", "--reference", "truth/p0.nii.gz", "--metrics")
+    assert "SSIM" in call(*how, "psnr,ssim", cwd=folders).stderr
+    asked = call(*how, "psnr", cwd=folders).stderr
+    assert "Data range of PSNR" in asked
+    assert "Kernel" not in asked
+    assert "scales" not in asked
+    other = call(*how, "mae", cwd=folders).stderr
+    assert "Data range" not in other
+    assert "Intervals need" in other
+
+
 def test_mask_takes_the_figures_of_its_inside_alone(folders, call):
     half = phantoms.rician(phantoms.head(phantoms.ODD_SHAPE), 20.0)
     inside = np.zeros(phantoms.ODD_SHAPE, np.uint8)

@@ -151,6 +151,13 @@ def test_files_without_a_reference_are_measured_alone(study):
     }  # fmt: skip
 
 
+def test_figure_that_a_small_volume_has_not_is_told(tmp_path):
+    write_volume(Volume(noisy(20, 0).array[:6, :7, :7], np.eye(4)), tmp_path / "small.nrrd")
+    evaluation = evaluate_files([tmp_path / "small.nrrd"], None, QUICK)
+    assert evaluation.rows[0]["blur"] is None
+    assert "small: Blur was not measured: the volume is too small or has too few clear edges." in evaluation.messages
+
+
 def test_sets_of_files_need_no_common_names(study):
     (study / "other").mkdir()
     for number in range(3):

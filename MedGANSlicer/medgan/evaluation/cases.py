@@ -37,6 +37,12 @@ SHOWN_ONLY = (
     "it, or allow resampling."
 )
 
+WHY_NONE = {
+    "noise_sigma": "the volume is too small",
+    "blur": "the volume is too small or has too few clear edges",
+}
+"""Why a figure of a volume without a reference is not defined."""
+
 
 @dataclass
 class Case:
@@ -210,7 +216,8 @@ def _image(
     _tell_scales(evaluation, pair)
     if figures["psnr"] == float("inf"):
         evaluation.tell(
-            "A result that is the same as its reference has an infinite PSNR, which takes no part in means and tests."
+            "A result that is the same as its reference has an infinite PSNR, which takes no part in means and tests.",
+            "psnr",
         )
     if held.pictured and method != BEFORE:
         shown = {"before": held.before, "result": result, "reference": reference}
@@ -220,15 +227,16 @@ def _image(
 
 
 def _tell_scales(evaluation: Evaluation, pair: ImagePair) -> None:
-    axes = windowed_axes(pair.reference.shape)
+    axes, both = windowed_axes(pair.reference.shape), ("ssim", "ms_ssim")
     if not axes:
-        evaluation.tell("SSIM and MS-SSIM need 11 voxels along an axis; they were left out for smaller images.")
+        evaluation.tell("SSIM and MS-SSIM need 11 voxels along an axis; they were left out for smaller images.", *both)
     elif len(axes) < 3:
-        evaluation.tell("SSIM and MS-SSIM were taken slice by slice where an axis has less than 11 voxels.")
+        evaluation.tell("SSIM and MS-SSIM were taken slice by slice where an axis has less than 11 voxels.", *both)
     if 0 < pair.scales < len(SCALE_WEIGHTS):
         evaluation.tell(
             f"MS-SSIM has {pair.scales} instead of {len(SCALE_WEIGHTS)} scales in small images (five need 176 voxels "
-            "along each axis, or fewer than 11); compare it only with figures of as many scales."
+            "along each axis, or fewer than 11); compare it only with figures of as many scales.",
+            "ms_ssim",
         )
 
 
@@ -266,7 +274,11 @@ def _alone(
     if not np.isfinite(result.array).all():
         raise VolumeError(f"{int((~np.isfinite(result.array)).sum())} voxels are not finite numbers; mend them first.")
     named = {"case": held.case.name, "method": method}
-    rows: list[dict[str, Any]] = [{**named, **measure("volumes", Whole(result.array))}]
+    figures = measure("volumes", Whole(result.array))
+    for name, why in WHY_NONE.items():
+        if figures[name] is None:
+            evaluation.tell(_of_case(held.case, f"{evaluation.metrics[name].title} was not measured: {why}."), name)
+    rows: list[dict[str, Any]] = [{**named, **figures}]
     if held.segments is not None:
         segments, _, message = on_grid_of(held.segments, result, "label map", "volume", settings.resample)
         if message:
@@ -288,7 +300,7 @@ def _segment_rows(
     if wanted and other is None:
         raise VolumeError(f"There is no segment '{settings.contrast_to}'; there are {', '.join(names.values())}.")
     other = min(names) if other is None else other
-    evaluation.tell(f"CNR is the contrast to segment '{names[other]}'.")
+    evaluation.tell(f"CNR is the contrast to segment '{names[other]}'.", "cnr")
     theirs = volume.array[mask_of(segments, other)]
     rows = []
     for value, name in names.items():

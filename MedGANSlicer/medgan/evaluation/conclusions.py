@@ -22,7 +22,11 @@ def conclude(evaluation: Evaluation, settings: EvaluateSettings) -> None:
     if evaluation.kind == "segmentations" and measured:
         evaluation.tell(
             f"NSD has a tolerance of {settings.tolerance_mm:g} mm. A label that only one side has gets Dice and NSD 0 "
-            "and the diagonal of the volume as distance; one that neither has gets Dice and NSD 1 and distance 0."
+            "and the diagonal of the volume as distance; one that neither has gets Dice and NSD 1 and distance 0.",
+            "dice",
+            "hd95",
+            "assd",
+            "nsd",
         )
     if over_labels(rows):
         evaluation.tell("Figures without a label are means over the labels of each case.")
@@ -58,6 +62,9 @@ def without(evaluation: Evaluation, hidden: Collection[str]) -> Evaluation:
     return dataclasses.replace(
         evaluation,
         metrics=metrics,
+        messages=[
+            said for said in evaluation.messages if any(one in metrics for one in evaluation.about.get(said, metrics))
+        ],
         rows=[{name: value for name, value in row.items() if name not in hidden} for row in evaluation.rows],
         summary=[entry for entry in evaluation.summary if entry["metric"] in metrics],
         comparisons=comparisons,
@@ -68,7 +75,7 @@ def _tell_images(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]], sett
     ranges = [row["data_range"] for row in rows]
     span = f"{min(ranges):.6g}" if min(ranges) == max(ranges) else f"{min(ranges):.6g} to {max(ranges):.6g}"
     source = "as given" if settings.data_range else "the robust range of each reference"
-    evaluation.tell(f"Data range of PSNR, SSIM, MS-SSIM and NRMSE: {span}, {source}.")
-    evaluation.tell(
-        "Kernel of SSIM and MS-SSIM: Gaussian, 11 voxels along each axis, sigma 1.5 voxels, K1 0.01, K2 0.03."
-    )
+    scaled = ("psnr", "ssim", "ms_ssim", "nrmse", "data_range")
+    evaluation.tell(f"Data range of PSNR, SSIM, MS-SSIM and NRMSE: {span}, {source}.", *scaled)
+    kernel = "Gaussian, 11 voxels along each axis, sigma 1.5 voxels, K1 0.01, K2 0.03"
+    evaluation.tell(f"Kernel of SSIM and MS-SSIM: {kernel}.", "ssim", "ms_ssim")

@@ -161,10 +161,15 @@ def _warn(evaluation: Evaluation, pair: SetPair, method: str) -> None:
         evaluation.tell(
             f"'{method}' is compared on {len(pair.result)} and {len(pair.reference)} volumes, which is few: the "
             f"Fréchet distance of {features} features is then mostly bias. Judge by KID and RBF-MMD, and by the "
-            "summary, where results and reference are drawn in equal number."
+            "summary, where results and reference are drawn in equal number.",
+            "frechet",
         )
     if pair.neighbours > fewest - 1:
         evaluation.tell(
             f"A set of {fewest} volumes has only {fewest - 1} neighbours, so {fewest - 1} were taken instead of "
-            f"{pair.neighbours} (precision, recall, density, coverage)."
+            f"{pair.neighbours} (precision, recall, density, coverage).",
+            "precision",
+            "recall",
+            "density",
+            "coverage",
         )

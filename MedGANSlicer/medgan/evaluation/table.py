@@ -70,6 +70,7 @@ class Evaluation:
       difference is the mean of a - b over the cases that both have.
     - ``confusion``: classifications only: {"classes": [...], "matrices": {method: rows of the truth, columns of the
       prediction}}.
+    - ``about``: the metrics that a message is about, by message, where it is not about all.
     """
 
     kind: str
@@ -81,6 +82,7 @@ class Evaluation:
     pictures: list[Picture] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     confusion: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def methods(self) -> list[str]:
@@ -92,10 +94,12 @@ class Evaluation:
         """The rows of cases that could not be measured."""
         return [row for row in self.rows if row.get("error")]
 
-    def tell(self, message: str) -> None:
-        """Add a sentence for the person, once."""
+    def tell(self, message: str, *metrics: str) -> None:
+        """Add a sentence for the person, once; one about some metrics alone goes when none of them is shown."""
         if message not in self.messages:
             self.messages.append(message)
+            if metrics:
+                self.about[message] = list(metrics)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values. Numbers that are not finite, for which JSON has no word, become None."""
@@ -109,6 +113,7 @@ class Evaluation:
             "pictures": [picture.to_dict() for picture in self.pictures],
             "settings": _plain(self.settings),
             "confusion": _plain(self.confusion),
+            "about": _plain(self.about),
         }
 
     @classmethod
