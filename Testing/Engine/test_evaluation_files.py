@@ -126,7 +126,7 @@ def test_label_maps_are_told_from_images(study, tmp_path):
     assert evaluation.kind == "segmentations"
     assert evaluation.rows[0]["label"] == "liver"
     assert evaluation.rows[0]["dice"] == pytest.approx(7 / 8)
-    assert any("'p1.npz' and 'p1.npz' look like label maps" in message for message in evaluation.messages)
+    assert any("'labels/p1.npz' and 'net/p1.npz' look like label maps" in message for message in evaluation.messages)
     write_volume(noisy(20, 0), tmp_path / "net" / "p1.npz")  # a drawn reference of an image
     assert evaluate_files([tmp_path / "net"], tmp_path / "labels", QUICK).kind == "images"
     forced = evaluate_files([tmp_path / "net"], tmp_path / "labels", EvaluateSettings(figures=Figures.IMAGES))

@@ -133,7 +133,8 @@ def _kind(
         files = [file for held in methods.values() for file in held.values()]
         other, found = _first(files, "None of the results can be read.")
         if {truth, found} in ({True}, {True, None}):
-            said = f"'{file.name}' and '{other.name}' look like label maps, so segmentations were measured"
+            one, another = (f"{path.absolute().parent.name}/{path.name}" for path in (file, other))
+            said = f"'{one}' and '{another}' look like label maps, so segmentations were measured"
             return Figures.SEGMENTATIONS, f"{said}; choose figures 'images' if not."
     return Figures.IMAGES, ""
 
