@@ -60,7 +60,8 @@ def anomaly(
         if not settings.model:
             raise ValueError("Say which model: --model NAME; 'medgan models' lists them.")
         models.verify(models.find(settings.model))
-        _check_tables([table for table in (regions, csv) if table is not None], items, out, overwrite)
+        taken = [path for item in items for path in (*item.sources, *item.targets.values())]
+        plan.check_tables([table for table in (regions, csv) if table is not None], taken, out, overwrite)
     except ValueError as error:
         raise console.failed(_with_options(str(error)), console.FAILED) from error
     results: list[files.Result] = []
@@ -87,19 +88,6 @@ def anomaly(
         console.print_json({"version": medgan.__version__, "failed": failed, "files": scans})
     if failed:
         raise typer.Exit(console.FAILED)
-
-
-def _check_tables(tables: Sequence[Path], items: Sequence[Any], out: Path | None, overwrite: bool) -> None:
-    """Raise ``ValueError`` for a table that could not be written after the work, or would replace another file."""
-    taken = {path.absolute() for item in items for path in (*item.sources, *item.targets.values())}
-    for path in tables:
-        if not path.parent.is_dir() and path.parent != out:
-            raise ValueError(f"There is no folder '{path.parent}' to write '{path.name}' into; make it first.")
-        if path.absolute() in taken:
-            raise ValueError(f"'{path}' is the name of another file of this run; name the table differently.")
-        if path.exists() and not overwrite:
-            raise ValueError(f"'{path}' exists already; add --overwrite to replace it.")
-        taken.add(path.absolute())
 
 
 def _say(result: Any, alone: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,27 @@ def checked(items: Sequence[Item], common: EnhanceSettings) -> list[Item]:
             item = dataclasses.replace(item, problem=item.problem or str(error))
         found.append(item)
     return found
+
+
+def check_tables(tables: Sequence[Path], others: Iterable[Path], out: Path | None, overwrite: bool) -> None:
+    """Raise ``ValueError`` for a table that could not be written after the work, or would replace another file.
+
+    ``others`` are the other files of the run, and ``out`` is a folder that it makes.
+    """
+    taken = {path.absolute() for path in others}
+    for path in tables:
+        if path.parent.is_dir():
+            if not os.access(path.parent, os.W_OK):
+                raise ValueError(f"Folder '{path.parent}' can not be written to; choose another.")
+        elif path.parent != out:
+            raise ValueError(f"There is no folder '{path.parent}' to write '{path.name}' into; make it first.")
+        if path.is_dir():
+            raise ValueError(f"'{path}' is a folder; give the name of a file.")
+        if path.absolute() in taken:
+            raise ValueError(f"'{path}' is the name of another file of this run; name the table differently.")
+        if path.exists() and not overwrite:
+            raise ValueError(f"'{path}' exists already; add --overwrite to replace it.")
+        taken.add(path.absolute())
 
 
 def resolved_model(text: str, base: Path = Path()) -> str:

@@ -75,8 +75,8 @@ def recognise(
         models.verify(models.find(settings.model))
         if saliency is not None:
             files.check_targets([saliency], sources, overwrite)
-        if table is not None and table.exists() and not overwrite:
-            raise VolumeError(f"'{table}' exists already; add --overwrite to replace it.")
+        if table is not None:
+            plan.check_tables([table], sources, None, overwrite)
     except (ValueError, files.FileFailed) as error:
         raise console.failed(str(error), console.FAILED) from error
     results = []
@@ -133,11 +133,8 @@ def _check_usage(sources: Sequence[Path], table: Path | None, saliency: Path | N
     """Raise ``plan.UsageError`` for names that can not be meant so."""
     from medgan.plan import UsageError
 
-    if table is not None:
-        if table.suffix.lower() != ".csv":
-            raise UsageError(f"'{table}' is not the name of a table; end it with .csv.")
-        if not table.parent.is_dir():
-            raise UsageError(f"There is no folder '{table.parent}' to write '{table.name}' into; make it first.")
+    if table is not None and table.suffix.lower() != ".csv":
+        raise UsageError(f"'{table}' is not the name of a table; end it with .csv.")
     if saliency is not None:
         if not file_format(saliency):
             raise UsageError(f"'{saliency}' is not the name of a volume file; end it with one of {', '.join(FORMATS)}.")

@@ -74,7 +74,8 @@ def segment(
         card = models.find(settings.model)
         models.verify(card)
         described = description.describe(card)
-        _check_tables([path for path in (table, labels) if path is not None], items, out, overwrite)
+        taken = [path for item in items for path in (*item.sources, *item.targets.values())]
+        plan.check_tables([path for path in (table, labels) if path is not None], taken, out, overwrite)
     except ValueError as error:
         raise console.failed(str(error), console.FAILED) from error
     results: list[files.Result] = []
@@ -144,21 +145,6 @@ def planned(
         if other != item.source:
             raise plan.UsageError(f"{other} and {item.source} would both become '{item.labels}'; segment them apart.")
     return items
-
-
-def _check_tables(tables: Sequence[Path], items: Sequence[Any], out: Path | None, overwrite: bool) -> None:
-    """Raise ``ValueError`` for a table that could not be written after the work, or would replace another file."""
-    taken = {path.absolute() for item in items for path in (*item.sources, *item.targets.values())}
-    for path in tables:
-        if not path.parent.is_dir() and path.parent != out:
-            raise ValueError(f"There is no folder '{path.parent}' to write '{path.name}' into; make it first.")
-        if path.is_dir():
-            raise ValueError(f"'{path}' is a folder; give the name of a file.")
-        if path.absolute() in taken:
-            raise ValueError(f"'{path}' is the name of another file of this run; name the table differently.")
-        if path.exists() and not overwrite:
-            raise ValueError(f"'{path}' exists already; add --overwrite to replace it.")
-        taken.add(path.absolute())
 
 
 def _say(result: Any, alone: bool) -> None:

@@ -493,6 +493,20 @@ def test_file_that_may_not_be_opened_does_not_stop_the_rest(tmp_path, a_model, a
 
 
 @posix_only
+@pytest.mark.parametrize("command", ["segment a.nrrd o.nrrd --table", "anomaly a.nrrd o.nrrd --regions",
+                                     "recognise a.nrrd --csv"])  # fmt: skip
+def test_table_that_can_not_be_written_is_refused_before_the_work(tmp_path, command, call):
+    (tmp_path / "t.csv").mkdir()
+    (tmp_path / "locked").mkdir(mode=0o500)
+    # The input does not exist and is not complained of: the table comes first.
+    one_sentence(call(*command.split(), "t.csv", cwd=tmp_path), "'t.csv' is a folder")
+    one_sentence(call(*command.split(), "none/t.csv", cwd=tmp_path), "There is no folder 'none'")
+    if os.access(tmp_path / "locked", os.W_OK):
+        pytest.skip("the administrator may write everywhere")
+    one_sentence(call(*command.split(), "locked/t.csv", cwd=tmp_path), "Folder 'locked' can not be written to")
+
+
+@posix_only
 @pytest.mark.parametrize(
     ("arguments", "closed"), [("models --json", ">&-"), ("--version", "2>&-"), ("info a.nrrd", ">&- 2>&-")]
 )

@@ -342,7 +342,7 @@ def test_command_makes_a_table_of_a_folder(call, a_head, tmp_path):
     [
         (["missing.nii.gz"], 1, "missing.nii.gz"),
         (["scan.nii.gz", "--csv", "table.txt"], 2, "end it with .csv"),
-        (["scan.nii.gz", "--csv", "nowhere/table.csv"], 2, "no folder"),
+        (["scan.nii.gz", "--csv", "nowhere/table.csv"], 1, "no folder"),
         (["scan.nii.gz", "--saliency", "why.txt"], 2, "not the name of a volume file"),
         (["scan.nii.gz", "scan.nii.gz", "--saliency", "why.nrrd"], 2, "one volume"),
         (["scan.nii.gz", "--model", "nothing"], 1, "There is no model 'nothing'"),
