@@ -34,19 +34,24 @@ def run(
     seed: int = 0,
     model: str | None = None,
     sample: Path | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Denoise the shipped sample (or the volume file ``sample``); write a scene and a picture into ``folder``.
 
     Returns ``{"figures": {...}, "paths": {"scene": ..., "picture": ...}}``, plain JSON values: the noise before
     and after in the unit of the input, the changes, seconds, model, version, device and messages.
     Options that are None keep the default of ``EnhanceSettings``. Raises ``Cancelled`` when progress says so,
-    ``ValueError`` for impossible options, ``OSError`` for files and ``RuntimeError`` when the job fails.
+    ``ValueError`` for impossible options and for files that exist unless ``overwrite`` is said, ``OSError`` for files
+    and ``RuntimeError`` when the job fails.
     """
     chosen = {"strength": strength, "character": character, "device": Device(device), "seed": seed, "model": model}
     settings = EnhanceSettings(**{name: value for name, value in chosen.items() if value is not None})
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     paths = {"scene": folder / SCENE_NAME, "picture": folder / PICTURE_NAME}
+    for path in paths.values():
+        if path.exists() and not overwrite:
+            raise ValueError(f"'{path}' exists already; add --overwrite to replace it.")
+    folder.mkdir(parents=True, exist_ok=True)
     with HeadlessScene() as headless:
         progress(0.0, "Loading the sample")
         source = headless.loadVolume(sample or _shippedSample())

@@ -109,6 +109,7 @@ def info(
 def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option("--out", help="Folder for what the demo writes.")] = Path("medgan-demo"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier demo wrote.")] = False,
     json: console.Json = False,
 ) -> None:
     """Load a sample scan into a scene, denoise it, and write the scene and a picture."""
@@ -119,7 +120,7 @@ def demo(
             bar.update(task, completed=fraction, description=message or None)
 
         try:
-            said = importlib.import_module("MedGANSlicerLib.Demo").run(out, progress)
+            said = importlib.import_module("MedGANSlicerLib.Demo").run(out, progress, overwrite=overwrite)
         except ImportError as error:
             missing = (error.name or "MedGANSlicerLib").split(".")[0]
             raise console.failed(

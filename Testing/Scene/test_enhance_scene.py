@@ -207,6 +207,8 @@ def test_demo_writes_a_scene_and_a_picture_and_says_what_it_did(tmp_path, a_mode
     assert figures["seconds"] > 0
     assert (figures["model"], figures["version"], figures["seed"]) == ("untrained model ü", "0.0.1", 9)
     assert figures["size"] == [37, 41, 29]
+    with pytest.raises(ValueError, match=r"medgan-demo.mrb' exists already; add --overwrite"):
+        Demo.run(folder, model=a_model, sample=tmp_path / "phantom.nii.gz", device="cpu")
     picture = imread(folder / "medgan-demo.png")
     assert min(picture.shape[:2]) >= 1000
     assert picture[..., :3].std() > 0.1
