@@ -49,6 +49,15 @@ def train(data, out, steps: int, *more: str, recipe=denoise) -> dict[str, torch.
     return torch.load(out / "checkpoint.pt", weights_only=True)
 
 
+def test_data_without_a_manifest_and_devices_are_told_on_the_command_line(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        denoise.main(["--data", str(tmp_path), "--out", str(tmp_path / "run")])
+    assert f"there is no manifest.csv in '{tmp_path}'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        denoise.main(["--help"])
+    assert "--device {auto,cuda,mps,cpu}" in capsys.readouterr().out
+
+
 TWO_PROCESSES = """
 import sys, torch
 from medgan.recipes import denoise, training

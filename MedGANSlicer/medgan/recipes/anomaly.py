@@ -27,6 +27,7 @@ from medgan.networks.healthy import CONTEXT, HealthyNet, bank
 from medgan.precision import training_autocast
 from medgan.recipes import files
 from medgan.recipes.anomaly_data import WATCHED, Batch, Pool, load_scans
+from medgan.recipes.data import data_folder
 from medgan.recipes.parts import LEFT_OUT, load_heads
 from medgan.training.average import Average
 
@@ -212,7 +213,7 @@ class Trainer:
 
 def main(arguments: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    options.add_argument("--data", type=data_folder, required=True, help="folder with manifest.csv")
     options.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     options.add_argument("--leave-out", default=LEFT_OUT, help="comma-separated label maps never to learn from")
     options.add_argument("--check", default="synthseg_17,synthseg_19", help="left-out label maps that are watched")

@@ -23,6 +23,7 @@ from medgan.networks.atlas import ROUNDS, Atlas, at, bend_onto
 from medgan.networks.parts import VIEW
 from medgan.parts import STRUCTURES
 from medgan.recipes import files
+from medgan.recipes.data import data_folder
 from medgan.recipes.parts import LEFT_OUT, Codes, Head, load_heads
 
 AROUND = (0, len(STRUCTURES) - 3, len(STRUCTURES) - 2, len(STRUCTURES) - 1)
@@ -54,7 +55,7 @@ def averaged(views: list[Tensor], onto: Tensor, extent_mm: tuple[float, ...], ro
 
 def main(arguments: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    options.add_argument("--data", type=data_folder, required=True, help="folder with manifest.csv")
     options.add_argument("--out", type=Path, required=True, help="folder for atlas and weights")
     options.add_argument("--weights", type=Path, required=True, help="weights of medgan.recipes.parts")
     options.add_argument("--leave-out", default=LEFT_OUT, help="comma-separated stems never to read")

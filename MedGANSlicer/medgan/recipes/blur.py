@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from medgan.blur import FLOOR, WEIGHTS, features
 from medgan.degradation import image_from_labels, uniform
-from medgan.recipes.data import load_label_maps, load_sources, pick, source_from_array
+from medgan.recipes.data import data_folder, load_label_maps, load_sources, pick, source_from_array
 from medgan.recipes.training import left_out
 from medgan.sharpness import NATIVE
 
@@ -113,7 +113,7 @@ def synthesised(label_maps: list[np.ndarray], count: int, generator: torch.Gener
 
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    parser.add_argument("--data", type=data_folder, required=True, help="folder with manifest.csv")
     parser.add_argument("--out", type=Path, required=True, help="folder for blur.npz")
     parser.add_argument("--leave-out", default="", help="JSON file or comma-separated stems never to train on")
     parser.add_argument("--crops", type=int, default=2800)

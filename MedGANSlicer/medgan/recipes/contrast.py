@@ -20,7 +20,7 @@ from medgan.networks.contrast import BRIGHTEST, CONTRASTS, ContrastNet, local_me
 from medgan.precision import training_autocast
 from medgan.recipes import files
 from medgan.recipes.contrast_data import TRAINING, VALIDATION, Pairs, load_triples
-from medgan.recipes.data import load_label_maps
+from medgan.recipes.data import data_folder, load_label_maps
 
 HELD_OUT_MAPS = 4
 """The last label maps of the manifest, which are kept for validation and report."""
@@ -153,7 +153,7 @@ def validated(network: ContrastNet, triples: dict[str, Tensor], side: int = 96) 
 
 def main(arguments: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    options.add_argument("--data", type=data_folder, required=True, help="folder with manifest.csv")
     options.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     options.add_argument("--minutes", type=float, default=15.0, help="time budget; 0: none")
     options.add_argument("--steps", type=int, default=0, help="step budget; 0: none")

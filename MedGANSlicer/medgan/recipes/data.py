@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import math
 from collections.abc import Sequence
@@ -130,6 +131,13 @@ def load_label_maps(manifest: Path) -> list[np.ndarray]:
         box = tuple(slice(int(where.min()), int(where.max()) + 1) for where in np.nonzero(array))
         maps.append(array[box])
     return maps
+
+
+def data_folder(text: str) -> Path:
+    """The folder of ``--data``. Raises what argparse turns into a sentence when it has no manifest."""
+    if not (Path(text) / "manifest.csv").is_file():
+        raise argparse.ArgumentTypeError(f"there is no manifest.csv in '{text}'; it lists the volumes to train on")
+    return Path(text)
 
 
 def read_manifest(manifest: Path) -> list[dict[str, str]]:

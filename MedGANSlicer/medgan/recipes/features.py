@@ -33,6 +33,7 @@ from medgan.recipes.data import (
     add_noise,
     choose,
     cut,
+    data_folder,
     kind_of,
     load_label_maps,
     load_sources,
@@ -270,7 +271,7 @@ def write_weights(network: FeatureNet, crops: Crops, options: argparse.Namespace
 
 def main(arguments: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    options.add_argument("--data", type=data_folder, required=True, help="folder with manifest.csv")
     options.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     options.add_argument("--leave-out", default="", help="JSON file or comma-separated stems never to train on")
     options.add_argument("--minutes", type=float, default=20.0, help="time budget; 0: none")

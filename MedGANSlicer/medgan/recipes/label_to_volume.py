@@ -27,6 +27,7 @@ from medgan.networks.critics import patch_critic
 from medgan.networks.render import RenderNet, mixture
 from medgan.precision import training_autocast
 from medgan.recipes import files
+from medgan.recipes.data import data_folder
 from medgan.recipes.label_to_volume_data import Lesson, Lessons, scans, textures
 from medgan.recipes.training import left_out
 from medgan.settings import Adversarial
@@ -220,7 +221,7 @@ class Trainer:
 
 def main(arguments: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    options.add_argument("--data", type=data_folder, required=True, help="folder with manifest.csv")
     options.add_argument("--out", type=Path, required=True, help="folder for label maps, checkpoint, log and weights")
     options.add_argument("--leave-out", default="", help="JSON file or comma-separated stems never to train on")
     options.add_argument("--watch", default="", help="comma-separated stems to measure on but never to train on")

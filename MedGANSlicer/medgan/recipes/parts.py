@@ -41,7 +41,7 @@ from medgan.networks.parts import VIEW, PartsNet, split
 from medgan.parts import STRUCTURES, classes_of_codes
 from medgan.precision import training_autocast
 from medgan.recipes import files
-from medgan.recipes.data import read_manifest
+from medgan.recipes.data import data_folder, read_manifest
 from medgan.volume import read_volume
 
 LEFT_OUT = "synthseg_17,synthseg_18,synthseg_19,synthseg_20"
@@ -314,7 +314,7 @@ class Trainer:
 
 def main(arguments: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    options.add_argument("--data", type=data_folder, required=True, help="folder with manifest.csv")
     options.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     options.add_argument("--leave-out", default=LEFT_OUT, help="comma-separated stems never to train on")
     options.add_argument("--minutes", type=float, default=90.0, help="time budget; 0: none")

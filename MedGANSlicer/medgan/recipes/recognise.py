@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from medgan.networks.recognise import RecogniseNet
 from medgan.recipes import files
+from medgan.recipes.data import data_folder
 from medgan.recipes.recognise_calibration import calibrated
 from medgan.recipes.recognise_data import Examples
 from medgan.recipes.recognise_scans import HEADS, label_heads, load
@@ -128,7 +129,7 @@ class Trainer:
 
 def main(arguments: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    options.add_argument("--data", type=data_folder, required=True, help="folder with manifest.csv")
     options.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     options.add_argument("--leave-out", type=Path, required=True, help="JSON file with the volumes never to train on")
     options.add_argument("--minutes", type=float, default=12.0, help="time budget; 0: none")

@@ -27,7 +27,7 @@ from medgan.generation import at_places, tissue_of
 from medgan.models import build_network, find, load_state
 from medgan.networks.shapes import FLOW_STEP_MM, LEVELS, ShapeNet, centres, flow, level_at, sampled, slabs
 from medgan.recipes import files
-from medgan.recipes.data import read_manifest
+from medgan.recipes.data import data_folder, read_manifest
 from medgan.segmentation.grid import Grid, resampled, working_grid
 from medgan.volume import read_label_map
 
@@ -258,7 +258,7 @@ def opened(bundle: Path) -> ShapeNet:
 
 def main(arguments: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    options.add_argument("--data", type=data_folder, required=True, help="folder with manifest.csv")
     options.add_argument("--out", type=Path, required=True, help="folder for fitted velocities, log and weights")
     options.add_argument("--quick", action="store_true", help="few steps, to see whether it runs")
     options.add_argument("--components", type=Path, help="bundle whose components are taken instead of fitted anew")

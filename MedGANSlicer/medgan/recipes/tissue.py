@@ -19,6 +19,7 @@ from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
 from medgan.recipes import files
+from medgan.recipes.data import data_folder
 from medgan.recipes.tissue_data import TissuePatches, load_ct, load_heads
 from medgan.recipes.tissue_targets import IGNORE
 from medgan.recipes.training import left_out
@@ -86,7 +87,7 @@ def train(network: nn.Module, patches: TissuePatches, options: argparse.Namespac
 
 def main(arguments: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    options.add_argument("--data", type=data_folder, required=True, help="folder with manifest.csv")
     options.add_argument("--out", type=Path, required=True, help="folder for log and weights")
     options.add_argument("--leave-out", default="", help="JSON file or comma-separated stems never to train on")
     options.add_argument("--minutes", type=float, default=40.0, help="time budget; 0: none")

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from medgan.precision import training_autocast
 from medgan.recipes import files
-from medgan.recipes.data import Source, load_label_maps, load_sources
+from medgan.recipes.data import Source, data_folder, load_label_maps, load_sources
 from medgan.settings import Device
 from medgan.training.parallel import World, joined
 
@@ -316,7 +316,7 @@ class Trainer:
 def parser(description: str, patch: int, patch_help: str, rate: float = 1e-3) -> argparse.ArgumentParser:
     """The options that every recipe has."""
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
+    options.add_argument("--data", type=data_folder, required=True, help="folder with manifest.csv")
     options.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights")
     options.add_argument("--leave-out", default="", help="JSON file or comma-separated stems never to train on")
     options.add_argument("--minutes", type=float, default=60.0, help="time budget; 0: none")
@@ -334,7 +334,9 @@ def parser(description: str, patch: int, patch_help: str, rate: float = 1e-3) ->
         "--larger", action="store_true", help="a network of 2 million parameters: for a GPU and more data"
     )
     options.add_argument("--channels", type=int, default=0, help="features at half resolution; 0: as in --start")
-    options.add_argument("--device", type=Device, choices=list(Device), default=Device.AUTO)
+    options.add_argument(
+        "--device", type=Device, default=Device.AUTO, metavar=f"{{{','.join(one.value for one in Device)}}}"
+    )
     options.add_argument("--seed", type=int, default=1)
     return options
 
