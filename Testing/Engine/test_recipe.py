@@ -211,6 +211,14 @@ def test_left_out_volumes_are_never_read(a_data_folder):
     assert training.left_out(str(listed)) == {"two", "x"}
 
 
+def test_network_is_as_wide_and_deep_as_the_weights_that_it_starts_from(a_data_folder, tmp_path):
+    torch.save(DenoiseNet(channels=40, **training.LARGER).state_dict(), tmp_path / "start.pt")
+    train(a_data_folder, tmp_path / "run", 1, "--start", str(tmp_path / "start.pt"), recipe=superres)
+    size = json.loads((tmp_path / "run" / "arguments.json").read_text())
+    assert size == {"channels": 40, **training.LARGER}
+    SliceNet(**size).load_state_dict(torch.load(tmp_path / "run" / "model.pt", weights_only=True))
+
+
 def test_trained_weights_become_a_bundle(a_data_folder, tmp_path):
     train(a_data_folder, tmp_path / "run", 2, "--adversarial-share", "0.5", "--larger", "--channels", "40")
     bundle = tmp_path / "bundle"

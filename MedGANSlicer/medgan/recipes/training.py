@@ -118,10 +118,12 @@ def begin_with(weights: dict[str, Tensor], network: nn.Module) -> None:
     part.load_state_dict(begun)
 
 
-def channels_of(start: Path | None) -> int:
-    """The features at half resolution of the weights in a file; 0 without one."""
+def size_of(start: Path | None) -> dict[str, int]:
+    """Arguments of a network in which the weights of a file have their place; none without one."""
     weights = torch.load(start, map_location="cpu", weights_only=True) if start is not None else {}
-    return next((len(tensor) for name, tensor in weights.items() if name.endswith("profile.2.bias")), 0)
+    channels = [len(tensor) for name, tensor in weights.items() if name.endswith("profile.2.bias")]
+    size = {"channels": channels[0]} if channels else {}
+    return size | (LARGER if any("deepest." in name for name in weights) else {})
 
 
 def widened(held: Tensor, begun: Tensor, name: str) -> Tensor:
@@ -331,7 +333,9 @@ def parser(description: str, patch: int, patch_help: str, rate: float = 1e-3) ->
     options.add_argument("--log-every", type=int, default=50)
     options.add_argument("--start", type=Path, help="weights (model.pt) to start from instead of random ones")
     options.add_argument(
-        "--larger", action="store_true", help="a network of 2 million parameters: for a GPU and more data"
+        "--larger",
+        action="store_true",
+        help="a network of 2 million parameters: for a GPU and more data; also by --start",
     )
     options.add_argument("--channels", type=int, default=0, help="features at half resolution; 0: as in --start")
     options.add_argument(
@@ -364,10 +368,9 @@ def run(
         if world.main:
             print(f"{len(sources)} volumes: " + ", ".join(source.name for source in sources), flush=True)
         torch.manual_seed(options.seed)
-        size = dict(LARGER) if options.larger else {}
-        channels = options.channels or channels_of(options.start)
-        if channels:
-            size["channels"] = channels
+        size = size_of(options.start) | (LARGER if options.larger else {})
+        if options.channels:
+            size["channels"] = options.channels
         if world.main:
             (options.out / "arguments.json").write_text(json.dumps(size), encoding="utf-8")
         patches = make_patches(sources, load_label_maps(manifest), world.device)
