@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 import phantoms
 from medgan import labelfiles
@@ -18,6 +19,8 @@ from medgan.volume import Label, LabelMap, Volume, write_volume
 
 SHAPE = (12, 16, 14)
 QUICK = EvaluateSettings(bootstrap=100, pictures=1)
+IMAGES = EvaluateSettings(figures=Figures.IMAGES, bootstrap=100, pictures=1)
+"""For phantoms without noise, which look like label maps."""
 
 
 def clean(scale: float = 1.0) -> Volume:
@@ -86,7 +89,8 @@ def test_several_files_against_one_are_methods(study):
 
 def test_files_of_several_folders_are_methods_in_any_order(study):
     files = [study / folder / name for name in ("p1", "p2") for folder in ("truth", "theirs")]
-    evaluation = evaluate_files([file.with_name(file.name + ".nii.gz") for file in files], study / "truth", QUICK)
+    files = [file.with_name(file.name + ".nii.gz") for file in files]
+    evaluation = evaluate_files(files, study / "truth", IMAGES)
     assert [(row["case"], row["method"]) for row in evaluation.rows if not row.get("error")] == [
         ("p1", "truth"), ("p1", "theirs"), ("p2", "truth"), ("p2", "theirs"),
     ]  # fmt: skip
@@ -128,9 +132,51 @@ def test_label_maps_are_told_from_images(study, tmp_path):
     assert evaluation.rows[0]["dice"] == pytest.approx(7 / 8)
     assert any("'labels/p1.npz' and 'net/p1.npz' look like label maps" in message for message in evaluation.messages)
     write_volume(noisy(20, 0), tmp_path / "net" / "p1.npz")  # a drawn reference of an image
-    assert evaluate_files([tmp_path / "net"], tmp_path / "labels", QUICK).kind == "images"
+    images = evaluate_files([tmp_path / "net"], tmp_path / "labels", QUICK)
+    assert images.kind == "images"
+    assert any("'p1.npz' looks like a label map and 'p1.npz' does not, so images" in said for said in images.messages)
     forced = evaluate_files([tmp_path / "net"], tmp_path / "labels", EvaluateSettings(figures=Figures.IMAGES))
     assert forced.kind == "images"
+
+
+def spots(radius: float, seed: int) -> np.ndarray:
+    """Small balls with the labels 1 and 2, as lesions are."""
+    array = np.zeros((40, 40, 40), np.float32)
+    places = np.ogrid[:40, :40, :40]
+    for number, middle in enumerate(np.random.default_rng(seed).integers(4, 36, (12, 3))):
+        distance = sum((place - at) ** 2 for place, at in zip(places, middle, strict=True))
+        array[distance <= radius**2] = 1 + number % 2
+    return array
+
+
+@pytest.mark.parametrize("radius", [0, 1, 1.5, 2, 3])
+def test_small_and_thin_structures_are_labels(radius):
+    assert is_label_map(Volume(spots(radius, 0), np.eye(4)))
+    mask = 255 * (spots(radius, 0) > 0)
+    mask[0, 0, 0] = -1
+    assert is_label_map(Volume(mask, np.eye(4)))
+    shell = ndimage.binary_dilation(mask) & (mask == 0)
+    assert is_label_map(Volume(7 * shell, np.eye(4)))
+
+
+def test_images_of_few_whole_numbers_are_no_labels():
+    array = phantoms.rician(phantoms.head((32, 40, 40)), 30.0)
+    for voxels in (np.rint(array / 4), np.rint(array / 4)[8:24, 12:28, 12:28], np.rint(array - 1000)):
+        assert not is_label_map(Volume(voxels, np.eye(4)))
+    assert not is_label_map(Volume(np.zeros(SHAPE) - 1000, np.eye(4)))
+
+
+@pytest.mark.parametrize("name", ["p1.seg.nrrd", "p1.nii.gz"])
+def test_reference_that_says_it_holds_labels_makes_segmentations(tmp_path, name):
+    """A result that looks like none is one that can not be measured, or is measured as what the reference says."""
+    for folder in ("truth", "net"):
+        (tmp_path / folder).mkdir()
+    labelfiles.write(segmentation_of([boxes()])[0], tmp_path / "truth" / name)
+    write_volume(noisy(20, 0), tmp_path / "net" / "p1.npz")
+    evaluation = evaluate_files([tmp_path / "net"], tmp_path / "truth", QUICK)
+    assert evaluation.kind == "segmentations"
+    assert "not whole numbers" in evaluation.failed[0]["error"]
+    assert f"'{name}' holds labels, so segmentations were measured." in evaluation.messages
 
 
 def test_empty_label_map_before_the_others_does_not_make_them_images(tmp_path):
@@ -223,7 +269,7 @@ def test_two_folders_of_one_file_each_belong_together_only_by_name(tmp_path):
     with pytest.raises(ValueError, match="No result is named like a reference"):
         evaluate_files([tmp_path / "made"], tmp_path / "truth", EvaluateSettings())
     files = [tmp_path / "made" / "p1.nii.gz"], tmp_path / "truth" / "p2.nii.gz"
-    assert evaluate_files(*files, EvaluateSettings()).rows[0]["mae"] == 0.0
+    assert evaluate_files(*files, IMAGES).rows[0]["mae"] == 0.0
 
 
 def two_named(values: tuple[int, int], names: tuple[str, str]) -> LabelMap:

@@ -13,7 +13,7 @@ from medgan.evaluation.cases import Case, Source, evaluate_cases
 from medgan.evaluation.labels import layered
 from medgan.evaluation.sets import Features, evaluate_sets
 from medgan.evaluation.table import Evaluation
-from medgan.labelfiles import holds_segments, read_label_maps
+from medgan.labelfiles import holds_segments, names_beside, read_label_maps, table_beside
 from medgan.progress import Progress, silent
 from medgan.settings import EvaluateSettings, Figures
 from medgan.volume import LabelMap, Volume, VolumeError, file_format, read_volume
@@ -25,7 +25,7 @@ SIDE_PRODUCTS = ("_difference", "_residual", "_uncertainty")
 """Endings of files beside a result that are no result."""
 
 SMOOTH_SHARE = 0.7
-"""Share of voxels with a label whose neighbour has the same one, from which a file is taken for a label map."""
+"""Share of neighbours with a label that have the same one, from which a file is taken for a label map."""
 
 
 def evaluate_files(
@@ -128,36 +128,41 @@ def _kind(
         return settings.figures, ""
     if reference is None:
         return Figures.VOLUMES, ""
-    file, truth = _first(volumes_in(reference).values(), f"'{reference}' holds no volume that can be read.")
-    if truth is not False:
-        files = [file for held in methods.values() for file in held.values()]
-        other, found = _first(files, "None of the results can be read.")
-        if {truth, found} in ({True}, {True, None}):
-            one, another = (f"{path.absolute().parent.name}/{path.name}" for path in (file, other))
-            said = f"'{one}' and '{another}' look like label maps, so segmentations were measured"
-            return Figures.SEGMENTATIONS, f"{said}; choose figures 'images' if not."
+    file, truth, sure = _first(volumes_in(reference).values(), f"'{reference}' holds no volume that can be read.")
+    if sure:
+        return Figures.SEGMENTATIONS, f"'{file.name}' holds labels, so segmentations were measured."
+    files = [file for held in methods.values() for file in held.values()]
+    other, found, _ = _first(files, "None of the results can be read.")
+    one, another = (f"{path.absolute().parent.name}/{path.name}" for path in (file, other))
+    if {truth, found} in ({True}, {True, None}):
+        said = f"'{one}' and '{another}' look like label maps, so segmentations were measured"
+        return Figures.SEGMENTATIONS, f"{said}; choose figures 'images' if not."
+    if {truth, found} == {True, False}:
+        labels, image = (one, another) if truth else (another, one)
+        said = f"'{labels}' looks like a label map and '{image}' does not, so images were measured"
+        return Figures.IMAGES, f"{said}; choose figures 'segmentations' if not."
     return Figures.IMAGES, ""
 
 
-def _first(files: Iterable[Path], otherwise: str) -> tuple[Path, bool | None]:
-    """The first of the files that can be read and is not 0 everywhere, and whether it looks like labels.
+def _first(files: Iterable[Path], otherwise: str) -> tuple[Path, bool | None, bool]:
+    """The first of the files that can be read and is not 0 everywhere, whether it looks like labels, and surely is.
 
-    The latter is None where all are 0. Raises :class:`VolumeError` with that sentence where none can be read.
+    None instead of the former where all are 0. Raises :class:`VolumeError` with that sentence where none can be read.
     """
     empty = None
     for file in files:
         try:
-            if holds_segments(file):
-                return file, True
+            if holds_segments(file) or (names_beside(file) and table_beside(file).is_file()):
+                return file, True, True
             volume = read_volume(file)
         except ValueError:
             continue
         if volume.array.any():
-            return file, is_label_map(volume)
+            return file, is_label_map(volume), False
         empty = empty or file
     if empty is None:
         raise VolumeError(otherwise)
-    return empty, None
+    return empty, None, False
 
 
 def read_labels(path: Path) -> LabelMap:
@@ -166,17 +171,20 @@ def read_labels(path: Path) -> LabelMap:
 
 
 def is_label_map(volume: Volume) -> bool:
-    """Whether a volume looks like labels: whole numbers from 0, in patches of one value."""
+    """Whether a volume looks like labels: whole numbers, few below 0, in patches of one value, however thin."""
     array = volume.array
-    if not np.isfinite(array).all() or array.min() < 0 or not np.array_equal(array, np.rint(array)):
+    positive = array > 0
+    if not np.isfinite(array).all() or not np.array_equal(array, np.rint(array)):
         return False
-    axis = int(np.argmax(array.shape))
-    before, after = (
-        np.take(array, range(array.shape[axis] - 1), axis),
-        np.take(array, range(1, array.shape[axis]), axis),
-    )
-    labelled = (before > 0) | (after > 0)
-    return bool(labelled.any()) and bool((before == after)[labelled].mean() >= SMOOTH_SHARE)
+    if np.count_nonzero(positive) <= np.count_nonzero(array < 0):
+        return False
+    shares = []
+    for axis in range(array.ndim):
+        values, labelled = np.moveaxis(array, axis, 0), np.moveaxis(positive, axis, 0)
+        both = labelled[:-1] & labelled[1:]  # the border to what has no label says nothing: lesions are little else
+        if both.any():
+            shares.append(float((values[:-1] == values[1:])[both].mean()))
+    return max(shares, default=1.0) >= SMOOTH_SHARE
 
 
 def _cases(
