@@ -167,11 +167,12 @@ def padding_as_air(array: np.ndarray) -> np.ndarray:
 
     Padding is a lowest value below -1024 from which all others lie far; other arrays come back as they are.
     """
-    lowest = float(array.min())
+    finite = np.isfinite(array)
+    lowest = float(array.min(where=finite, initial=np.inf))
     if lowest >= AIR_HU:
         return array
     padding = array == lowest
-    others = float(array.min(where=~padding, initial=np.inf))
+    others = float(array.min(where=finite & ~padding, initial=np.inf))
     return np.where(padding, np.asarray(AIR_HU, array.dtype), array) if others > (lowest + AIR_HU) / 2 else array
 
 

@@ -264,9 +264,34 @@ def test_padding_of_ct_does_not_widen_the_range_of_the_reference():
     for padding in (-1024, -3024):
         array = np.pad(clean().array - 1000, ((0, 0), (4, 4), (4, 4)), constant_values=padding)
         reference = Volume(array, phantoms.awkward_geometry())
-        found.append(run({"reference": reference, "result": reference.like(array + 5)}, QUICK).report["rows"][0])
+        result = reference.like(np.where(array == padding, padding, array + 5))
+        found.append(run({"reference": reference, "result": result}, QUICK).report["rows"][0])
     assert found[0]["psnr"] == pytest.approx(found[1]["psnr"])
     assert found[0]["data_range"] == pytest.approx(found[1]["data_range"])
+
+
+def test_padding_counts_as_air_on_both_sides():
+    """Whoever pads with another number than the reference is not wrong there, also where some voxels are unknown."""
+    head = np.pad(clean().array - 1000, ((0, 0), (4, 4), (4, 4)), constant_values=-3024)
+    reference = Volume(head, phantoms.awkward_geometry())
+    padded = np.where(head == -3024, -1024, head + 5)
+    padded[0, 0, 0] = np.nan
+    inside = labels(np.isfinite(padded))
+    found = run({"reference": reference, "result": reference.like(padded), "mask": inside}, QUICK).report["rows"][0]
+    assert found["mae"] == pytest.approx(5 * clean().array.size / (padded.size - 1))
+    swapped = {"reference": reference.like(padded), "result": reference.like(head + 12), "mask": inside}
+    assert run(swapped, QUICK).report["rows"][0]["mae"] == pytest.approx(found["mae"] * 7 / 5)
+
+
+def test_windows_that_reach_beyond_a_resampled_result_do_not_count():
+    array = phantoms.head((30, 21, 17))
+    reference = Volume(array, phantoms.awkward_geometry())
+    matrix = reference.ijk_to_ras.copy()
+    matrix[:, 3] = matrix @ [0, 0, 9, 1]
+    report = run(
+        {"reference": reference, "result": Volume(array[9:22], matrix)}, EvaluateSettings(resample=True)
+    ).report
+    assert (report["rows"][0]["ssim"], report["rows"][0]["ms_ssim"]) == pytest.approx((1.0, 1.0))
 
 
 def test_volumes_without_a_reference_have_noise_blur_signal_and_contrast():

@@ -95,6 +95,20 @@ def test_ssim_inside_a_mask_is_the_mean_of_the_windows_with_their_middle_there(a
     assert similarity.ssim(masked) == pytest.approx(local[inside & whole].mean(), abs=AGREE)
 
 
+def test_what_is_not_finite_outside_the_mask_does_not_count(a_pair):
+    """In neither image: SSIM is that of the windows that hold finite voxels only."""
+    depth = len(a_pair.reference)
+    inside = np.ones(a_pair.reference.shape, bool)
+    inside[depth - 6 :] = False
+    cut = ImagePair(a_pair.result[:-6], a_pair.reference[:-6], 1000.0)
+    for place in range(2):
+        arrays = [a_pair.result.copy(), a_pair.reference.copy()]
+        arrays[place][~inside] = np.nan
+        pair = ImagePair(*arrays, 1000.0, inside)
+        assert similarity.ssim(pair) == pytest.approx(similarity.ssim(cut))
+        assert similarity.ms_ssim(pair) == pytest.approx(similarity.ms_ssim(cut))
+
+
 def test_masked_errors_are_those_of_the_voxels_inside(a_pair):
     inside = a_pair.reference > 500
     masked = ImagePair(a_pair.result, a_pair.reference, 1000.0, inside)

@@ -166,6 +166,8 @@ def _held(case: Case, kind: Figures, evaluation: Evaluation, settings: EvaluateS
         raise VolumeError(f"There is no reference for '{case.name}'.")
     if kind is Figures.IMAGES and isinstance(reference, LabelMap):
         raise VolumeError("The reference is a label map, but images are measured; choose figures: segmentations.")
+    if kind is Figures.IMAGES and isinstance(reference, Volume):
+        reference = reference.like(padding_as_air(reference.array))
     if kind is Figures.SEGMENTATIONS and not isinstance(reference, LabelMap):
         raise VolumeError("The reference is no label map, but segmentations are measured; choose figures: images.")
     held = _Held(case, reference, None, None, None, pictured < settings.pictures)
@@ -206,12 +208,15 @@ def _image(
     assert isinstance(reference, Volume)
     if isinstance(result, LabelMap):
         raise VolumeError("The result is a label map and its reference an image; compare things of one kind.")
+    result = result.like(padding_as_air(result.array))  # before it is blended with what is beside it
     result, within, message = on_grid_of(result, reference, "result", "reference", settings.resample)
     if message:
         evaluation.tell(_of_case(held.case, f"{method}: {message}"))
-    inside = held.mask if within is None else within if held.mask is None else within & held.mask
-    low, high = intensity_range(padding_as_air(reference.array[np.isfinite(reference.array)]))
-    pair = ImagePair(result.array, reference.array, settings.data_range or high - low, inside)
+    inside, known = held.mask, result.array
+    if within is not None:
+        inside, known = within if held.mask is None else within & held.mask, np.where(within, known, np.nan)
+    low, high = intensity_range(reference.array[np.isfinite(reference.array)])
+    pair = ImagePair(known, reference.array, settings.data_range or high - low, inside)
     figures = measure("images", pair)
     _tell_scales(evaluation, pair)
     if figures["psnr"] == float("inf"):
@@ -232,10 +237,13 @@ def _tell_scales(evaluation: Evaluation, pair: ImagePair) -> None:
         evaluation.tell("SSIM and MS-SSIM need 11 voxels along an axis; they were left out for smaller images.", *both)
     elif len(axes) < 3:
         evaluation.tell("SSIM and MS-SSIM were taken slice by slice where an axis has less than 11 voxels.", *both)
+    if axes and pair.known is not None:
+        none = "" if pair.scales else "; where there was no other, they were not measured"
+        evaluation.tell(f"Windows of SSIM and MS-SSIM with voxels that have no value were left out{none}.", *both)
     if 0 < pair.scales < len(SCALE_WEIGHTS):
         evaluation.tell(
-            f"MS-SSIM has {pair.scales} instead of {len(SCALE_WEIGHTS)} scales in small images (five need 176 voxels "
-            "along each axis, or fewer than 11); compare it only with figures of as many scales.",
+            f"MS-SSIM has {pair.scales} instead of {len(SCALE_WEIGHTS)} scales in small images and masks (five need "
+            "176 voxels along each axis, or fewer than 11); compare it only with figures of as many scales.",
             "ms_ssim",
         )
 

@@ -35,7 +35,8 @@ class ImagePair:
     """Two images on one grid, any number of axes, and where and how they are compared.
 
     ``inside`` is a boolean array, None is everywhere. ``data_range`` is in the images' unit, above zero. ``scales``
-    becomes the number of scales that MS-SSIM used. Raises ``ValueError``.
+    becomes the number of scales that MS-SSIM used. ``known`` becomes where both images are finite, None is everywhere;
+    the windows of SSIM lie wholly there. Raises ``ValueError``.
     """
 
     result: np.ndarray
@@ -43,6 +44,7 @@ class ImagePair:
     data_range: float
     inside: np.ndarray | None = None
     scales: int = field(default=0, init=False)
+    known: np.ndarray | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not self.data_range > 0:
@@ -60,6 +62,7 @@ class ImagePair:
                 )
             if not finite.all():
                 setattr(self, name, np.where(finite, array, 0.0))
+                self.known = finite if self.known is None else self.known & finite
 
     def _of(self, array: np.ndarray) -> np.ndarray:
         return array.ravel() if self.inside is None else array[self.inside]
@@ -129,10 +132,12 @@ def ssim(pair: ImagePair) -> float | None:
     """Mean structural similarity (Wang et al. 2004), relative to the data range.
 
     Gaussian window of 11 voxels along each axis with sigma 1.5 voxels, K1 0.01, K2 0.03, population covariance; mean
-    over the whole windows whose middle is inside the mask. An axis shorter than 11 voxels takes no part: its slices
-    count one by one.
+    over the whole windows whose middle is inside the mask and that hold no voxel without a value. An axis shorter than
+    11 voxels takes no part: its slices count one by one.
     """
-    found = _similarity(pair.result, pair.reference, pair.inside, pair.data_range, windowed_axes(pair.result.shape))
+    axes = windowed_axes(pair.result.shape)
+    middles = _middles(pair.inside, pair.known, axes)
+    found = _similarity(pair.result, pair.reference, middles, pair.data_range, axes)
     return None if found is None else found[0]
 
 
@@ -143,16 +148,17 @@ def ms_ssim(pair: ImagePair) -> float | None:
     A scale needs 11 voxels along each axis that takes part, so five need 176; where fewer fit, the weights of those
     that do are scaled to a sum of 1.
     """
-    result, reference, inside = pair.result, pair.reference, pair.inside
+    result, reference, inside, known = pair.result, pair.reference, pair.inside, pair.known
     axes = windowed_axes(result.shape)
     found: list[tuple[float, float]] = []
     while len(found) < len(SCALE_WEIGHTS) and axes and min(result.shape[axis] for axis in axes) >= WINDOW:
-        similarity = _similarity(result, reference, inside, pair.data_range, axes)
+        similarity = _similarity(result, reference, _middles(inside, known, axes), pair.data_range, axes)
         if similarity is None:
             break
         found.append(similarity)
         result, reference = halved(result, axes), halved(reference, axes)
         inside = None if inside is None else halved(inside, axes) >= 0.5
+        known = None if known is None else halved(known, axes) == 1.0
     if not found:
         return None
     pair.scales = len(found)
@@ -175,6 +181,14 @@ def halved(array: np.ndarray, axes: list[int]) -> np.ndarray:
         second = [slice(1, even, 2) if each == axis else slice(None) for each in range(array.ndim)]
         array = (array[tuple(first)] + array[tuple(second)]) / 2.0
     return array
+
+
+def _middles(inside: np.ndarray | None, known: np.ndarray | None, axes: list[int]) -> np.ndarray | None:
+    """Where the middles of the windows that count may lie: inside, and no voxel of the window unknown."""
+    if known is None:
+        return inside
+    whole = ndimage.minimum_filter(known, [WINDOW if axis in axes else 1 for axis in range(known.ndim)])
+    return whole if inside is None else whole & inside
 
 
 def _similarity(
