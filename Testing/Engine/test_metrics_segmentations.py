@@ -97,7 +97,7 @@ def test_empty_labels_have_a_defined_meaning():
     assert (both["dice"], both["nsd"], both["hd95"], both["assd"]) == (1.0, 1.0, 0.0, 0.0)
     assert (both["sensitivity"], both["precision"], both["volume_difference_percent"]) == (None, None, None)
     missed = measure("segmentations", MaskPair(nothing, something, SPACING))
-    assert (missed["dice"], missed["nsd"], missed["sensitivity"], missed["precision"]) == (0.0, 0.0, 0.0, None)
+    assert (missed["dice"], missed["nsd"], missed["sensitivity"], missed["precision"]) == (0.0, 0.0, 0.0, 0.0)
     assert missed["hd95"] == missed["assd"] == pytest.approx(diagonal)
     invented = measure("segmentations", MaskPair(something, nothing, SPACING))
     assert (invented["dice"], invented["nsd"], invented["precision"], invented["sensitivity"]) == (0.0, 0.0, 0.0, None)

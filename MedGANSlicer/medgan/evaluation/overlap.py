@@ -112,8 +112,8 @@ def sensitivity(pair: MaskPair) -> float | None:
 
 
 def precision(pair: MaskPair) -> float | None:
-    """Share of what was found that is right; not defined for an empty result."""
-    return pair.both / pair.found if pair.found else None
+    """Share of what was found that is right; 0 where nothing was found of what is there, not defined where none is."""
+    return pair.both / pair.found if pair.found else 0.0 if pair.true else None
 
 
 def specificity(pair: MaskPair) -> float | None:
