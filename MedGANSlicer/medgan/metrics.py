@@ -26,31 +26,39 @@ class Metric:
     info: MetricInfo
 
 
-def _metric(function: Figure, title: str, unit: str = "", better: str = "") -> Metric:
-    return Metric(function, MetricInfo(title, unit, better, " ".join((function.__doc__ or "").split())))
+def _metric(
+    function: Figure,
+    title: str,
+    unit: str = "",
+    better: str = "",
+    lowest: float | None = None,
+    highest: float | None = None,
+) -> Metric:
+    description = " ".join((function.__doc__ or "").split())
+    return Metric(function, MetricInfo(title, unit, better, description, lowest, highest))
 
 
 METRICS: dict[str, dict[str, Metric]] = {
     "images": {
         "psnr": _metric(similarity.psnr, "PSNR", "dB", "higher"),
-        "ssim": _metric(similarity.ssim, "SSIM", "", "higher"),
-        "ms_ssim": _metric(similarity.ms_ssim, "MS-SSIM", "", "higher"),
-        "nrmse": _metric(similarity.nrmse, "NRMSE", "", "lower"),
-        "mae": _metric(similarity.mae, "MAE", "intensity", "lower"),
-        "nmi": _metric(similarity.nmi, "NMI", "", "higher"),
-        "data_range": _metric(similarity.data_range, "Data range", "intensity"),
+        "ssim": _metric(similarity.ssim, "SSIM", "", "higher", -1, 1),
+        "ms_ssim": _metric(similarity.ms_ssim, "MS-SSIM", "", "higher", 0, 1),
+        "nrmse": _metric(similarity.nrmse, "NRMSE", "", "lower", 0),
+        "mae": _metric(similarity.mae, "MAE", "intensity", "lower", 0),
+        "nmi": _metric(similarity.nmi, "NMI", "", "higher", 1, 2),
+        "data_range": _metric(similarity.data_range, "Data range", "intensity", "", 0),
     },
     "segmentations": {
-        "dice": _metric(overlap.dice, "Dice", "", "higher"),
-        "hd95": _metric(overlap.hausdorff, "HD95", "mm", "lower"),
-        "assd": _metric(overlap.assd, "ASSD", "mm", "lower"),
-        "nsd": _metric(overlap.nsd, "NSD", "", "higher"),
-        "sensitivity": _metric(overlap.sensitivity, "Sensitivity", "", "higher"),
-        "specificity": _metric(overlap.specificity, "Specificity", "", "higher"),
-        "precision": _metric(overlap.precision, "Precision", "", "higher"),
+        "dice": _metric(overlap.dice, "Dice", "", "higher", 0, 1),
+        "hd95": _metric(overlap.hausdorff, "HD95", "mm", "lower", 0),
+        "assd": _metric(overlap.assd, "ASSD", "mm", "lower", 0),
+        "nsd": _metric(overlap.nsd, "NSD", "", "higher", 0, 1),
+        "sensitivity": _metric(overlap.sensitivity, "Sensitivity", "", "higher", 0, 1),
+        "specificity": _metric(overlap.specificity, "Specificity", "", "higher", 0, 1),
+        "precision": _metric(overlap.precision, "Precision", "", "higher", 0, 1),
         "volume_difference": _metric(overlap.volume_difference_ml, "Volume difference", "ml"),
-        "volume_difference_percent": _metric(overlap.volume_difference_percent, "Volume difference", "%"),
-        "volume_error_percent": _metric(overlap.volume_error_percent, "Volume error", "%", "lower"),
+        "volume_difference_percent": _metric(overlap.volume_difference_percent, "Volume difference", "%", "", -100),
+        "volume_error_percent": _metric(overlap.volume_error_percent, "Volume error", "%", "lower", 0),
     },
     "sets": {
         "frechet": _metric(distributions.frechet, "Fréchet distance", "", "lower"),
@@ -75,15 +83,15 @@ METRICS: dict[str, dict[str, Metric]] = {
         "auc": _metric(classes.class_auc, "AUC", "", "higher"),
     },
     "volumes": {
-        "noise_sigma": _metric(quality.noise_sigma, "Noise", "intensity", "lower"),
-        "noise_percent": _metric(quality.noise_percent, "Noise", "%", "lower"),
-        "blur": _metric(quality.blur, "Blur", "voxels", "lower"),
+        "noise_sigma": _metric(quality.noise_sigma, "Noise", "intensity", "lower", 0),
+        "noise_percent": _metric(quality.noise_percent, "Noise", "%", "lower", 0),
+        "blur": _metric(quality.blur, "Blur", "voxels", "lower", 0),
     },
     "segments": {
         "mean": _metric(quality.mean, "Mean", "intensity"),
-        "sd": _metric(quality.deviation, "SD", "intensity"),
+        "sd": _metric(quality.deviation, "SD", "intensity", "", 0),
         "snr": _metric(quality.snr, "SNR", "", "higher"),
-        "cnr": _metric(quality.cnr, "CNR", "", "higher"),
+        "cnr": _metric(quality.cnr, "CNR", "", "higher", 0),
     },
 }
 

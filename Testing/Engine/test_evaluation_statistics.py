@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from medgan.evaluation.conclusions import without
-from medgan.evaluation.statistics import compare, holm, interval, over_labels, paired_p, summarise
+from medgan.evaluation.statistics import compare, holm, interval, over_labels, paired_p, summarise, wilson
 from medgan.evaluation.table import Evaluation, MetricInfo
 from medgan.settings import PairedTest
 
@@ -47,9 +47,42 @@ def test_interval_holds_the_mean_about_as_often_as_it_says():
 
 def test_interval_of_samples_in_which_nothing_varies():
     assert interval([1.0, 2.0]) == (None, None)
-    assert interval([0.7] * 5) == (0.7, 0.7)
-    low, high = interval([0.0, 0.0, 0.0, 0.0, 1.0])
+    assert interval([0.7] * 5) == interval([0.7] * 20) == (None, None)
+    low, high = interval([0.0] * 19 + [1.0])
     assert 0.0 <= low < high <= 1.0
+
+
+def test_interval_of_few_values_is_students_within_the_range_of_the_figure():
+    values = [0.8, 0.9, 0.95, 0.99]
+    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert interval(values) == pytest.approx(expected)
+    assert interval(values, lowest=0.0, highest=1.0) == (pytest.approx(expected[0]), 1.0)
+    rng = np.random.default_rng(0)
+    hits = [low <= 5.0 <= high for low, high in (interval(rng.normal(5.0, 2.0, 4)) for _ in range(300))]
+    assert 0.92 <= np.mean(hits) <= 0.98
+
+
+def test_interval_of_a_share_is_wilsons():
+    assert wilson(8, 10) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    assert wilson(10, 10) == (pytest.approx(0.7225, abs=1e-4), pytest.approx(1.0))
+    assert wilson(0, 0) == (None, None)
+
+
+@pytest.mark.parametrize("values", [[1, 2, 2, -1, 4, 3, 1, 1, 5, -2, 1, 2, 0], [3, -1, 2, 5, -4, 6]])
+def test_p_of_signed_ranks_is_that_of_all_signs(values):
+    """Also with ties, with zeros, and where only rounding tells equal differences apart."""
+    ranks = stats.rankdata(np.abs([value for value in values if value]))
+    signs = np.array(list(itertools.product((0, 1), repeat=len(ranks))))
+    sums, seen = signs @ ranks, ranks[[value > 0 for value in values if value]].sum()
+    expected = min(1.0, 2 * min((sums <= seen).mean(), (sums >= seen).mean()))
+    assert paired_p(values) == pytest.approx(expected)
+    assert paired_p([0.7 * (value + 30) - 0.7 * 30 for value in values]) == pytest.approx(expected)
+
+
+def test_p_of_many_signed_ranks_is_scipys():
+    for count in (49, 60):
+        differences = np.random.default_rng(1).normal(0.2, 1.0, count)
+        assert paired_p(differences) == pytest.approx(stats.wilcoxon(differences).pvalue)
 
 
 @pytest.mark.parametrize("test", list(PairedTest))
@@ -77,10 +110,10 @@ def test_holm_correction_is_that_worked_out_by_hand():
 def test_summary_leaves_out_what_is_not_defined_or_infinite():
     rows = rows_of({"A": [30.0, None, 32.0, float("inf"), 34.0]})
     rows.append({"case": "p9", "method": "A", "error": "It was cut off."})
-    (entry,) = summarise(rows, ["psnr"], seed=0, resamples=200)
+    (entry,) = summarise(rows, INFOS, seed=0, resamples=200)
     assert (entry["n"], entry["mean"], entry["median"]) == (3, 32.0, 32.0)
     assert entry["sd"] == pytest.approx(2.0)
-    assert 30.0 <= entry["low"] < 32.0 < entry["high"] <= 34.0
+    assert (entry["low"], entry["high"]) == pytest.approx(stats.t.interval(0.95, 2, 32.0, 2 / 3**0.5))
 
 
 def test_figures_of_labels_are_also_summed_up_over_the_labels_of_each_case():
@@ -89,7 +122,7 @@ def test_figures_of_labels_are_also_summed_up_over_the_labels_of_each_case():
         {"case": "p0", "method": "A", "dice": pytest.approx(0.7)},
         {"case": "p1", "method": "A", "dice": pytest.approx(0.9)},
     ]
-    found = {entry.get("label"): entry for entry in summarise(rows, ["dice"], 0, 200)}
+    found = {entry.get("label"): entry for entry in summarise(rows, {"dice": MetricInfo("Dice")}, 0, 200)}
     assert found[None]["mean"] == pytest.approx(0.8)
     assert found["liver"]["mean"] == pytest.approx(0.85)
     assert found["spleen"]["n"] == 1

@@ -6,7 +6,15 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from medgan.evaluation.statistics import FEWEST, FEWEST_FOR_TEST, add_corrected, compare, over_labels, summarise
+from medgan.evaluation.statistics import (
+    FEWEST,
+    FEWEST_FOR_BOOTSTRAP,
+    FEWEST_FOR_TEST,
+    add_corrected,
+    compare,
+    over_labels,
+    summarise,
+)
 from medgan.evaluation.table import Evaluation
 from medgan.settings import EvaluateSettings
 
@@ -14,7 +22,7 @@ from medgan.settings import EvaluateSettings
 def conclude(evaluation: Evaluation, settings: EvaluateSettings) -> None:
     """Add summary, comparisons, and what is to be said about how they were made, to the rows."""
     rows = evaluation.rows
-    evaluation.summary = summarise(rows, list(evaluation.metrics), settings.seed, settings.bootstrap)
+    evaluation.summary = summarise(rows, evaluation.metrics, settings.seed, settings.bootstrap)
     evaluation.comparisons = compare(rows, evaluation.metrics, settings.test, settings.seed, settings.bootstrap)
     measured = [row for row in rows if not row.get("error")]
     if evaluation.kind == "images" and measured:
@@ -33,10 +41,11 @@ def conclude(evaluation: Evaluation, settings: EvaluateSettings) -> None:
     if any(entry["low"] is not None for entry in evaluation.summary):
         evaluation.tell(
             f"Intervals: 95 % of the mean over cases, BCa bootstrap with {settings.bootstrap} resamples (percentiles "
-            "where BCa is not defined)."
+            f"where BCa is not defined); of fewer than {FEWEST_FOR_BOOTSTRAP} cases Student's, within the range of the "
+            "figure; none where all cases are the same."
         )
     elif measured:
-        evaluation.tell(f"Intervals need at least {FEWEST} cases.")
+        evaluation.tell(f"Intervals need at least {FEWEST} cases that differ.")
     if evaluation.comparisons:
         evaluation.tell(
             f"Comparisons: {settings.test.label()} test of the paired differences, two-sided; p_corrected is Holm's "

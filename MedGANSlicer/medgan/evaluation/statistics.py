@@ -20,27 +20,42 @@ CONFIDENCE = 0.95
 FEWEST = 3
 """Cases from which an interval is computed."""
 
+FEWEST_FOR_BOOTSTRAP = 15
+"""Cases below which resampling gives intervals that are far too narrow."""
+
 FEWEST_FOR_TEST = 6
 """Pairs below which no signed-rank test can reach 0.05."""
 
 PERMUTATIONS = 9999
+
+MOST_FOR_EXACT = 50
+"""Pairs up to which the signed ranks have their exact distribution, as in SciPy without ties."""
 
 _SEED_NAME = "rng" if "rng" in inspect.signature(stats.bootstrap).parameters else "random_state"
 
 Row = Mapping[str, Any]
 
 
-def interval(values: Sequence[float], seed: int = 0, resamples: int = 2000) -> tuple[float | None, float | None]:
-    """95 % bootstrap interval of the mean: bias-corrected and accelerated (BCa, Efron 1987).
+def interval(
+    values: Sequence[float],
+    seed: int = 0,
+    resamples: int = 2000,
+    lowest: float | None = None,
+    highest: float | None = None,
+) -> tuple[float | None, float | None]:
+    """95 % interval of the mean of values that can not lie outside of ``lowest`` and ``highest``.
 
-    Percentiles where BCa is not defined, which happens when almost all values are the same. (None, None) for fewer
-    than three values.
+    Bootstrap, bias-corrected and accelerated (BCa, Efron 1987), or its percentiles where that is not defined, which
+    happens when almost all values are the same; of fewer than 15 values Student's. (None, None) for fewer than three,
+    and where nothing varies, which says nothing of what else there may be.
     """
     sample = np.asarray(values, dtype=np.float64)
-    if len(sample) < FEWEST:
+    if len(sample) < FEWEST or np.ptp(sample) == 0.0:
         return None, None
-    if np.ptp(sample) == 0.0:
-        return float(sample[0]), float(sample[0])
+    if len(sample) < FEWEST_FOR_BOOTSTRAP:
+        reach = stats.t.ppf(0.5 + CONFIDENCE / 2, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample))
+        low, high = float(sample.mean() - reach), float(sample.mean() + reach)
+        return low if lowest is None else max(low, lowest), high if highest is None else min(high, highest)
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # tells of a degenerate sample, which the answer tells too
@@ -59,7 +74,7 @@ def interval(values: Sequence[float], seed: int = 0, resamples: int = 2000) -> t
 
 
 def paired_p(differences: Sequence[float], test: PairedTest = PairedTest.WILCOXON, seed: int = 0) -> float | None:
-    """Two-sided p of paired differences. Wilcoxon signed rank, or permutation of their signs (exact up to 13 pairs).
+    """Two-sided p of paired differences, exact up to 50 pairs (Wilcoxon signed rank) or 13 (permutation of signs).
 
     1 where all differences are 0, None for fewer than two.
     """
@@ -69,9 +84,7 @@ def paired_p(differences: Sequence[float], test: PairedTest = PairedTest.WILCOXO
     if not sample.any():
         return 1.0
     if test is PairedTest.WILCOXON:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old versions warn of ties; the approximation is what there is
-            return float(stats.wilcoxon(sample).pvalue)
+        return _wilcoxon(sample)
     found = stats.permutation_test(
         (sample,),
         np.mean,
@@ -81,6 +94,23 @@ def paired_p(differences: Sequence[float], test: PairedTest = PairedTest.WILCOXO
         **{_SEED_NAME: np.random.default_rng(seed)},
     )
     return float(found.pvalue)
+
+
+def _wilcoxon(differences: np.ndarray) -> float:
+    """Two-sided p of the signed ranks of differences that are not all 0; those that are take no part.
+
+    From all signs that there can be, also with ties, for which SciPy draws them one by one.
+    """
+    sample = np.round(differences / np.abs(differences).max(), 9)  # what only rounding tells apart is a tie
+    sample = sample[sample != 0]
+    if len(sample) > MOST_FOR_EXACT:
+        return float(stats.wilcoxon(sample).pvalue)
+    ranks = np.rint(2.0 * stats.rankdata(np.abs(sample))).astype(np.int64)  # ties share a rank and a half
+    chance = np.ones(1)  # of every sum of the positive ranks
+    for rank in ranks:
+        chance = (np.pad(chance, (0, rank)) + np.pad(chance, (rank, 0))) / 2.0
+    seen = int(ranks[sample > 0].sum())
+    return float(min(1.0, 2.0 * min(chance[: seen + 1].sum(), chance[seen:].sum())))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -118,17 +148,20 @@ def over_labels(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return means
 
 
-def summarise(rows: Sequence[Row], metrics: Sequence[str], seed: int, resamples: int) -> list[dict[str, Any]]:
+def summarise(
+    rows: Sequence[Row], metrics: Mapping[str, MetricInfo], seed: int, resamples: int
+) -> list[dict[str, Any]]:
     """Mean, spread and interval of every metric by method and label; entries without a label are over all labels.
 
     Values that are None or infinite take no part, and ``n`` does not count them.
     """
     found = []
     for group in (over_labels(rows), rows):
-        for method, label, metric in _keys(group, metrics):
+        for method, label, metric in _keys(group, list(metrics)):
             values = list(_values(group, method, label, metric).values())
             if values:
-                low, high = interval(values, seed, resamples)
+                info = metrics[metric]
+                low, high = interval(values, seed, resamples, info.lowest, info.highest)
                 found.append(_entry(method, label, metric, values, low, high))
     return found
 
@@ -174,11 +207,11 @@ def compare(
 
 def bootstrap_of(
     count: int, figures: Callable[[np.ndarray], Mapping[str, float | None]], seed: int, resamples: int
-) -> dict[str, tuple[float, float, float]]:
+) -> dict[str, tuple[float | None, float | None, float]]:
     """Percentile interval and standard deviation of any figures of ``count`` cases, by name.
 
     ``figures`` gets the places of cases drawn anew. Those that are defined in less than half of the samples are left
-    out; nothing comes back for fewer than three cases.
+    out; nothing comes back for fewer than three cases, and no interval for fewer than 15, or where nothing varies.
     """
     rng = np.random.default_rng(seed)
     values: dict[str, list[float]] = {}
@@ -190,8 +223,19 @@ def bootstrap_of(
     for name, drawn in values.items():
         if len(drawn) >= resamples / 2:
             low, high = np.percentile(drawn, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-            found[name] = float(low), float(high), float(np.std(drawn, ddof=1))
+            ends = (float(low), float(high)) if count >= FEWEST_FOR_BOOTSTRAP and low < high else (None, None)
+            found[name] = *ends, float(np.std(drawn, ddof=1))
     return found
+
+
+def wilson(right: int, total: int) -> tuple[float, float] | tuple[None, None]:
+    """95 % interval of a share of cases (Wilson 1927), which few cases do not make certain as resampling them does."""
+    if not total:
+        return None, None
+    share, z = right / total, float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
+    middle = share + z * z / (2 * total)
+    reach = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return max(0.0, (middle - reach) / (1 + z * z / total)), min(1.0, (middle + reach) / (1 + z * z / total))
 
 
 def _keys(rows: Sequence[Row], metrics: Sequence[str]) -> list[tuple[str, str | None, str]]:

@@ -22,6 +22,7 @@ NOT_METRICS = ("case", "method", "label", "error", "truth", "prediction")
 class MetricInfo:
     """What a figure is called and means. ``better`` is "higher", "lower" or "" for one that is no judgement.
 
+    ``lowest`` and ``highest`` are the ends of what it can be, where it has such, in its unit.
     ``description`` says the formula, its kernel and data range, what an empty input gives, and where it is from.
     """
 
@@ -29,6 +30,8 @@ class MetricInfo:
     unit: str = ""
     better: str = ""
     description: str = ""
+    lowest: float | None = None
+    highest: float | None = None
 
 
 @dataclass
@@ -65,7 +68,7 @@ class Evaluation:
     - ``rows``: one a case and method, and label where there are several: {"case", "method", "label"?, "error"?, metric:
       number or None where it is not defined}. Classifications: {"case", "method", "truth", "prediction", "correct"}.
     - ``summary``: {"method", "label"?, "metric", "n", "mean", "sd", "median", "low", "high"}; low and high bound the
-      95 % interval of the mean. None where there are too few cases.
+      95 % interval of the mean. None where there are too few cases or all are the same.
     - ``comparisons``: {"a", "b", "label"?, "metric", "n", "difference", "low", "high", "p", "p_corrected", "test"};
       difference is the mean of a - b over the cases that both have.
     - ``confusion``: classifications only: {"classes": [...], "matrices": {method: rows of the truth, columns of the
