@@ -13,12 +13,13 @@ import torch
 import phantoms
 from medgan import models
 from medgan.classification import classify, prepared
+from medgan.evaluation.statistics import wilson
 from medgan.evaluation.table import from_png
 from medgan.models import ModelError
 from medgan.settings import Device, RecogniseSettings, Saliency, TrainKind, TrainSettings
 from medgan.tasks.recognise import run as recognise
 from medgan.tasks.train import run as train
-from medgan.training.class_figures import confusion_picture, wilson
+from medgan.training.class_figures import confusion_picture
 from medgan.training.data import prepare
 from medgan.training.data_classes import one_sided
 from medgan.training.data_files import DataError, Found, Listed, Search, search
@@ -162,12 +163,6 @@ def test_varied_volume_is_another_one_of_the_same_thing():
 
 
 # --- how good it is -------------------------------------------------------------------------------
-
-
-def test_interval_of_a_share_is_wilsons():
-    assert wilson(8, 10) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
-    assert wilson(10, 10) == (pytest.approx(0.7225, abs=1e-4), pytest.approx(1.0))
-    assert wilson(0, 0) == (None, None)
 
 
 def test_confusions_are_drawn_darker_where_there_are_more():

@@ -10,6 +10,7 @@ from monai.metrics import compute_roc_auc
 from medgan.evaluation import classes
 from medgan.evaluation.classes import Predictions
 from medgan.evaluation.predictions import evaluate_predictions
+from medgan.evaluation.statistics import wilson
 from medgan.metrics import measure
 from medgan.progress import Cancelled
 from medgan.settings import EvaluateSettings
@@ -156,6 +157,58 @@ def test_score_of_one_class_of_two_says_that_of_the_other(tmp_path, quick):
     assert said == {"a": "lesion", "b": "healthy", "e": "healthy"}
     assert {row["case"] for row in evaluation.failed} == {"c", "d"}
     assert {entry["mean"] for entry in evaluation.summary if entry["metric"] == "auc"} == {1.0}
+
+
+def scored_csv(path, method: str, scores) -> object:
+    lines = [f"p{n},{n % 2},{n % 2},{score}" for n, score in enumerate(scores)]
+    return write(path / f"{method}.csv", "case,truth,prediction,score\n" + "\n".join(lines))
+
+
+def test_methods_are_compared_on_the_cases_that_both_have_scored(tmp_path, quick):
+    """B has the scores of A, but none where they were wrong."""
+    rng = np.random.default_rng(0)
+    scores = [round(0.3 * (n % 2) + 0.7 * rng.random(), 3) for n in range(40)]
+    partly = [score if (score > 0.5) == n % 2 else "" for n, score in enumerate(scores)]
+    files = [scored_csv(tmp_path, "A", scores), scored_csv(tmp_path, "B", partly)]
+    evaluation = evaluate_predictions(files, quick)
+    known = 40 - partly.count("")
+    found = {
+        entry["method"]: entry for entry in evaluation.summary if entry["metric"] == "auc" and "label" not in entry
+    }
+    assert (found["A"]["n"], found["B"]["n"]) == (40, known)
+    (test,) = [entry for entry in evaluation.comparisons if entry["metric"] == "auc"]
+    assert (test["n"], test["difference"], test["p"]) == (known, 0.0, 1.0)
+    assert f"'B' has no score in {40 - known} of 40 cases; its AUC is that of the others." in evaluation.messages
+
+
+def test_infinite_scores_rank_above_and_below_all_others(tmp_path, quick):
+    evaluation = evaluate_predictions([scored_csv(tmp_path, "A", ["-inf", "inf", 0.5, 0.4])], quick)
+    (auc,) = [entry for entry in evaluation.summary if entry["metric"] == "auc" and "label" not in entry]
+    assert (auc["n"], auc["mean"]) == (4, 0.75)
+
+
+def test_shares_of_few_cases_have_wilsons_interval_and_other_figures_none(tmp_path, quick):
+    file = write(tmp_path / "x.csv", "case,truth,prediction\na,1,1\nb,0,0\nc,1,1\nd,0,0\n")
+    found = {entry["metric"]: entry for entry in evaluate_predictions([file], quick).summary if "label" not in entry}
+    assert (found["accuracy"]["low"], found["accuracy"]["high"]) == wilson(4, 4)
+    assert (found["recall"]["low"], found["precision"]["low"]) == (wilson(2, 2)[0],) * 2
+    assert (found["f1"]["low"], found["f1"]["high"]) == (None, None)
+
+
+def test_column_that_names_no_class_is_none(tmp_path, quick):
+    text = "case,truth,prediction,score_0,score_1,score_2,p_value\na,1,1,0.1,0.8,0.1,0.01\nb,0,0,0.9,0.1,0,0.01\n"
+    evaluation = evaluate_predictions([write(tmp_path / "x.csv", text)], quick)
+    assert evaluation.confusion["classes"] == ["0", "1", "2"]
+    assert "No class is called like column 'p_value' of 'x.csv', so it was not read." in evaluation.messages
+
+
+def test_true_and_false_are_classes_however_they_are_written(tmp_path, quick):
+    text = "case,truth,prediction\na,TRUE,true\nb,False,FALSE\nc,true,True\n"
+    evaluation = evaluate_predictions([write(tmp_path / "x.csv", text)], quick)
+    assert evaluation.confusion == {"classes": ["false", "true"], "matrices": {"x": [[1, 0], [0, 2]]}}
+    text = "case,truth,prediction\na,Tumor,tumor\nb,none,none\n"
+    (said, *_) = evaluate_predictions([write(tmp_path / "y.csv", text)], quick).messages
+    assert said == "The classes 'Tumor', 'tumor' differ in upper and lower case only; they count as several."
 
 
 def test_classes_that_are_equal_as_numbers_are_one(tmp_path, quick):

@@ -39,6 +39,23 @@ class Predictions:
         return np.bincount(self.truth * count + self.found, minlength=count**2).reshape(count, count)
 
 
+def proportion(name: str, cases: Predictions) -> tuple[int, int] | None:
+    """The cases that a figure is a share of, and of how many; None for figures that are none, or of no case.
+
+    Of one class: the chosen one.
+    """
+    right, found, true = _counts(cases)
+    if name == "accuracy":
+        return int((cases.truth == cases.found).sum()), len(cases.truth)
+    total = {"recall": true, "precision": found}.get(name, 0)
+    return (right, total) if total else None
+
+
+def scored(cases: Predictions) -> np.ndarray:
+    """Whether each case has a score."""
+    return np.zeros(len(cases.truth), bool) if cases.scores is None else ~np.isnan(cases.scores).all(axis=1)
+
+
 def accuracy(cases: Predictions) -> float | None:
     """Share of the cases whose prediction is the truth."""
     return float((cases.truth == cases.found).mean()) if len(cases.truth) else None
@@ -69,7 +86,7 @@ def f1(cases: Predictions) -> float | None:
 
 
 def auc(cases: Predictions) -> float | None:
-    """Area under the ROC curve, each class against the rest; not defined without scores.
+    """Area under the ROC curve, each class against the rest, over the cases with a score; not defined without scores.
 
     Of the positive class where there are two classes, else the mean over the classes (macro).
     """
@@ -117,7 +134,7 @@ def class_auc(cases: Predictions) -> float | None:
     if cases.scores is None:
         return None
     scores = cases.scores[:, cases.chosen]
-    known = np.isfinite(scores)
+    known = ~np.isnan(scores)
     true = cases.truth[known] == cases.chosen
     positives, negatives = int(true.sum()), int((~true).sum())
     if not positives or not negatives:

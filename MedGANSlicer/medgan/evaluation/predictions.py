@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from medgan.evaluation.classes import Predictions
-from medgan.evaluation.statistics import add_corrected, bootstrap_of
+from medgan.evaluation.classes import Predictions, proportion, scored
+from medgan.evaluation.statistics import FEWEST_FOR_BOOTSTRAP, add_corrected, bootstrap_of, wilson
 from medgan.evaluation.table import Evaluation
 from medgan.metrics import infos, measure
 from medgan.progress import Progress, part, silent
@@ -62,6 +62,9 @@ def evaluate_predictions(files: Sequence[Path], settings: EvaluateSettings, prog
         reason = f" {evaluation.rows[0]['error']}" if evaluation.rows else ""
         raise ValueError(f"There is no line with a truth and a prediction in {_names(files)}.{reason}")
     classes = _classes(lines)
+    alike = [name for name in classes if [other.lower() for other in classes].count(name.lower()) > 1]
+    if alike:
+        evaluation.tell(f"The classes {_quoted(alike)} differ in upper and lower case only; they count as several.")
     positive = _positive(classes, settings, evaluation)
     tables: dict[str, tuple[list[str], Predictions]] = {}
     for method, held in lines.items():
@@ -81,16 +84,21 @@ def evaluate_predictions(files: Sequence[Path], settings: EvaluateSettings, prog
     progress(0.7, "Comparing methods")
     evaluation.comparisons = _comparisons(tables, settings, evaluation, part(progress, 0.7, 1.0))
     evaluation.tell(
-        f"Intervals: percentiles of {settings.bootstrap} bootstrap samples of the cases. Comparisons: the methods' "
-        f"answers swapped at random in each case, {PERMUTATIONS} times; Holm correction over metrics and pairs of "
-        "methods."
+        "Intervals: Wilson's for accuracy and for recall and precision of one class, else percentiles of "
+        f"{settings.bootstrap} bootstrap samples of the cases, from {FEWEST_FOR_BOOTSTRAP} cases on. Comparisons: the "
+        f"methods' answers swapped at random in each case, {PERMUTATIONS} times; Holm correction over metrics and "
+        "pairs of methods."
     )
     progress(1.0, "Done")
     return evaluation
 
 
 def _names(files: Sequence[Path]) -> str:
-    return ", ".join(f"'{file.name}'" for file in files)
+    return _quoted([file.name for file in files])
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def _read(file: Path, lines: dict[str, dict[str, _Line]], others: Sequence[Path], evaluation: Evaluation) -> None:
@@ -108,12 +116,10 @@ def _read(file: Path, lines: dict[str, dict[str, _Line]], others: Sequence[Path]
     except csv.Error as error:
         raise ValueError(f"'{file}' can not be read as a CSV file: {error}.") from error
     known = {role: next((columns[name] for name in names if name in columns), None) for role, names in COLUMNS.items()}
-    by_class = {
-        name.strip()[len(start) + 1 :].strip(): name
-        for lowered, name in columns.items()
-        for start in COLUMNS["score"]
-        if lowered.startswith((f"{start} ", f"{start}_"))
-    }
+    by_class = _columns_of_classes(columns, known, rows)
+    ignored = [name for name in columns.values() if _start(name) and name not in by_class.values()]
+    if ignored:
+        evaluation.tell(f"No class is called like column '{ignored[0]}' of '{file.name}', so it was not read.")
     if known["truth"] is None or not (known["prediction"] or known["score"] or by_class):
         raise ValueError(
             f"'{file.name}' needs a column 'truth' and a column 'prediction' or 'score'; it has "
@@ -131,7 +137,7 @@ def _read(file: Path, lines: dict[str, dict[str, _Line]], others: Sequence[Path]
         method = names[cells.get("method") or file.stem]
         case = cells.get("case") or f"line {number}"
         try:
-            scores = {_class_name(name): _number(raw.get(column)) for name, column in by_class.items()}
+            scores = {name: _number(raw.get(column)) for name, column in by_class.items()}
             if cells.get("score"):
                 scores[""] = _number(cells["score"])
             if not cells["truth"]:
@@ -144,8 +150,35 @@ def _read(file: Path, lines: dict[str, dict[str, _Line]], others: Sequence[Path]
             reason = f"Line {number} of '{file.name}' was left out: {error}."
             evaluation.rows.append({"case": case, "method": method, "error": reason})
             continue
-        line = _Line(case, _class_name(cells["truth"]), _class_name(cells.get("prediction", "")), scores)
+        line = _Line(case, class_name(cells["truth"]), class_name(cells.get("prediction", "")), scores)
         lines.setdefault(method, {})[case] = line
+
+
+def _start(column: str) -> str:
+    """How a column begins that may hold the scores of one class; '' for another."""
+    lowered = column.strip().lower()
+    return next((start for start in COLUMNS["score"] if lowered.startswith((f"{start} ", f"{start}_"))), "")
+
+
+def _columns_of_classes(
+    columns: Mapping[str, str], known: Mapping[str, str | None], rows: Sequence[Mapping[str, str]]
+) -> dict[str, str]:
+    """The columns with the scores of single classes, by class.
+
+    That is one of a class that occurs, or that stands beside columns for all of them: "p_value" is none.
+    """
+    said = [known[role] for role in ("truth", "prediction")]
+    occur = {class_name((row.get(column) or "").strip()) for row in rows for column in said if column} - {""}
+    found: dict[str, dict[str, str]] = {}
+    for name in columns.values():
+        if start := _start(name):
+            found.setdefault(start, {})[class_name(name.strip()[len(start) + 1 :].strip())] = name
+    return {
+        name: column
+        for group in found.values()
+        for name, column in group.items()
+        if name in occur or occur <= group.keys()
+    }
 
 
 def _apart(method: str, file: Path, others: Sequence[Path]) -> str:
@@ -158,10 +191,10 @@ def _parts(file: Path) -> tuple[str, ...]:
     return Path(os.path.abspath(file)).with_suffix("").parts
 
 
-def _class_name(text: str) -> str:
-    """What a class is called: 1 where a table of real numbers says 1.0."""
+def class_name(text: str) -> str:
+    """What a class is called: 1 where a table of real numbers says 1.0, and true however a program writes it."""
     whole = re.fullmatch(r"([+-]?\d+)\.0*", text)
-    return whole[1] if whole else text
+    return whole[1] if whole else text.lower() if text.lower() in ("true", "false") else text
 
 
 def _number(cell: str | None) -> float:
@@ -192,7 +225,7 @@ def _classes(lines: Mapping[str, Mapping[str, _Line]]) -> list[str]:
 def _positive(classes: Sequence[str], settings: EvaluateSettings, evaluation: Evaluation) -> int:
     if len(classes) < 2:
         raise ValueError(f"Every case is '{classes[0]}'; a classification has at least two classes.")
-    wanted = _class_name(settings.positive)
+    wanted = class_name(settings.positive)
     if wanted and wanted not in classes:
         raise ValueError(f"There is no class '{wanted}'; there are {', '.join(classes)}.")
     place = classes.index(wanted) if wanted else len(classes) - 1
@@ -220,12 +253,16 @@ def _table(
             found[place] = positive if line.scores[""] >= THRESHOLD else 1 - positive
             evaluation.tell(f"Cases without a prediction count as positive from a score of {THRESHOLD} on.")
         else:
-            if len(classes) > 2 and np.isfinite(scores[place]).sum() == 1:
+            if len(classes) > 2 and (~np.isnan(scores[place])).sum() == 1:
                 raise ValueError(_one_score(method, classes))
             found[place] = int(np.nanargmax(scores[place]))
             evaluation.tell("Cases without a prediction count as the class with the highest score.")
     truth = np.array([classes.index(line.truth) for line in held.values()])
-    return Predictions(classes, truth, found, scores if np.isfinite(scores).any() else None, positive)
+    table = Predictions(classes, truth, found, scores if not np.isnan(scores).all() else None, positive)
+    without = int((~scored(table)).sum())
+    if 0 < without < len(held):
+        evaluation.tell(f"'{method}' has no score in {without} of {len(held)} cases; its AUC is that of the others.")
+    return table
 
 
 def _one_score(method: str, classes: Sequence[str]) -> str:
@@ -245,10 +282,16 @@ def _summary(method: str, table: Predictions, settings: EvaluateSettings, progre
             settings.bootstrap,
         )
         named = {"method": method} if label is None else {"method": method, "label": label}
-        count = len(cases.truth) if label is None else int((cases.truth == cases.chosen).sum())
+        counted = np.ones(len(cases.truth), bool) if label is None else cases.truth == cases.chosen
+        single = label is not None or len(cases.classes) == 2
+        about = cases if label is not None else cases.about(cases.positive % len(cases.classes))
         for name, value in measure(kind, cases).items():
             if value is not None:
                 low, high, spread = drawn.get(name, (None, None, None))
+                share = proportion(name, about) if single or name == "accuracy" else None
+                if share is not None:
+                    low, high = wilson(*share)
+                count = int((counted & scored(cases) if name == "auc" else counted).sum())
                 figures = {"n": count, "mean": value, "sd": spread, "median": None, "low": low, "high": high}
                 entries.append({**named, "metric": name, **figures})
     return entries
@@ -272,30 +315,35 @@ def _comparisons(
         sides = []
         for cases_of, table in (tables[first], tables[second]):
             place = {case: number for number, case in enumerate(cases_of)}
-            sides.append(_ranked(table.of(np.array([place[case] for case in cases], dtype=np.int64))))
+            sides.append(table.of(np.array([place[case] for case in cases], dtype=np.int64)))
         if not cases:
             evaluation.tell(f"'{first}' and '{second}' have no case in common and are not compared.")
             continue
         if (sides[0].truth != sides[1].truth).any():
             evaluation.tell(f"'{first}' and '{second}' disagree on the truth of a case and are not compared.")
             continue
-        family += _compared(first, second, sides[0], sides[1], settings, progress)
+        family += _compared(first, second, *_ranked(sides[0], sides[1]), settings, progress)
     add_corrected(family)
     return family
 
 
-def _ranked(table: Predictions) -> Predictions:
-    """The same with ranks instead of scores, so that those of two methods can be swapped."""
-    if table.scores is None:
-        return table
-    return dataclasses.replace(table, scores=stats.rankdata(table.scores, axis=0, nan_policy="omit"))
+def _ranked(ours: Predictions, theirs: Predictions) -> tuple[Predictions, Predictions]:
+    """The same with ranks instead of scores, so that they can be swapped, and only where both methods have a score."""
+    if ours.scores is None or theirs.scores is None:
+        return dataclasses.replace(ours, scores=None), dataclasses.replace(theirs, scores=None)
+    unknown = np.isnan(ours.scores) | np.isnan(theirs.scores)
+    ranks = [
+        stats.rankdata(np.where(unknown, np.nan, scores), axis=0, nan_policy="omit")
+        for scores in (ours.scores, theirs.scores)
+    ]
+    return dataclasses.replace(ours, scores=ranks[0]), dataclasses.replace(theirs, scores=ranks[1])
 
 
 def _compared(
     first: str, second: str, ours: Predictions, theirs: Predictions, settings: EvaluateSettings, progress: Progress
 ) -> list[dict[str, Any]]:
     """Difference, percentile interval and permutation p of every figure that both methods have."""
-    count = len(ours.truth)
+    count, with_scores = len(ours.truth), int(scored(ours).sum())
 
     def differences(one: Predictions, other: Predictions) -> dict[str, float | None]:
         progress(0.0)
@@ -315,7 +363,8 @@ def _compared(
         values = [each[name] for each in swapped]
         extreme = sum(value is not None and abs(value) >= abs(seen) - 1e-12 for value in values)
         low, high, _ = drawn.get(name, (None, None, None))
-        figures = {"n": count, "difference": seen, "low": low, "high": high, "p": (1 + extreme) / (1 + PERMUTATIONS)}
+        of = with_scores if name == "auc" else count
+        figures = {"n": of, "difference": seen, "low": low, "high": high, "p": (1 + extreme) / (1 + PERMUTATIONS)}
         entries.append({"a": first, "b": second, "metric": name, **figures, "test": "Permutation of answers"})
     return entries
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 from medgan.evaluation import report
-from medgan.evaluation.predictions import evaluate_predictions
+from medgan.evaluation.predictions import class_name, evaluate_predictions
 from medgan.evaluation.table import png
 from medgan.progress import Progress, silent
 from medgan.settings import EvaluateSettings
@@ -24,9 +23,6 @@ from medgan.training.figure import write
 from medgan.training.kinds.classify import answers
 
 FIGURES = ("accuracy", "recall", "precision", "f1", "auc")
-
-WILSON = 1.959964
-"""Normal quantile of the 95 % interval."""
 
 CELL, LETTERS = 64, 16
 """Pixels of a square of the picture; letters of a class's name that it has room for."""
@@ -90,10 +86,8 @@ def class_figures(
             told = [classes[place], classes[int(row.argmax())], model, *(f"{value:.6f}" for value in row)]
             writer.writerow([name, *told])
     evaluation = evaluate_predictions([file], EvaluateSettings(), progress)
-    for row in evaluation.summary:
-        _with_wilson(row, evaluation.confusion["matrices"][model], evaluation.confusion["classes"])
     report.write(evaluation, target)
-    ordered = [evaluation.confusion["classes"].index(name) for name in classes]
+    ordered = [evaluation.confusion["classes"].index(class_name(name)) for name in classes]
     matrix = np.array(evaluation.confusion["matrices"][model])[np.ix_(ordered, ordered)]
     rows = [
         {"figure": row["metric"], "class": row.get("label", ""), "cases": row["n"], "value": row["mean"],
@@ -102,30 +96,6 @@ def class_figures(
     ]  # fmt: skip
     told = [message for message in evaluation.messages if "positive class" in message]
     return ClassFigures(list(classes), rows, matrix.tolist(), len(truth), samples.checking is samples.training, told)
-
-
-def wilson(right: int, total: int) -> tuple[float, float] | tuple[None, None]:
-    """95 % interval of a share of cases (Wilson 1927), which few cases do not make certain as resampling them does."""
-    if not total:
-        return None, None
-    share, z = right / total, WILSON
-    middle = share + z * z / (2 * total)
-    reach = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, (middle - reach) / (1 + z * z / total)), min(1.0, (middle + reach) / (1 + z * z / total))
-
-
-def _with_wilson(row: dict[str, Any], matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
-    """Give the figures that are shares of cases the interval of a share; take away one that resampling made a point."""
-    counts = np.array(matrix)
-    label = row.get("label") or (classes[-1] if len(classes) == 2 else "")  # of two the last one is the positive class
-    if row["metric"] == "accuracy" and "label" not in row:
-        row["low"], row["high"] = wilson(int(np.trace(counts)), int(counts.sum()))
-    elif row["metric"] in ("recall", "precision") and label:
-        place = classes.index(label)
-        total = counts[place].sum() if row["metric"] == "recall" else counts[:, place].sum()
-        row["low"], row["high"] = wilson(int(counts[place, place]), int(total))
-    elif row["low"] == row["high"]:
-        row["low"] = row["high"] = None
 
 
 def confusion_picture(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> np.ndarray:

@@ -233,8 +233,8 @@ def _figures_of_classes(found: ClassFigures) -> str:
     """The figures of a classifier, with their intervals, and its confusions."""
     whose = "of the training itself, for none were kept" if found.seen else "of patients that the training has not seen"
     lines = [
-        f"{found.cases} volumes {whose}; 95 % intervals (of shares: Wilson, else bootstrap over the cases; none where "
-        "the cases are too few to differ).",
+        f"{found.cases} volumes {whose}; 95 % intervals (of shares: Wilson, else bootstrap over the cases, if there "
+        "are 15 or more).",
         *found.messages,
         "",
         "| figure | class | cases | value | 95 % interval |",
