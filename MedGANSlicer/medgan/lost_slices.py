@@ -18,6 +18,9 @@ GAP = 1.45
 LONGEST_LINE = 160
 """Voxels along each side of a slice that are looked at, about."""
 
+LEAST_PART = 0.1
+"""Voxels that a step is taken from, at least, as a part of those of the step with most: fewer say little."""
+
 FEWEST = 6
 """Slices below which nothing can be said of gaps."""
 
@@ -61,7 +64,7 @@ def _across(array: np.ndarray, axis: int, noise: float) -> LostSlices:
         return found
     first, last = int(filled[0]), int(filled[-1])
     found.empty = [number for number in range(first, last) if np.ptp(slices[number]) == 0]
-    steps = np.full(len(slices) - 1, np.nan)
+    steps, counts = np.full((2, len(slices) - 1), np.nan)
     for number in range(first, last):
         one, other = slices[number], slices[number + 1]
         if number in found.empty or number + 1 in found.empty:
@@ -71,10 +74,14 @@ def _across(array: np.ndarray, axis: int, noise: float) -> LostSlices:
             continue
         if number in found.repeated:  # the step after a repetition is that of two slices
             continue
-        inside = np.maximum(one, other) > dark
-        if inside.sum() >= 32:
+        # The rim of a round field of view moves from slice to slice, farthest where it is narrow: padding is no step.
+        inside = (np.maximum(one, other) > dark) & (np.minimum(one, other) > low)
+        counts[number] = inside.sum()
+        if counts[number] >= 32:
             square = float(((one - other)[inside].astype(np.float64) ** 2).mean()) - 2.0 * noise**2
             steps[number] = np.sqrt(max(square, 0.0))
+    if np.isfinite(steps).any():
+        steps[counts < LEAST_PART * np.nanmax(counts)] = np.nan
     found.gaps = _gaps(steps)
     return found
 
@@ -84,7 +91,7 @@ def _gaps(steps: np.ndarray) -> list[int]:
     gaps: list[int] = []
     if np.isfinite(steps).sum() < FEWEST:
         return gaps
-    for number in np.flatnonzero(np.isfinite(steps)).tolist():
+    for number in np.flatnonzero(np.isfinite(steps))[1:-1].tolist():  # what ends there is no gap
         near = steps[max(0, number - AROUND) : number + AROUND + 1].copy()
         near[min(number, AROUND)] = np.nan
         known = near[np.isfinite(near)]

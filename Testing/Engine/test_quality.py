@@ -120,6 +120,16 @@ def test_empty_repeated_and_missing_slices_are_named(a_scan, a_texture):
     assert lost_slices(smooth, (0, 1, 2)).count == 0
 
 
+@pytest.mark.parametrize("radius", [14, 18, 22])
+def test_round_field_of_view_has_no_gaps(a_texture, radius):
+    """Its rim moves by many voxels from slice to slice where it is narrow, and ends there."""
+    smooth = ndimage.gaussian_filter(a_texture, 1.5) - 700
+    j, i = np.ogrid[: smooth.shape[1], : smooth.shape[2]]
+    smooth[:, (j - 28) ** 2 + (i - 26) ** 2 > radius**2] = -1024
+    assert lost_slices(smooth, (0, 1, 2)).count == 0
+    assert lost_slices(np.delete(smooth, [24, 25, 26], 0), (0,)).gaps == [23]
+
+
 @pytest.mark.parametrize(("axis", "part", "strength"), [(1, 0.5, 0.08), (2, 0.5, 0.05), (1, 0.45, 0.25)])
 def test_ghost_is_found_with_its_strength_axis_and_shift(a_scan, axis, part, strength):
     moved = np.roll(a_scan, round(part * SHAPE[axis]), axis)
