@@ -68,9 +68,10 @@ def read_labels(path: Path) -> LabelMap:
     if array.dtype.kind == "f":
         if not np.isfinite(array).all() or not np.array_equal(array, np.rint(array)):
             raise VolumeError(f"'{path.name}' has values that are not whole numbers; a label map has only these.")
-        if np.abs(array).max() > np.iinfo(np.int32).max:
+        largest = float(np.abs(array).max())  # as float32 would round the bound
+        if largest > np.iinfo(np.int32).max:
             raise VolumeError(
-                f"'{path.name}' has values up to {np.abs(array).max():.4g}; label values are whole numbers up to "
+                f"'{path.name}' has values up to {largest:.4g}; label values are whole numbers up to "
                 f"{np.iinfo(np.int32).max}."
             )
         array = array.astype(np.int32)

@@ -372,6 +372,12 @@ def test_label_values_beyond_float32_stay_exact(tmp_path):
     np.testing.assert_array_equal(read_label_map(tmp_path / "labels.nrrd").array, array)
 
 
+def test_label_values_that_float32_rounds_over_the_largest_are_refused(tmp_path):
+    write_volume(Volume(np.array([[[0.0, 1.0, 2**31 - 1]]], np.float32), np.eye(4)), tmp_path / "labels.nrrd")
+    with pytest.raises(VolumeError, match="whole numbers up to 2147483647"):
+        read_label_map(tmp_path / "labels.nrrd")
+
+
 def test_label_map_with_fractions_is_refused(tmp_path):
     write_volume(Volume(np.array([[[0.0, 1.0, 2.5]]]), np.eye(4)), tmp_path / "v.nrrd")
     with pytest.raises(VolumeError, match="not whole numbers"):
