@@ -62,16 +62,17 @@ def read(path: Path) -> LabelTable:
         raise TableError(f"'{path.name}' is no plain text; save it as text in UTF-8.")
     if not text.strip():
         raise TableError(f"'{path.name}' is empty; a label table has at least one value.")
-    kind = path.suffix.lower()
-    if kind == ".json":
-        labels = _from_json(text, path.name)
-    elif kind in (".csv", ".tsv"):
-        labels = _from_columns(text, path.name)
-    else:
-        labels = _from_lines(text, path.name)
+    labels = _parsed(text, path)
     if not labels:
         raise TableError(f"'{path.name}' names no label value; a label table has at least one.")
     return LabelTable(labels, path.name)
+
+
+def _parsed(text: str, path: Path) -> dict[int, Label]:
+    kind = path.suffix.lower()
+    if kind == ".json":
+        return _from_json(text, path.name)
+    return _from_columns(text, path.name) if kind in (".csv", ".tsv") else _from_lines(text, path.name)
 
 
 def write(table: LabelTable, path: Path) -> list[str]:
@@ -97,15 +98,15 @@ def write(table: LabelTable, path: Path) -> list[str]:
     except OSError as error:
         part.unlink(missing_ok=True)
         raise TableError(f"'{path}' can not be written: {error.strerror or error}.") from error
-    return _lost(labels, path)
+    return _lost(labels, _parsed(text, path), path)
 
 
-def _lost(labels: dict[int, Label], path: Path) -> list[str]:
+def _lost(labels: dict[int, Label], back: dict[int, Label], path: Path) -> list[str]:
+    """What of the labels is not as it will be read back."""
     kind, said = path.suffix.lower(), []
     if kind in (".label", ".ctbl", ".txt") and any(label.terminology for label in labels.values()):
         said.append(f"'{path.name}' holds no terminology; write .csv or .json to keep it.")
-    spoiled = {".label": '"\n\r', ".json": "", ".csv": "\n\r", ".tsv": "\n\r"}.get(kind, "_'\t\n\r")
-    changed = [label.name for label in labels.values() if any(letter in label.name for letter in spoiled)]
+    changed = [label.name for value, label in labels.items() if label.name and back[value].name != label.name]
     if changed:
         said.append(f"'{path.name}' can not hold the name '{changed[0]}' letter by letter; write .json to keep it.")
     return said

@@ -21,6 +21,8 @@ HIPPOCAMPUS = str(
     )
 )
 
+KEEP = "write .json to keep it."
+
 words = st.text(st.characters(categories=("L", "N", "P", "Zs"), include_characters=' ,;"'), max_size=30)
 names = words.map(lambda text: " ".join(text.split())).filter(lambda text: text and not text.startswith("#"))
 colors = st.tuples(*[st.integers(0, 255).map(lambda part: part / 255)] * 3)
@@ -28,6 +30,15 @@ codes = st.builds(Code, st.sampled_from(["SCT", "DCM"]), st.from_regex(r"[0-9]{5
 codes = codes.map(lambda code: Code(code.scheme, code.value, code.meaning.replace("^", "").replace("~", "").strip()))
 entries = st.just("") | st.builds(Terminology, codes, codes, codes | st.just(Code())).map(str)
 tables = st.dictionaries(st.integers(1, 2**31 - 1), st.builds(Label, names, colors, entries), min_size=1, max_size=8)
+
+
+@pytest.mark.parametrize("name", ["n/a", " left", "left ", "two\nlines", "it's", "'quoted'", "a_b", 'a "b"'])
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".json", ".label", ".ctbl"])
+def test_names_that_are_not_read_back_are_said(tmp_path, ending, name):
+    said = write_table({7: Label(name)}, tmp_path / f"own{ending}")
+    kept = read_table(tmp_path / f"own{ending}").labels[7].name == name
+    assert said == ([] if kept else [f"'own{ending}' can not hold the name '{name}' letter by letter; {KEEP}"])
+    assert kept or ending != ".json"
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".json"])
