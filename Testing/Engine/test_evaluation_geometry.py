@@ -99,6 +99,17 @@ def test_labels_are_resampled_to_the_nearest_and_outside_is_background():
     assert "10 % of that grid lies outside of it and counts as background" in message
 
 
+def test_labels_beyond_the_grid_are_counted_and_said():
+    array = np.zeros((6, 6, 6), np.uint8)
+    array[1:3, 1:3, 1:3], array[5, 4:, 2:] = 1, 2
+    labels = LabelMap(array, phantoms.geometry((1.0, 2.0, 5.0)))
+    grid = Volume(np.zeros((4, 6, 6)), labels.ijk_to_ras)
+    message = on_grid_of(labels, grid, "result", "reference", resample=True)[2]
+    assert "8 of its labelled voxels (0.08 ml) lie outside of that grid and do not count." in message
+    array[5] = 0
+    assert "labelled" not in on_grid_of(labels, grid, "result", "reference", resample=True)[2]
+
+
 def test_volumes_that_do_not_overlap_are_refused():
     first = Volume(np.zeros((4, 4, 4)), phantoms.geometry())
     second = Volume(np.zeros((4, 4, 4)), phantoms.geometry(origin_mm=(100.0, 0.0, 0.0)))

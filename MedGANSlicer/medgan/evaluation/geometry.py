@@ -63,6 +63,11 @@ def on_grid_of(
     if not within.all():
         lost = "counts as background" if isinstance(volume, LabelMap) else "is left out"
         message += f" {100 * (1 - within.mean()):.3g} % of that grid lies outside of it and {lost}."
+    if isinstance(volume, LabelMap):
+        beyond = int(np.count_nonzero((volume.array != 0) & ~_covered(volume, grid)))
+        if beyond:
+            amount = beyond * abs(np.linalg.det(volume.ijk_to_ras[:3, :3])) / 1000.0
+            message += f" {beyond} of its labelled voxels ({amount:.3g} ml) lie outside of that grid and do not count."
     return moved, None if within.all() else within, message
 
 
@@ -75,21 +80,33 @@ def resampled(volume: Either, grid: Volume | LabelMap) -> tuple[Either, np.ndarr
     if isinstance(volume, Layers):
         moved = [resampled(layer, grid) for layer in volume.layers]
         return layered([layer for layer, _ in moved]), moved[0][1]  # type: ignore[return-value]
-    flip = np.eye(4)[[2, 1, 0, 3]]  # between i, j, k and the order of the array's axes
-    matrix = flip @ np.linalg.inv(volume.ijk_to_ras) @ grid.ijk_to_ras @ flip
-    matrix = np.where(np.abs(matrix - np.rint(matrix)) < 1e-6, np.rint(matrix), matrix)
+    matrix = _between(grid, volume)
     labels = isinstance(volume, LabelMap)
     array = ndimage.affine_transform(
         volume.array, matrix[:3, :3], matrix[:3, 3], grid.shape, order=0 if labels else 1, mode="nearest"
     )
-    within = np.ones(grid.shape, dtype=bool)
-    places = np.ogrid[tuple(slice(0, side) for side in grid.shape)]
-    for axis, side in enumerate(volume.shape):
-        place = sum(matrix[axis, other] * places[other] for other in range(3)) + matrix[axis, 3]
-        within &= (place >= -0.5 - 1e-6) & (place <= side - 0.5 + 1e-6)
+    within = _covered(grid, volume)
     if isinstance(volume, LabelMap):
         return LabelMap(np.where(within, array, 0), grid.ijk_to_ras, volume.labels), within  # type: ignore[return-value]
     return Volume(array, grid.ijk_to_ras, dict(volume.meta), volume.voxel_type), within
+
+
+def _between(first: Volume | LabelMap, second: Volume | LabelMap) -> np.ndarray:
+    """4 x 4 matrix from places in the array of the first to those in the array of the second."""
+    flip = np.eye(4)[[2, 1, 0, 3]]  # between i, j, k and the order of the array's axes
+    matrix = flip @ np.linalg.inv(second.ijk_to_ras) @ first.ijk_to_ras @ flip
+    return np.where(np.abs(matrix - np.rint(matrix)) < 1e-6, np.rint(matrix), matrix)
+
+
+def _covered(first: Volume | LabelMap, second: Volume | LabelMap) -> np.ndarray:
+    """Whether the middle of each voxel of the first lies within the voxels of the second."""
+    matrix = _between(first, second)
+    covered = np.ones(first.shape, dtype=bool)
+    places = np.ogrid[tuple(slice(0, side) for side in first.shape)]
+    for axis, side in enumerate(second.shape):
+        place = sum(matrix[axis, other] * places[other] for other in range(3)) + matrix[axis, 3]
+        covered &= (place >= -0.5 - 1e-6) & (place <= side - 0.5 + 1e-6)
+    return covered
 
 
 def _farthest(first: Volume | LabelMap, second: Volume | LabelMap) -> float:
