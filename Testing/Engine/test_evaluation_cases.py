@@ -199,6 +199,23 @@ def test_label_that_one_method_invents_counts_for_the_one_that_does_not():
     assert found == {("good", "1"): 1.0, ("bad", "1"): 1.0, ("bad", "2"): 0.0, ("good", "2"): 1.0}
 
 
+def test_every_case_has_a_row_for_every_label_whoever_is_measured_beside():
+    """Case b has no label 2 on either side; and a case that names its labels has the same ones as one that does not."""
+    both, one, wrong = np.zeros((3, *SHAPE))
+    both[2:8, 3:12, 4:12], both[9:12, 5:9, 5:9], one[2:8, 3:12, 4:12] = 1, 2, 1
+    wrong[both == 1], wrong[0, 0, 0] = 1, 2
+    alone = {"reference/a": labels(both, v1="liver", v2="spleen"), "reference/b": labels(one)}
+    alone |= {"result A/a": labels(both), "result A/b": labels(one)}
+    beside = {**alone, "result B/a": labels(both), "result B/b": labels(wrong)}
+    for inputs in (alone, beside):
+        report = run(inputs, QUICK).report
+        rows = [row for row in report["rows"] if row["method"] == "A"]
+        assert [(row["case"], row["label"], row["dice"]) for row in rows] == [
+            ("a", "liver", 1.0), ("a", "spleen", 1.0), ("b", "liver", 1.0), ("b", "spleen", 1.0),
+        ]  # fmt: skip
+        assert all("value" not in row for row in report["rows"])
+
+
 def test_case_in_which_both_sides_are_rightly_empty_counts():
     empty, drawn = np.zeros(SHAPE), np.zeros(SHAPE)
     drawn[2:8, 3:12, 4:12] = 1
@@ -255,6 +272,8 @@ def test_labels_of_one_name_are_told_apart():
     array[2:4], array[5:7] = 1, 2
     report = run({"reference": labels(array, v1="lesion", v2="lesion"), "result": labels(array)}, QUICK).report
     assert [row["label"] for row in report["rows"]] == ["lesion (1)", "lesion (2)"]
+    report = run({"reference": labels(array, v1="2"), "result": labels(array)}, QUICK).report
+    assert [row["label"] for row in report["rows"]] == ["2 (1)", "2 (2)"]
     alone = run({"result": clean(), "segments": labels(array, v1="lesion", v2="lesion")}, QUICK).report
     assert [row["label"] for row in alone["rows"][1:]] == ["lesion (1)", "lesion (2)"]
 

@@ -88,7 +88,6 @@ def evaluate_cases(kind: Figures, cases: Sequence[Case], settings: EvaluateSetti
         except Exception as error:
             evaluation.rows += [_failed(case, method, error) for method in methods]
             continue
-        first = len(evaluation.rows)
         for place, (method, source) in enumerate(methods.items()):
             progress(0.95 * (number + place / len(methods)) / len(cases))
             try:
@@ -106,10 +105,8 @@ def evaluate_cases(kind: Figures, cases: Sequence[Case], settings: EvaluateSetti
                 raise
             except Exception as error:
                 evaluation.rows.append(_failed(case, method, error))
-        if kind is Figures.SEGMENTATIONS:
-            evaluation.rows[first:] = _with_absent(evaluation.rows[first:])
     if kind is Figures.SEGMENTATIONS:
-        evaluation.rows = _with_empty(evaluation.rows)
+        evaluation.rows = _with_absent(evaluation.rows)
     progress(0.95, "Intervals and comparisons")
     conclude(evaluation, settings)
     progress(1.0, "Done")
@@ -117,31 +114,33 @@ def evaluate_cases(kind: Figures, cases: Sequence[Case], settings: EvaluateSetti
 
 
 def _with_absent(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of a case with those for labels that one method found and another rightly did not."""
-    measured = [row for row in rows if not row.get("error")]
-    there = {(row["method"], row["label"]) for row in measured}
-    labels = dict.fromkeys(row["label"] for row in measured if row["label"] is not None)
-    kept = [row for row in rows if row.get("error") or row["label"] is not None or not labels]
-    return kept + [
-        _nothing(rows[0]["case"], method, label)
-        for method in dict.fromkeys(row["method"] for row in measured)
-        for label in labels
-        if (method, label) not in there
-    ]
+    """The rows with one, in all that was measured, for every label of the evaluation that neither side has there.
 
-
-def _with_empty(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with one for every label of the other cases where neither side of a case has or names a label."""
+    What a case does not name is called as in the others; the values, which tell that, are taken off the rows.
+    """
+    held: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    called: dict[int | str, set[str]] = {}
+    for row in rows:
+        held.setdefault((row["case"], row["method"]), []).append(row)
+        if row.get("label") is not None and row["label"] != str(row["value"]):
+            called.setdefault(row["value"], set()).add(row["label"])
+    for group in held.values():
+        names = {row.get("label") for row in group}
+        for row in group:
+            others = called.get(row.pop("value", ""), set())
+            if row.get("label") not in others and len(others) == 1 and names.isdisjoint(others):
+                (row["label"],) = others
     labels = dict.fromkeys(row["label"] for row in rows if row.get("label") is not None)
     filled: list[dict[str, Any]] = []
-    for row in rows:
-        if row.get("error") or row["label"] is not None:
-            filled.append(row)
-        elif labels:
-            filled += [_nothing(row["case"], row["method"], label) for label in labels]
-        else:
+    for (case, method), group in held.items():
+        filled += [row for row in group if row.get("error") or row["label"] is not None]
+        if any(row.get("error") for row in group):
+            continue
+        there = {row["label"] for row in group}
+        filled += [_nothing(case, method, label) for label in labels if label not in there]
+        if not labels:
             why = "Neither the result nor the reference has a label; there is nothing to measure."
-            filled.append({"case": row["case"], "method": row["method"], "error": why})
+            filled.append({"case": case, "method": method, "error": why})
     return filled
 
 
@@ -267,11 +266,11 @@ def _segmentation(
     for value, name in label_names(result, reference).items():
         masks = mask_of(result, value), mask_of(reference, value)
         pair = MaskPair(*masks, spacing, settings.tolerance_mm, voxel_mm3)
-        named = {"case": held.case.name, "method": method, "label": name}
+        named = {"case": held.case.name, "method": method, "label": name, "value": name if settings.by_name else value}
         rows.append({**named, **measure("segmentations", pair)})
     if held.pictured:
         evaluation.pictures.append(pictures.of_labels(held.case.name, method, result, reference, held.before))
-    return rows or [{"case": held.case.name, "method": method, "label": None}]  # see _with_empty
+    return rows or [{"case": held.case.name, "method": method, "label": None}]  # see _with_absent
 
 
 def _alone(

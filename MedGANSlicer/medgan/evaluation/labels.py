@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,12 +64,11 @@ def label_names(result: LabelMap, reference: LabelMap) -> dict[int, str]:
 
 def names_of(values: Iterable[int], labels: Mapping[int, Label]) -> dict[int, str]:
     """A name of its own for every value: that of its label, with the value where two have one; else the value."""
-    names = {value: labels[value].name if value in labels else "" for value in values}
-    every = [name for name in names.values() if name]
-    return {
-        value: str(value) if not name else f"{name} ({value})" if every.count(name) > 1 else name
-        for value, name in names.items()
-    }
+    names = {value: labels[value].name if value in labels and labels[value].name else str(value) for value in values}
+    while len(set(names.values())) < len(names):  # also where a name is the number or the longer name of another
+        every = Counter(names.values())
+        names = {value: f"{name} ({value})" if every[name] > 1 else name for value, name in names.items()}
+    return names
 
 
 def renamed(result: LabelMap, reference: LabelMap) -> LabelMap:
