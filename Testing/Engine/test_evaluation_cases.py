@@ -395,6 +395,15 @@ def test_progress_rises_to_one_and_cancel_stops():
     with pytest.raises(Cancelled):
         run(two_methods(2), QUICK, stop)
 
+    def stop_at_the_intervals(fraction, message=""):
+        if fraction > 0.98:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(two_methods(2), QUICK, stop_at_the_intervals)
+    between = [fraction for fraction in seen if 0.95 < fraction < 1.0]
+    assert len(set(between)) > 5
+
 
 @pytest.mark.parametrize(
     ("inputs", "figures", "reason"),

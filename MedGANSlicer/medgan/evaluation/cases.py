@@ -21,7 +21,7 @@ from medgan.evaluation.similarity import SCALE_WEIGHTS, ImagePair, windowed_axes
 from medgan.evaluation.table import Evaluation
 from medgan.metrics import infos, measure
 from medgan.noise import intensity_range, padding_as_air
-from medgan.progress import Cancelled, Progress
+from medgan.progress import Cancelled, Progress, part
 from medgan.settings import EvaluateSettings, Figures
 from medgan.volume import LabelMap, Volume, VolumeError
 
@@ -108,7 +108,7 @@ def evaluate_cases(kind: Figures, cases: Sequence[Case], settings: EvaluateSetti
     if kind is Figures.SEGMENTATIONS:
         evaluation.rows = _with_absent(evaluation.rows)
     progress(0.95, "Intervals and comparisons")
-    conclude(evaluation, settings)
+    conclude(evaluation, settings, part(progress, 0.95, 1.0))
     progress(1.0, "Done")
     return evaluation
 

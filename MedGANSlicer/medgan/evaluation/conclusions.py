@@ -16,14 +16,16 @@ from medgan.evaluation.statistics import (
     summarise,
 )
 from medgan.evaluation.table import Evaluation
+from medgan.progress import Progress, part, silent
 from medgan.settings import EvaluateSettings
 
 
-def conclude(evaluation: Evaluation, settings: EvaluateSettings) -> None:
+def conclude(evaluation: Evaluation, settings: EvaluateSettings, progress: Progress = silent) -> None:
     """Add summary, comparisons, and what is to be said about how they were made, to the rows."""
     rows = evaluation.rows
-    evaluation.summary = summarise(rows, evaluation.metrics, settings.seed, settings.bootstrap)
-    evaluation.comparisons = compare(rows, evaluation.metrics, settings.test, settings.seed, settings.bootstrap)
+    chance = settings.seed, settings.bootstrap
+    evaluation.summary = summarise(rows, evaluation.metrics, *chance, part(progress, 0.0, 0.5))
+    evaluation.comparisons = compare(rows, evaluation.metrics, settings.test, *chance, part(progress, 0.5, 1.0))
     measured = [row for row in rows if not row.get("error")]
     if evaluation.kind == "images" and measured:
         _tell_images(evaluation, measured, settings)

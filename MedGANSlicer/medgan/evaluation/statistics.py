@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from medgan.evaluation.table import NOT_METRICS, MetricInfo
+from medgan.progress import Progress, silent
 from medgan.settings import PairedTest
 
 CONFIDENCE = 0.95
@@ -149,15 +150,17 @@ def over_labels(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def summarise(
-    rows: Sequence[Row], metrics: Mapping[str, MetricInfo], seed: int, resamples: int
+    rows: Sequence[Row], metrics: Mapping[str, MetricInfo], seed: int, resamples: int, progress: Progress = silent
 ) -> list[dict[str, Any]]:
     """Mean, spread and interval of every metric by method and label; entries without a label are over all labels.
 
     Values that are None or infinite take no part, and ``n`` does not count them.
     """
     found = []
-    for group in (over_labels(rows), rows):
-        for method, label, metric in _keys(group, list(metrics)):
+    for begin, group in ((0.0, over_labels(rows)), (0.5, rows)):
+        keys = _keys(group, list(metrics))
+        for number, (method, label, metric) in enumerate(keys):
+            progress(begin + 0.5 * number / len(keys))
             values = list(_values(group, method, label, metric).values())
             if values:
                 info = metrics[metric]
@@ -176,7 +179,12 @@ def _entry(
 
 
 def compare(
-    rows: Sequence[Row], metrics: Mapping[str, MetricInfo], test: PairedTest, seed: int, resamples: int
+    rows: Sequence[Row],
+    metrics: Mapping[str, MetricInfo],
+    test: PairedTest,
+    seed: int,
+    resamples: int,
+    progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Paired comparison of every two methods in every metric that judges, over the cases that both have.
 
@@ -184,12 +192,14 @@ def compare(
     own, over the labels too.
     """
     found: list[dict[str, Any]] = []
-    for group in (over_labels(rows), rows):
+    for begin, group in ((0.0, over_labels(rows)), (0.5, rows)):
         family: list[dict[str, Any]] = []
         methods = list(dict.fromkeys(row["method"] for row in group))
         judged = [name for name, info in metrics.items() if info.better]
-        for first, second in itertools.combinations(methods, 2):
+        pairs = list(itertools.combinations(methods, 2))
+        for number, (first, second) in enumerate(pairs):
             for _, label, metric in [key for key in _keys(group, judged) if key[0] == first]:
+                progress(begin + 0.5 * number / len(pairs))
                 ours = _values(group, first, label, metric)
                 theirs = _values(group, second, label, metric)
                 both = [ours[case] - theirs[case] for case in ours if case in theirs]
