@@ -28,7 +28,7 @@ REGIONS = {
     "number": Column("Region", "", "Number of the region, the most unusual first."),
     "score": Column("Score", "", "How unlike the healthy anatomy that the model knows."),
     "volume_ml": Column("Volume", "ml", "Size of the region."),
-    "right_mm": Column("R", "mm", "Centre, towards the right of the patient, before the volume's transform."),
+    "right_mm": Column("R", "mm", "Centre, towards the right of the patient, through the transform of the map."),
     "anterior_mm": Column("A", "mm", "Centre, towards the front."),
     "superior_mm": Column("S", "mm", "Centre, towards the head."),
     "sentence": Column("What", "", "For research only; not a diagnosis."),
@@ -61,7 +61,10 @@ class Recognised:
 
 @dataclass
 class Anomaly:
-    """``volume`` is what was looked at. ``boxes`` belong to the first of ``regions``."""
+    """``volume`` is what was looked at. ``boxes`` belong to the first of ``regions``.
+
+    Places in ``regions`` are RAS mm of the map before its transform, as ``ijkToRas`` of the map had them.
+    """
 
     volume: Any
     map: Any
@@ -71,6 +74,7 @@ class Anomaly:
     smallest_ml: float
     threshold: float = 0.0
     regions: list[dict[str, Any]] = field(default_factory=list)
+    ijkToRas: Any = None
     boxes: list = field(default_factory=list)
 
     def present(self) -> list:
@@ -165,11 +169,21 @@ def regionsAt(result: Anomaly, threshold: float) -> list[dict[str, Any]]:
 
 
 def showRegions(result: Anomaly, found: Sequence[Mapping[str, Any]], threshold: float) -> None:
-    """Make table, boxes and the visible part of the heat map show these regions."""
+    """Make table, boxes and the visible part of the heat map show these regions, measured in the map as it lies now.
+
+    The table and the sentences say where they are in the world.
+    """
+    from medgan.anomaly_regions import sentence  # needs SciPy, which Slicer may not have when it starts
+
     result.threshold, result.regions = float(threshold), [dict(region) for region in found]
+    result.ijkToRas = matrixOf(result.map)
+    places = [placeOf(result, number) for number in range(len(result.regions))]
+    for region, place in zip(result.regions, places, strict=True):
+        region["sentence"] = sentence(region, place)
     scene = result.volume.GetScene()
     if result.table is not None:
-        addTable(scene, "", [_row(region) for region in result.regions], REGIONS, tableNode=result.table)
+        rows = [_row(region, place) for region, place in zip(result.regions, places, strict=True)]
+        addTable(scene, "", rows, REGIONS, tableNode=result.table)
     showFrom(result.map.GetDisplayNode(), result.threshold)
     wanted = result.regions[:MOST_BOXES]
     for box in result.boxes[len(wanted) :]:
@@ -181,30 +195,33 @@ def showRegions(result: Anomaly, found: Sequence[Mapping[str, Any]], threshold: 
             if box is None:  # a scene without markups
                 return
             result.boxes.append(box)
-        _place(result.boxes[number], region, result.volume)
+        _place(result.boxes[number], region, result)
 
 
 def showBoxes(result: Anomaly, shown: bool) -> None:
     """Show the boxes in the views, or hide them."""
     for box in result.boxes:
-        box.GetDisplayNode().SetVisibility(shown)
+        if box.GetDisplayNode() is not None:  # it goes first where a scene is closed
+            box.GetDisplayNode().SetVisibility(shown)
 
 
 def placeOf(result: Anomaly, number: int) -> tuple[float, float, float]:
-    """Where the centre of a region lies in RAS mm of the world, through the transforms of its volume."""
+    """Where the centre of a region lies in RAS mm of the world, through the transforms of its map."""
     toWorld = vtk.vtkGeneralTransform()
-    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(result.volume.GetParentTransformNode(), None, toWorld)
-    return tuple(toWorld.TransformPoint(result.regions[number]["centre_ras"]))
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(result.map.GetParentTransformNode(), None, toWorld)
+    place = _at(_movement(result.map, result.ijkToRas), result.regions[number]["centre_ras"])
+    return tuple(toWorld.TransformPoint(place))
 
 
-def _row(region: Mapping[str, Any]) -> dict[str, Any]:
-    right, anterior, superior = region["centre_ras"]
+def _row(region: Mapping[str, Any], place: Sequence[float]) -> dict[str, Any]:
+    right, anterior, superior = place
     return {**region, "right_mm": right, "anterior_mm": anterior, "superior_mm": superior}
 
 
 def _newBox(result: Anomaly):
     scene = result.volume.GetScene()
-    box = scene.AddNewNodeByClass(ROI_CLASS, f"{result.volume.GetName()} region {len(result.boxes) + 1}")
+    name = uniqueName(scene, f"{result.volume.GetName()} region {len(result.boxes) + 1}")
+    box = scene.AddNewNodeByClass(ROI_CLASS, name)
     if box is None:
         return None
     box.CreateDefaultDisplayNodes()
@@ -217,7 +234,7 @@ def _newBox(result: Anomaly):
     return box
 
 
-def _place(box, region: Mapping[str, Any], volumeNode) -> None:
+def _place(box, region: Mapping[str, Any], result: Anomaly) -> None:
     held = region["box_ras"]
     axes = np.array(held["axes"], dtype=float)  # one direction a column
     if np.linalg.det(axes) < 0:  # the same box, with axes as a region of interest has them
@@ -230,9 +247,9 @@ def _place(box, region: Mapping[str, Any], volumeNode) -> None:
         box.SetAndObserveObjectToNodeMatrix(matrix)
         box.SetSize(*(float(side) for side in held["size"]))
         box.SetLocked(True)
-        box.SetDescription(region["sentence"])
-        box.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-        box.SetNodeReferenceID(SOURCE_ROLE, volumeNode.GetID())
+        box.SetAndObserveTransformNodeID(result.map.GetTransformNodeID())
+        box.SetNodeReferenceID(SOURCE_ROLE, result.volume.GetID())
+    box.SetDescription(region["sentence"])  # a change of the box writes its measurements over it
 
 
 def _told(outputs: Outputs, volumeNode) -> dict[str, str]:

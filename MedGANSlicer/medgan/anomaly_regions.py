@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,15 @@ def regions(anomaly: Volume, threshold: float, smallest_ml: float = 0.0) -> list
             box = tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(around, near, strict=True))
             found.append(_region(anomaly.array[box], parts[near] == number, box, float(volumes_ml[number]), anomaly))
     found.sort(key=lambda region: -region["score"] * region["volume_ml"])
-    numbered = enumerate(found, 1)
-    return [{"number": number, **region, "sentence": _sentence(number, region)} for number, region in numbered]
+    numbered = [{"number": number, **region} for number, region in enumerate(found, 1)]
+    return [{**region, "sentence": sentence(region, region["centre_ras"])} for region in numbered]
+
+
+def sentence(region: Mapping[str, Any], place_ras: Sequence[float]) -> str:
+    """What a region is and where: ``place_ras`` is its centre in mm, in the frame that the person sees."""
+    words = zip(place_ras, ("right", "anterior", "superior"), ("left", "posterior", "inferior"), strict=True)
+    place = ", ".join(f"{abs(mm):.0f} mm {one if mm >= 0 else other}" for mm, one, other in words)
+    return f"Region {region['number']}: {region['volume_ml']:.3g} ml at {place}, score {region['score']:.2f}."
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:
@@ -54,14 +62,17 @@ def _box(mask: np.ndarray) -> tuple[slice, ...]:
 def _region(
     values: np.ndarray, inside: np.ndarray, box: tuple[slice, ...], volume_ml: float, anomaly: Volume
 ) -> dict[str, Any]:
-    weights = values[inside].astype(np.float64)
-    places = np.argwhere(inside) + [part.start for part in box]
-    centre = np.average(places, axis=0, weights=weights)[::-1]
+    weights = np.where(inside, values, np.float32(0.0))
+    plane = weights.sum(axis=0, dtype=np.float64)
+    # A region may be a whole head: sums along the axes, not a list of all its voxels.
+    sums = plane.sum(axis=0), plane.sum(axis=1), weights.sum(axis=(1, 2), dtype=np.float64)
+    starts = [part.start for part in box[::-1]]
+    centre = starts + np.array([np.arange(each.size) @ each / each.sum() for each in sums])
     low, high = (np.array([getattr(part, end) for part in box[::-1]], float) for end in ("start", "stop"))
     spacing = np.array(anomaly.spacing_mm)
     matrix = anomaly.ijk_to_ras
     return {
-        "score": round(float(weights.mean()), 4),
+        "score": round(float(plane.sum() / np.count_nonzero(inside)), 4),
         "largest": round(float(weights.max()), 4),
         "volume_ml": round(volume_ml, 4),
         "centre_ras": _rounded(matrix[:3, :3] @ centre + matrix[:3, 3]),
@@ -71,13 +82,6 @@ def _region(
             "axes": [[round(float(number), 6) for number in row] for row in matrix[:3, :3] / spacing],
         },
     }
-
-
-def _sentence(number: int, region: dict[str, Any]) -> str:
-    right, front, up = region["centre_ras"]
-    words = zip((right, front, up), ("right", "anterior", "superior"), ("left", "posterior", "inferior"), strict=True)
-    place = ", ".join(f"{abs(mm):.0f} mm {one if mm >= 0 else other}" for mm, one, other in words)
-    return f"Region {number}: {region['volume_ml']:.3g} ml at {place}, score {region['score']:.2f}."
 
 
 def _rounded(numbers: np.ndarray) -> list[float]:

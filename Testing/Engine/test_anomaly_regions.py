@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -56,6 +57,23 @@ def test_regions_are_not_confused_by_what_is_no_number(a_map):
     a_map.array[0, 0, 0] = np.nan
     a_map.array[1, 1, 1] = np.inf
     assert len(regions(a_map, 0.5)) == 2
+
+
+def test_region_as_large_as_the_map_is_weighed_without_a_list_of_its_voxels():
+    """A slider is dragged meanwhile."""
+    array = np.random.default_rng(0).uniform(0.5, 1.5, (40, 48, 56)).astype(np.float32)
+    array[:20, :20, :30] += 2.0
+    one = Volume(array, phantoms.awkward_geometry())
+    tracemalloc.start()
+    (found,) = regions(one, 0.1)
+    _now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30 * array.size
+    places = np.argwhere(np.ones(array.shape, bool))[:, ::-1]
+    middle = np.average(places, axis=0, weights=array.ravel().astype(float))
+    assert found["centre_ras"] == pytest.approx((one.ijk_to_ras @ [*middle, 1.0])[:3], abs=1e-3)
+    assert found["score"] == pytest.approx(array.mean(dtype=float), abs=1e-4)
+    assert found["largest"] == pytest.approx(array.max(), abs=1e-4)
 
 
 @pytest.mark.parametrize(("tilt", "turn", "shift"), [(0.0, 0.0, 0.0), (6.0, -10.0, 3.0)])

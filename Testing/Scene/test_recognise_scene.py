@@ -136,6 +136,38 @@ def test_place_of_a_region_is_that_in_the_world(a_scene, an_oblique_volume_node)
     assert placeOf(result, 0) == pytest.approx(to_world.TransformPoint(middle), abs=0.02)
 
 
+def test_sentences_and_table_name_the_place_in_the_world(a_scene, an_oblique_volume_node):
+    node = under_a_transform(a_scene, an_oblique_volume_node)
+    result = publishAnomaly(anomalies(node), node, matrix_of(node), 0.0)
+    for number, (region, row, box) in enumerate(zip(result.regions, rowsOf(result.table), result.boxes, strict=True)):
+        right, anterior, superior = placeOf(result, number)
+        where = (
+            f"{abs(right):.0f} mm {'right' if right >= 0 else 'left'}, "
+            f"{abs(anterior):.0f} mm {'anterior' if anterior >= 0 else 'posterior'}, "
+            f"{abs(superior):.0f} mm {'superior' if superior >= 0 else 'inferior'}"
+        )
+        assert where in region["sentence"]
+        assert row["sentence"] == box.GetDescription() == region["sentence"]
+        place = [row["right_mm"], row["anterior_mm"], row["superior_mm"]]
+        assert place == pytest.approx(placeOf(result, number), abs=1e-3)
+
+
+def test_regions_stay_with_their_map_when_the_volume_or_the_map_is_hardened(a_scene, an_oblique_volume_node):
+    node = under_a_transform(a_scene, an_oblique_volume_node)
+    result = publishAnomaly(anomalies(node), node, matrix_of(node), 0.0)
+    place, centre = placeOf(result, 0), result.boxes[0].GetCenterWorld()
+    node.HardenTransform()
+    assert placeOf(result, 0) == pytest.approx(place, abs=0.01)
+    showRegions(result, regionsAt(result, 0.55), 0.55)
+    assert placeOf(result, 0) == pytest.approx(place, abs=0.01)
+    assert result.boxes[0].GetCenterWorld() == pytest.approx(centre, abs=0.01)
+    result.map.HardenTransform()
+    assert placeOf(result, 0) == pytest.approx(place, abs=0.01)
+    showRegions(result, regionsAt(result, 0.6), 0.6)
+    assert placeOf(result, 0) == pytest.approx(place, abs=0.01)
+    assert result.boxes[0].GetCenterWorld() == pytest.approx(centre, abs=0.01)
+
+
 def test_another_threshold_changes_table_boxes_and_heat_map_at_once(a_scene, a_volume_node):
     result = publishAnomaly(anomalies(a_volume_node), a_volume_node, matrix_of(a_volume_node), 0.0)
     display = result.map.GetDisplayNode()

@@ -244,6 +244,37 @@ def test_click_on_a_region_centres_the_views_and_boxes_can_be_hidden(reader, ui)
     assert ui.layer.isHidden()
 
 
+def test_only_boxes_of_the_last_run_are_in_the_views_and_only_beside_the_panel(reader, ui, slicer_standin):
+    def shown() -> list[str]:
+        boxes = slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")
+        return [box.GetName() for box in boxes if box.GetDisplayNode().GetVisibility()]
+
+    reader.volume()
+    reader.parameters.anomaly.smallest_ml = 0.0
+    run(reader, "heat", "UNUSUAL")
+    assert shown() == ["Head region 1", "Head region 2"]
+    run(reader, "heat", "UNUSUAL")
+    assert shown() == ["Head region 1 1", "Head region 2 1"]
+    reader.choose_task("convert")
+    assert shown() == []
+    reader.choose_task("recognise")
+    assert len(shown()) == 2
+    slicer_standin.leave_module()
+    assert shown() == []
+    slicer_standin.open_module("MedGANSlicer")
+    assert len(shown()) == 2
+    reader.parameters.recogniseQuestion = type(reader.parameters.recogniseQuestion).WHAT
+    assert shown() == []
+    reader.parameters.recogniseQuestion = type(reader.parameters.recogniseQuestion).UNUSUAL
+    ui.boxesCheckBox.checked = False
+    reader.choose_task("convert")
+    reader.choose_task("recognise")
+    assert shown() == []
+    ui.boxesCheckBox.checked = True
+    slicer.mrmlScene.RemoveNode(slicer.util.getNode("Head anomaly map 1"))
+    assert shown() == []
+
+
 def test_cancel_and_failure_change_nothing(reader, ui, jobs_folder):
     reader.volume()
     before = {node.GetID() for node in slicer.mrmlScene.GetNodes()}

@@ -74,6 +74,10 @@ class RecognisePanel(Panel):
             getattr(ui, f"{name}Label").setVisible(shown)
         ui.foundSection.setVisible(what and self._found.result is not None)
         ui.regionsSection.setVisible(not what and self._regions.result is not None)
+        if what:
+            self._regions.leave()
+        else:
+            self._regions.enter()
         self._models.show(pack.model, self._estimate(pack.model, parameters.recogniseVolume))
         if not self._models.cards():
             return (
@@ -145,6 +149,7 @@ class RecognisePanel(Panel):
     def leave(self) -> None:
         self._layer.leave()
         self._found.leave()
+        self._regions.leave()
 
     def close(self) -> None:
         self._regions.close()

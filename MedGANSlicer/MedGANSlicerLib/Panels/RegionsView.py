@@ -12,12 +12,15 @@ WAIT_MS = 120
 
 
 class RegionsView:
-    """``ui``: the widgets of the section "Unusual places". Shows nothing until :meth:`show` is called."""
+    """``ui``: the widgets of the section "Unusual places". Shows nothing until :meth:`show` is called.
+
+    Boxes are in the views between :meth:`enter` and :meth:`leave`, as long as they are ticked.
+    """
 
     def __init__(self, ui, host) -> None:
         self._ui, self._host = ui, host
         self._result: Anomaly | None = None
-        self._filling = False
+        self._filling = self._entered = False
         self._timer = host.timer(WAIT_MS, self._follow)
         Lines.prepare(ui.regionsTable, (_("Region"), _("Score"), _("ml")), 0, 1, 2)
         ui.regionThreshold.connect("valueChanged(double)", self._wait)
@@ -30,7 +33,8 @@ class RegionsView:
         return self._result
 
     def show(self, result: Anomaly, largest: float) -> None:
-        """What a run found; ``largest`` is the highest value of the map."""
+        """What a run found; ``largest`` is the highest value of the map. Boxes of the run before are hidden."""
+        self._showBoxes(False)
         self._result = result
         largest = max(largest, 1.5 * result.threshold, 1e-6)
         slider = self._ui.regionThreshold
@@ -42,6 +46,17 @@ class RegionsView:
         self._draw()
         self._showBoxes(self._ui.boxesCheckBox.checked)
 
+    def enter(self) -> None:
+        """The person looks at the panel of the regions."""
+        if not self._entered:
+            self._entered = True
+            self._showBoxes(self._ui.boxesCheckBox.checked)
+
+    def leave(self) -> None:
+        """Take the boxes out of the views."""
+        self._entered = False
+        self._showBoxes(False)
+
     def forget(self, node) -> None:
         """A node is about to leave the scene."""
         result = self._result
@@ -49,6 +64,7 @@ class RegionsView:
             return
         if node in (result.volume, result.map):
             self._timer.stop()
+            self._showBoxes(False)
             self._result = None
         elif node is result.table:
             result.table = None
@@ -95,7 +111,7 @@ class RegionsView:
 
     def _showBoxes(self, shown: bool) -> None:
         if self._result is not None:
-            showBoxes(self._result, shown)
+            showBoxes(self._result, shown and self._entered)
 
     def _go(self) -> None:
         row = self._ui.regionsTable.currentRow()
