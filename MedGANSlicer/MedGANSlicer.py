@@ -200,11 +200,12 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self._onStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneChanged)
         self.addObserver(scene, scene.StartImportEvent, self._onStartImport)
-        self.addObserver(scene, scene.EndImportEvent, self._onSceneChanged)
+        self.addObserver(scene, scene.EndImportEvent, self._onImported)
         self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
         # Before the node selectors hear of it: see there.
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeRemoved, priority=10.0)
         self.host.onQuit(self._onQuit)
+        self._tidy()
         self.enter()
 
     def enter(self):
@@ -242,14 +243,12 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self.ui.applyButton.setFocus()  # a number that is being typed counts; on macOS a click alone leaves it open
         panel = self._panel()
-        self._keepWhatIsChosen()
         self._removePreview()
         self.taskPanel.begin(panel, lambda: panel.start(self._parameters or self.logic.getParameterNode()))
 
     def onPreview(self, checked=False):
         self.ui.previewButton.setFocus()
         panel = self._panel()
-        self._keepWhatIsChosen()
         self._removePreview()
         start = panel.startPreview
         self.taskPanel.begin(panel, lambda: start(self._parameters or self.logic.getParameterNode()), preview=True)
@@ -346,7 +345,8 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _keepWhatIsChosen(self):
         """A preview that the person has chosen as an input is no preview any more, and is not removed as one."""
-        for name in self._panel().inputs if self._parameters is not None else ():
+        names = [name for _root, panel in self._panels.values() for name in panel.inputs]
+        for name in names if self._parameters is not None else ():
             node = getattr(self._parameters, name)
             if node is not None and node.GetAttribute(TaskLogic.PREVIEW) is not None:
                 Preview.keepPreview(node)
@@ -366,6 +366,7 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _removePreview(self):
         if self._preview:
             self.compare.leave()
+        self._keepWhatIsChosen()
         self._preview = []
         if slicer.mrmlScene is not None:
             Preview.removePreviews(slicer.mrmlScene)
@@ -383,6 +384,17 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _onSceneChanged(self, caller, event):
         if self.parent.isEntered:
             self.enter()
+
+    def _onImported(self, caller, event):
+        self._tidy()
+        self._onSceneChanged(caller, event)
+
+    def _tidy(self):
+        """A scene may have been saved with a preview or in a layout of ours, which nothing would end."""
+        Preview.keepPreviewsOfFiles(slicer.mrmlScene, self._preview)
+        self.compare.tidy()
+        for _root, panel in self._panels.values():
+            panel.tidy()
 
     def _onNodeAdded(self, caller, event):
         self._lookLater()

@@ -74,6 +74,12 @@ def removePreviews(scene) -> None:
         removeNode(scene, node)
 
 
+def keepPreviewsOfFiles(scene, own) -> None:
+    """Make previews that are not in ``own``, as those of a scene that was saved beside them, volumes like any other."""
+    for node in [each for each in scene.GetNodes() if each.GetAttribute(PREVIEW) and each not in own]:
+        keepPreview(node)
+
+
 def keepPreview(node) -> None:
     """Make a preview a volume like any other."""
     node.RemoveAttribute(PREVIEW)

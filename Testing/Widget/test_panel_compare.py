@@ -111,6 +111,38 @@ def test_what_the_person_changed_meanwhile_is_kept(after_a_run):
     assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView
 
 
+def test_scan_that_is_loaded_meanwhile_is_what_comes_back(after_a_run):
+    own = slicer.util.getNode("Own")
+    slicer.util.setSliceViewerLayers(background=own)
+    after_a_run.ui.opacitySlider.value = 50
+    assert shown("Red") == ("Head", "Head denoised", 0.5)
+    after_a_run.ui.closeCompareButton.click()
+    assert [shown(view)[:2] for view in ("Red", "Yellow", "Green")] == [("Own", None)] * 3
+    assert shown("Yellow")[2] == pytest.approx(0.3)
+
+
+def test_fading_works_again_after_another_layout_was_chosen_beside_the_box(after_a_run):
+    after_a_run.ui.sideBySideCheckBox.checked = True
+    assert not after_a_run.ui.opacitySlider.enabled
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+    after_a_run.ui.sideBySideCheckBox.checked = False
+    assert after_a_run.ui.opacitySlider.enabled
+    assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView
+
+
+def test_scene_that_was_saved_side_by_side_or_with_curves_opens_in_a_usual_layout(
+    after_a_run, slicer_standin, tmp_path, CompareView
+):
+    from MedGANSlicerLib.Panels.CurvesView import CURVES
+
+    for layout in (CompareView.SIDE_BY_SIDE, CURVES):
+        slicer.app.layoutManager().setLayout(layout)
+        slicer_standin.scene_holder.saveScene(tmp_path / f"{layout}.mrb")
+        slicer.mrmlScene.Clear()
+        slicer_standin.scene_holder.loadScene(tmp_path / f"{layout}.mrb", tmp_path / f"unpacked {layout}")
+        assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
+
+
 @pytest.mark.parametrize("name", ["Head", "Head denoised", "Head denoised difference"])
 def test_deleting_a_compared_volume_ends_the_comparison(after_a_run, name):
     slicer.mrmlScene.RemoveNode(slicer.util.getNode(name))

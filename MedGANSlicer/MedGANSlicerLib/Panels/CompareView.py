@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import slicer
+
 from MedGANSlicerLib.Panels.MapLayers import MapLayers
 from MedGANSlicerLib.Panels.PlacesList import PlacesList
 from MedGANSlicerLib.Panels.SliceLayers import SliceLayers
@@ -69,6 +71,11 @@ class CompareView:
         self._ui.sideBySideCheckBox.blockSignals(was)
         self._showWidgets()
 
+    def tidy(self) -> None:
+        """A scene was opened: a layout that it brings along from a comparison would never end."""
+        if not self.active and self._host.layout() == SIDE_BY_SIDE:
+            self._host.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+
     def forget(self, node=None) -> None:
         """A node is leaving the scene (None: the whole scene is): stop comparing if it is one of ours."""
         if self.active and (node is None or node in (self._source, *self._nodes.present())):
@@ -104,8 +111,9 @@ class CompareView:
             self._host.setLayout(SIDE_BY_SIDE)
             self._refresh()
             self._host.fitSlices(BEFORE, AFTER)
-        elif self._host.layout() == SIDE_BY_SIDE and self._layoutBefore is not None:
-            self._host.setLayout(self._layoutBefore)
+        else:
+            if self._host.layout() == SIDE_BY_SIDE and self._layoutBefore is not None:
+                self._host.setLayout(self._layoutBefore)
             self._refresh()
 
     def _showWidgets(self) -> None:

@@ -78,6 +78,11 @@ class CurvesView:
             self._host.setLayout(self._layoutBefore)
         self._layoutBefore = None
 
+    def tidy(self) -> None:
+        """A scene was opened: a layout that it brings along from a training would never end."""
+        if not self.shown and self._host.layout() == CURVES:
+            self._host.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+
     def _place(self) -> None:
         """Each chart into its view; a choice of a chart elsewhere does not change that."""
         views = self._host.plotViews()

@@ -131,6 +131,9 @@ class Panel:
     def leave(self) -> None:
         """The module or the task is left, or the scene is closed: give back the views that were taken."""
 
+    def tidy(self) -> None:
+        """A scene was opened, perhaps with what only a run of this task ends."""
+
     def reload(self) -> None:
         """There may be other models now."""
 

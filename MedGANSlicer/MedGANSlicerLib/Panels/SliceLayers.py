@@ -30,14 +30,17 @@ class SliceLayers:
     def put(self, wanted: Callable[[str, Any], dict]) -> None:
         """Give every view the fields that ``wanted(name of the view, composite node)`` says.
 
-        The first call remembers what the person's views show.
+        The first call remembers what the person's views show, later ones what the person has changed since.
         """
         if SliceLayers._holder not in (None, self):
             SliceLayers._holder.leave()
         SliceLayers._holder = self
         composites = self._host.compositeNodes()
         for name, composite in composites.items():
-            self._before.setdefault(name, {field: _get(composite, field) for field in FIELDS})
+            before = self._before.setdefault(name, {field: _get(composite, field) for field in FIELDS})
+            for field, value in self._ours.get(name, {}).items():
+                if _get(composite, field) != value:
+                    before[field] = _get(composite, field)
         links = {name: composite.GetLinkedControl() for name, composite in composites.items()}
         for composite in composites.values():  # a linked view would pass every change on to the others
             composite.SetLinkedControl(0)

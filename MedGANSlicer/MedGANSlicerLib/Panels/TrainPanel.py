@@ -159,6 +159,9 @@ class TrainPanel(Panel):
         self._cards, self._starts = models.catalogue(), []
         self._files.reload()
 
+    def tidy(self) -> None:
+        self._watch.curves.tidy()
+
     def leave(self) -> None:
         self._watch.leave()
 
