@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import slicer
@@ -11,7 +12,7 @@ import vtk
 
 from medgan.volume import LabelMap, Volume
 from MedGANSlicerLib.LabelInputs import labelMapsOf
-from MedGANSlicerLib.NodePairs import LABELS, VOLUMES, NodePairs, Pair, nodesOf
+from MedGANSlicerLib.NodePairs import LABELS, VOLUMES, NodePairs, Pair, beyond, nodesOf
 from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, volumeFromNode
 from MedGANSlicerLib.SegmentGrids import toArray
 
@@ -51,18 +52,32 @@ def obstacle(pairs: Sequence[Pair]) -> str:
 
 
 def engineInputs(pairs: Sequence[Pair], regionNode=None, withSources: bool = True) -> dict[str, Volume | LabelMap]:
-    """Copies of all voxels under the names by which the engine tells their roles. Raises ``ValueError``.
+    """Copies of the voxels of :func:`nodesToRead` under the same names. Raises ``ValueError``.
 
-    Results of one reference are methods of one case; without references those of one source are. ``regionNode``
-    (segmentation or label map) is what images are measured in, or the segments that signal and contrast are measured
-    in. Segments that overlap are whole, in several label maps. With ``withSources`` what a result was made from is
-    measured too, as "before". Grids are those of the world where the nodes have different parent transforms.
+    Segments that overlap are whole, in several label maps. Grids are those of the world where the nodes have
+    different parent transforms.
     """
     problem = obstacle(pairs)
     if problem:
         raise ValueError(problem)
+    nodes = nodesToRead(pairs, regionNode, withSources)
+    frames = {node.GetTransformNodeID() or "" for node in nodes.values()}
+    inputs: dict[str, Volume | LabelMap] = {}
+    for name, node in nodes.items():
+        for number, copied in enumerate(_copied(node, world=len(frames) > 1, on=pairs[0]), 1):
+            inputs[f"{name}//{number}" if number > 1 else name] = copied
+    return inputs
+
+
+def nodesToRead(pairs: Sequence[Pair], regionNode=None, withSources: bool = True) -> dict[str, Any]:
+    """All nodes that are measured, under the names by which the engine tells their roles.
+
+    Results of one reference are methods of one case; without references those of one source are. ``regionNode``
+    (segmentation or label map) is what images are measured in, or the segments that signal and contrast are measured
+    in. With ``withSources`` what a result was made from is measured too, as "before".
+    """
     names = _named(pairs)
-    nodes: dict[str, object] = {}
+    nodes: dict[str, Any] = {}
     for (case, method), pair in names.items():
         suffix = f"/{case}" if case else ""
         nodes[f"result {method}{suffix}"] = pair.node
@@ -73,12 +88,7 @@ def engineInputs(pairs: Sequence[Pair], regionNode=None, withSources: bool = Tru
             nodes[f"before{suffix}"] = source
     if regionNode is not None:
         nodes["mask" if pairs[0].partner is not None else "segments"] = regionNode
-    frames = {node.GetTransformNodeID() or "" for node in nodes.values()}
-    inputs: dict[str, Volume | LabelMap] = {}
-    for name, node in nodes.items():
-        for number, copied in enumerate(_copied(node, world=len(frames) > 1, on=pairs[0]), 1):
-            inputs[f"{name}//{number}" if number > 1 else name] = copied
-    return inputs
+    return nodes
 
 
 def _named(pairs: Sequence[Pair]) -> dict[tuple[str, str], Pair]:
@@ -110,8 +120,9 @@ def _methodOf(pair: Pair, owner) -> str:
     """ "denoised" for "Head denoised" of "Head"."""
     name = pair.node.GetName()
     for known in (owner, pair.node.GetNodeReference(SOURCE_ROLE)):
-        if known is not None and name.startswith(known.GetName()) and len(name) > len(known.GetName()):
-            return name[len(known.GetName()) :].strip(" _-") or name
+        rest = beyond(name, known.GetName()) if known is not None else None
+        if rest:
+            return rest.strip(" _-") or name
     return name
 
 

@@ -58,6 +58,13 @@ class NodePairs:
         return [role for role in roles if role.startswith(start)]
 
 
+def beyond(name: str, start: str) -> str | None:
+    """What a name says beyond another that it begins with, as " labels" of "P1 labels" beyond "P1"; None where it is
+    not made from that one: "P10 labels" is not."""
+    rest = name.removeprefix(start)
+    return rest if name.startswith(start) and not rest[:1].isalnum() else None
+
+
 def nodesOf(scene, classes: Sequence[str]) -> list:
     """Nodes of exactly these classes that a person sees, in the order of the scene; no previews and no maps."""
     nodes = [node for node in scene.GetNodes() if node.GetClassName() in classes and not node.GetHideFromEditors()]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from medgan.settings import TrainKind
 from medgan.volume import LabelMap, Volume
 from MedGANSlicerLib.LabelInputs import labelMapOf
-from MedGANSlicerLib.NodePairs import LABELS, VOLUMES, NodePairs, Pair, nodesOf
+from MedGANSlicerLib.NodePairs import LABELS, VOLUMES, NodePairs, Pair, beyond, nodesOf
 from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, inFrameOf, volumeFromNode
 from MedGANSlicerLib.SceneEdits import subjectHierarchy
 
@@ -56,8 +56,14 @@ def guessPartner(volume, kind: TrainKind, taken: Iterable = ()):
         return None
     others = [node for node in partnersOf(volume, kind) if node not in set(taken)]
     linked = [n for n in others if any(n.GetNodeReference(role) is volume for role in (REFERENCE_ROLE, SOURCE_ROLE))]
-    found = linked or [node for node in others if node.GetName().startswith(volume.GetName())]
+    found = linked or [node for node in others if _namedAfter(node) == volume.GetName()]
     return found[0] if len(found) == 1 else None
+
+
+def _namedAfter(node) -> str:
+    """The longest name of a volume that the name of a node is made from, or ""."""
+    names = [volume.GetName() for volume in nodesOf(node.GetScene(), VOLUMES)]
+    return max((name for name in names if beyond(node.GetName(), name) is not None), key=len, default="")
 
 
 def classOf(volume) -> str:

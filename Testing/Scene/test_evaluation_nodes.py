@@ -198,6 +198,14 @@ def test_obstacles_name_the_node(a_scene):
     assert EvaluateInputs.referencesFor(result) == [clean]
 
 
+@pytest.mark.parametrize("longer", ["P10", "P1 10"])
+def test_labels_of_another_patient_are_not_guessed_by_the_start_of_a_name(a_scene, longer):
+    one, ten = named(a_scene, "P1"), named(a_scene, longer)
+    labels = a_scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", f"{longer}_labels")
+    assert TrainInputs.guessPartner(one, TrainKind.SEGMENT) is None
+    assert TrainInputs.guessPartner(ten, TrainKind.SEGMENT) is labels
+
+
 def test_training_gets_labels_on_the_grid_of_their_volume(a_scene):
     volume = named(a_scene, "Head", oblique_matrix(left_handed=True))
     segmentation, values = a_segmentation(a_scene, volume)
