@@ -292,6 +292,19 @@ def test_cancel_and_failure_change_nothing(reader, ui, jobs_folder):
     assert job_folders(jobs_folder) == []
 
 
+def test_why_a_run_was_ended_can_be_read_though_the_next_scene_begins_with_another_task(reader):
+    reader.volume()
+    reader.parameters.recognise.model = "endless"
+    reader.press_apply()
+    reader.wait_for_work()
+    slicer.mrmlScene.Clear()
+    assert reader.parameters.task == "enhance"
+    assert reader.ui.progressLabel.text == "The scene was closed, so the run was ended."
+    assert not reader.ui.progressLabel.isHidden()
+    reader.choose_task("recognise")
+    assert reader.ui.progressLabel.text == ""
+
+
 def test_nothing_is_left_of_a_closed_scene(reader, ui):
     reader.volume()
     reader.parameters.anomaly.smallest_ml = 0.0

@@ -87,10 +87,11 @@ class TaskPanel:
         """The scene is being closed: end the work, unless it goes on without one."""
         if self.busy and (self._next is not None or not self._panel.outlivesScene):
             self.stop(reason)
+            self._panel = None  # the next scene may begin with another task, and the reason is still to be read
 
     def present(self, panel: Panel, obstacle: str) -> None:
         """Show the buttons of a panel. ``obstacle``: "" when its task could start, else one sentence why not."""
-        changed = panel is not self._panel
+        changed = self._panel is not None and panel is not self._panel
         self._panel, self._ready = panel, obstacle
         if self.busy:  # then the panel is the one that works
             return
