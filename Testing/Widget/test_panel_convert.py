@@ -114,6 +114,25 @@ def test_label_map_that_is_used_has_its_selector_shown(converter, ui):
     assert not converter.ui.applyButton.enabled
 
 
+def test_label_map_that_is_chosen_twice_is_taken_once(converter):
+    node = slicer.util.addVolumeFromArray(parts(), phantoms.awkward_geometry(), "A", "vtkMRMLLabelMapVolumeNode")
+    converter.parameters.convert.direction = Direction.TO_SEGMENTATION
+    converter.parameters.convertVolume = converter.parameters.convertVolume2 = node
+    converter.press_apply()
+    converter.wait_for_end()
+    (made,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert made.GetSegmentation().GetNumberOfSegments() == 2
+
+
+def test_hidden_segmentation_is_not_chosen_by_itself(converter):
+    hidden = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Hidden")
+    hidden.SetHideFromEditors(True)
+    node = oblique_volume()
+    converter.wait(lambda: converter.parameters.convertGridVolume is node)
+    assert converter.parameters.convertSegmentation is None
+    assert converter.parameters.synthesizeLabels is None
+
+
 def test_result_opens_in_the_segment_editor_with_its_volume(converter, ui):
     volume = oblique_volume("Head", shape=(6, 7, 8))
     converter.wait(lambda: converter.parameters.convertGridVolume is volume)

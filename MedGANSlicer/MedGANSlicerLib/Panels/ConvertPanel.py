@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
-import slicer.util
 from slicer.i18n import tr as _
 
 from medgan.labeltable import TableError, write_table
@@ -14,6 +13,7 @@ from medgan.settings.convert import ConvertSettings, Direction, GridChoice
 from medgan.volume import Label
 from MedGANSlicerLib.Conversion import ConversionResult, labelsOfNode
 from MedGANSlicerLib.ConvertRun import conversion
+from MedGANSlicerLib.NodePairs import nodesOf
 from MedGANSlicerLib.Panels.Panel import Panel, RunTexts
 from MedGANSlicerLib.SettingsPacks import snapshot
 from MedGANSlicerLib.Surfaces import showSurfaces
@@ -92,7 +92,7 @@ class ConvertPanel(Panel):
     def offer(self, parameters, volume) -> None:
         if parameters.convertGridVolume is None:
             parameters.convertGridVolume = volume
-        segmentations = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        segmentations = nodesOf(volume.GetScene(), ("vtkMRMLSegmentationNode",))
         if parameters.convertSegmentation is None and len(segmentations) == 1:
             parameters.convertSegmentation = segmentations[0]
 
@@ -129,7 +129,7 @@ class ConvertPanel(Panel):
             )
 
     def _volumes(self, parameters) -> list:
-        return [node for node in (getattr(parameters, name) for name in VOLUMES) if node is not None]
+        return [node for node in dict.fromkeys(getattr(parameters, name) for name in VOLUMES) if node is not None]
 
     def _showResult(self) -> None:
         result = self._result

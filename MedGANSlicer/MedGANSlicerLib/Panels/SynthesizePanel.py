@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from medgan.settings import Contrast, SynthesizeSettings, Target
 from MedGANSlicerLib import Estimates, Places
 from MedGANSlicerLib.JobRun import JobRun
+from MedGANSlicerLib.NodePairs import nodesOf
 from MedGANSlicerLib.Panels.Gallery import Gallery
 from MedGANSlicerLib.Panels.ModelMenu import ModelMenu
 from MedGANSlicerLib.Panels.Panel import Comparison, Panel, RunTexts
@@ -129,7 +130,7 @@ class SynthesizePanel(Panel):
     def offer(self, parameters, volume) -> None:
         if parameters.synthesizeVolume is None and not volume.GetAttribute(SAMPLE):
             parameters.synthesizeVolume = volume
-        segmentations = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        segmentations = nodesOf(volume.GetScene(), ("vtkMRMLSegmentationNode",))
         if len(segmentations) != 1 or self._offered.Get() is segmentations[0]:  # refused before
             return
         self._offered.Set(segmentations[0])
