@@ -38,12 +38,14 @@ def removeNode(scene, node) -> None:
     item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
     if item:
         hierarchy.RemoveItem(item, False, False)  # without the application nobody else removes it
-    for role in ("display", "storage"):
-        for part in [node.GetNthNodeReference(role, n) for n in range(node.GetNumberOfNodeReferences(role))]:
-            if part is not None and scene.IsNodePresent(part):
-                scene.RemoveNode(part)
-    if scene.IsNodePresent(node):
-        scene.RemoveNode(node)
+    parts = [
+        node.GetNthNodeReference(role, number)
+        for role in ("display", "storage")
+        for number in range(node.GetNumberOfNodeReferences(role))
+    ]
+    for each in (node, *parts):  # a volume in the views that loses its display node first is given another
+        if each is not None and scene.IsNodePresent(each):
+            scene.RemoveNode(each)
 
 
 def uniqueName(scene, name: str) -> str:

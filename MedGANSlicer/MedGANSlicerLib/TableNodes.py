@@ -100,6 +100,21 @@ def putInFolder(scene, folder: int, *nodes) -> None:
             hierarchy.CreateItem(folder, node)
 
 
+def folderOf(node) -> int:
+    """The folder of the subject hierarchy that a node lies in, or 0."""
+    hierarchy = subjectHierarchy(node.GetScene())
+    item = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
+    parent = hierarchy.GetItemParent(item) if item else 0
+    return parent if parent and hierarchy.GetItemLevel(parent) == "Folder" else 0
+
+
+def removeEmptyFolder(scene, folder: int) -> None:
+    """Take a folder out of the subject hierarchy if nothing lies in it any more; nothing happens for 0."""
+    hierarchy = subjectHierarchy(scene)
+    if folder and hierarchy is not None and not hierarchy.GetNumberOfItemChildren(folder):
+        hierarchy.RemoveItem(folder, False, False)
+
+
 def rowsOf(tableNode) -> list[dict[str, Any]]:
     """The lines of a table node: text as it stands, numbers as float."""
     table = tableNode.GetTable()

@@ -13,6 +13,7 @@ from MedGANSlicerLib.Panels.SliceLayers import SliceLayers
 from MedGANSlicerLib.SceneBridge import SOURCE_ROLE
 from MedGANSlicerLib.SceneEdits import removeNode
 from MedGANSlicerLib.SynthesizeNodes import SAMPLE, Sample, showLabels
+from MedGANSlicerLib.TableNodes import folderOf, removeEmptyFolder
 from MedGANSlicerLib.Thumbnails import SIDE
 
 A_ROW, MOST_ROWS = 3, 2
@@ -112,9 +113,10 @@ class Gallery:
     def _remove(self, checked=False) -> None:
         sample = self._shown
         if sample is not None:
-            scene = sample.volume.GetScene()
+            scene, folder = sample.volume.GetScene(), folderOf(sample.volume)
             for node in reversed(sample.present()):
                 removeNode(scene, node)
+            removeEmptyFolder(scene, folder)
 
 
 def said(sample: Sample) -> str:
