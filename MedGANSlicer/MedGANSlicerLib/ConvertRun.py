@@ -19,7 +19,7 @@ from MedGANSlicerLib.Conversion import (
 )
 from MedGANSlicerLib.SceneBridge import matrixOf
 from MedGANSlicerLib.SegmentationBridge import ownGridOf
-from MedGANSlicerLib.SegmentGrids import BINARY, Grid, volumeGrid
+from MedGANSlicerLib.SegmentGrids import Grid, layersOf, volumeGrid
 
 BUDGET_S = 0.06
 """How long one call of the timer may work."""
@@ -111,9 +111,7 @@ def _grid(settings: ConvertSettings, segmentationNode, gridNode) -> Grid | None:
 
 def _images(node) -> list:
     if node.IsA("vtkMRMLSegmentationNode"):
-        held = node.GetSegmentation()
-        images = [held.GetSegment(each).GetRepresentation(BINARY) for each in held.GetSegmentIDs()]
-        return [image for image in dict.fromkeys(images) if image is not None]
+        return layersOf(node)
     return [node.GetImageData()] if node.GetImageData() is not None else []
 
 

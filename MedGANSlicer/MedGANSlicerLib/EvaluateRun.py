@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from medgan.evaluation.table import Evaluation
 from medgan.settings import EvaluateSettings
 from medgan.tasks import Outputs
-from MedGANSlicerLib.EvaluateInputs import engineInputs
+from MedGANSlicerLib.EvaluateInputs import engineInputs, nodesToRead
 from MedGANSlicerLib.EvaluationNodes import EvaluationNodes, publishEvaluation
 from MedGANSlicerLib.JobRun import JobRun
 from MedGANSlicerLib.NodePairs import Pair
@@ -27,7 +27,8 @@ class EvaluateRun(JobRun):
     ) -> None:
         inputs = engineInputs(pairs, regionNode, withSources)
         self._hidden = tuple(hidden)
-        super().__init__("evaluate", inputs, settings, [pair.node for pair in pairs], **options)
+        read = list(nodesToRead(pairs, regionNode, withSources).values())
+        super().__init__("evaluate", inputs, settings, [pair.node for pair in pairs], alsoRead=read, **options)
 
     def put(self, outputs: Outputs) -> tuple[Evaluation, EvaluationNodes]:
         evaluation = Evaluation.from_dict(outputs.report)

@@ -9,6 +9,8 @@ from medgan.job import Job, JobState, JobStatus
 from medgan.settings import Settings
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume
+from MedGANSlicerLib.SegmentGrids import layersOf
+from MedGANSlicerLib.SequenceBrowsers import browserOf
 
 STAY_S = 120.0
 """How long a child waits for the next run of the person; one that trains does not."""
@@ -29,12 +31,13 @@ def startJob(inputs: Mapping[str, Volume | LabelMap], settings: Settings, taskNa
 class JobRun:
     """A started job and what becomes of its outputs, for somebody who polls.
 
-    ``sources``: the nodes that the inputs were copied from, all in one scene. ``dropped`` is empty while the result
-    is wanted. Once a source has left the scene, or has another number of voxels, it is a sentence that says so: the
-    job is then ended, ``poll`` says CANCELLED and ``publish`` does nothing. ``put(outputs)`` makes the nodes of the
-    result and returns them in the form that the panel wants. ``report`` is what the task says about its result, once
-    that is published, with ``messages`` about the inputs before its own; ``remark`` is then a sentence if voxels of a
-    source were written to meanwhile, else empty. Call :meth:`close` when done with the run, whatever happened.
+    ``sources``: the nodes that the result belongs to, all in one scene; ``alsoRead``: others that the inputs were
+    copied from. ``dropped`` is empty while the result is wanted. Once a source has left the scene, or has another
+    number of voxels, it is a sentence that says so: the job is then ended, ``poll`` says CANCELLED and ``publish``
+    does nothing. ``put(outputs)`` makes the nodes of the result and returns them in the form that the panel wants.
+    ``report`` is what the task says about its result, once that is published, with ``messages`` about the inputs
+    before its own; ``remark`` is then a sentence if voxels that were read were written to meanwhile, else empty. Call
+    :meth:`close` when done with the run, whatever happened.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class JobRun:
         sources: Sequence,
         put: Callable[[Outputs], Any] | None = None,
         messages: Sequence[str] = (),
+        alsoRead: Sequence = (),
         **options,
     ) -> None:
         self.dropped = self.remark = ""
@@ -54,7 +58,7 @@ class JobRun:
         self._scene = sources[0].GetScene() if sources else None
         self._name = sources[0].GetName() if sources else taskName
         self._sizes = [_sizeOf(node) for node in sources]
-        self._times = [_timeOf(node) for node in sources]
+        self._read = {node: (_timesOf(node), _frameOf(node)) for node in (*sources, *alsoRead)}
         self._put = put
         self._messages = list(messages)
         self.job = startJob(inputs, settings, taskName, **options)
@@ -67,9 +71,7 @@ class JobRun:
         """The nodes of the result of a job that is DONE; None if it is dropped."""
         if self._drop() is not None:
             return None
-        edited = [node for node, time in zip(self._sources, self._times, strict=True) if _timeOf(node) != time]
-        if edited:
-            self.remark = f"'{edited[0].GetName()}' was edited meanwhile; this is the result of what it was before."
+        self.remark = self._whatChanged()
         outputs = self.job.outputs()
         result = self.put(outputs)
         self.report = outputs.report
@@ -88,6 +90,7 @@ class JobRun:
         """End the job, if it still works, and remove its folder. May be called again."""
         self.job.close()
         self._sources = self._put = None
+        self._read = {}
 
     def _drop(self) -> JobState | None:
         """The state of a run whose result nobody can use, or None."""
@@ -97,6 +100,15 @@ class JobRun:
                 return None
             self.close()
         return JobState(JobStatus.CANCELLED, 0.0, self.dropped)
+
+    def _whatChanged(self) -> str:
+        for node, (times, frame) in self._read.items():
+            if _timesOf(node) == times:
+                continue
+            if _frameOf(node) != frame:
+                return f"'{node.GetName()}' shows another frame now; this is the result of the one that it showed."
+            return f"'{node.GetName()}' was edited meanwhile; this is the result of what it was before."
+        return ""
 
     def _whyUnwanted(self) -> str:
         if self._sources is None:
@@ -109,11 +121,19 @@ class JobRun:
         return ""
 
 
-def _timeOf(node) -> int:
-    """When the voxels of a volume were last written; 0 for another node or an empty one."""
+def _timesOf(node) -> list[int]:
+    """When the voxels of a volume or segmentation were last written; nothing for another node or an empty one."""
+    if node.IsA("vtkMRMLSegmentationNode"):
+        return [image.GetMTime() for image in layersOf(node)]
     image = node.GetImageData() if node.IsA("vtkMRMLVolumeNode") else None
     voxels = image.GetPointData().GetScalars() if image is not None else None
-    return voxels.GetMTime() if voxels is not None else 0
+    return [voxels.GetMTime()] if voxels is not None else []
+
+
+def _frameOf(node) -> int | None:
+    """The number of the frame that a volume shows of a sequence; None for one of its own."""
+    browser = browserOf(node)
+    return browser.GetSelectedItemNumber() if browser is not None else None
 
 
 def _sizeOf(node) -> tuple[int, int, int] | None:

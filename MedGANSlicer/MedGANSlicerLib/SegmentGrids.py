@@ -33,6 +33,13 @@ class Grid:
         return Grid(shape, matrix, self.transformNode)
 
 
+def layersOf(segmentationNode) -> list:
+    """The images that hold the voxels of all segments, each once; those without any have none."""
+    held = segmentationNode.GetSegmentation()
+    images = [held.GetSegment(each).GetRepresentation(BINARY) for each in held.GetSegmentIDs()]
+    return [image for image in dict.fromkeys(images) if image is not None]
+
+
 def volumeGrid(node) -> Grid:
     """The grid of a volume node. Raises ``VolumeError`` when it has no voxels."""
     if not node.IsA("vtkMRMLVolumeNode"):

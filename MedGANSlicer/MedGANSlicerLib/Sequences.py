@@ -15,6 +15,7 @@ from MedGANSlicerLib.ResultDisplay import showAs
 from MedGANSlicerLib.ResultNodes import MAPS, PLACES_CONTENT, ResultNodes, provenance, resultWord
 from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, arrayOf, fillVoxels
 from MedGANSlicerLib.SceneEdits import placeBeside, removeOnFailure, uniqueName
+from MedGANSlicerLib.SequenceBrowsers import browserOf, browsersOf
 from MedGANSlicerLib.TaskLogic import prepare, startJob
 from MedGANSlicerLib.VoxelTypes import storedLike
 
@@ -33,16 +34,13 @@ def framesOf(sequenceNode) -> list:
 
 def sequenceOf(volumeNode):
     """The sequence whose current frame the volume node shows, or None for a volume of its own."""
-    for browser in _browsers(volumeNode.GetScene()):
-        sequence = browser.GetSequenceNode(volumeNode)
-        if sequence is not None:
-            return sequence
-    return None
+    browser = browserOf(volumeNode)
+    return browser.GetSequenceNode(volumeNode) if browser is not None else None
 
 
 def shownFrame(sequenceNode):
     """The volume node that shows the current frame of a sequence, or None if no browser shows it."""
-    for browser in _browsers(sequenceNode.GetScene()):
+    for browser in browsersOf(sequenceNode.GetScene()):
         if browser.IsSynchronizedSequenceNode(sequenceNode, True):
             return browser.GetProxyNode(sequenceNode)
     return None
@@ -61,7 +59,7 @@ def publishSequence(
     """
     scene, frames = sequenceNode.GetScene(), framesOf(sequenceNode)
     made: dict = {}
-    browser = next((each for each in _browsers(scene) if each.IsSynchronizedSequenceNode(sequenceNode, True)), None)
+    browser = next((each for each in browsersOf(scene) if each.IsSynchronizedSequenceNode(sequenceNode, True)), None)
     newBrowser = browser is None
     with removeOnFailure(scene):
         try:
@@ -173,10 +171,6 @@ class SequenceRun:
     def _nextJob(self) -> Job:
         frame = self._frames[len(self._outputs)]
         return startJob(prepare(frame, self._settings, self.taskName), self._settings, self.taskName, **self._options)
-
-
-def _browsers(scene) -> list:
-    return [node for node in scene.GetNodes() if node.IsA("vtkMRMLSequenceBrowserNode")]
 
 
 def _addVolumes(scene, name: str, arrays: Sequence[np.ndarray], outputs: Sequence[Outputs], key: str, source):

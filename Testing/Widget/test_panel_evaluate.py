@@ -290,6 +290,26 @@ def test_without_a_reference_noise_and_contrast_of_segments(examiner):
     assert len({row["label"] for row in found if row.get("label")}) == 2
 
 
+def test_reference_that_is_edited_meanwhile_is_named(examiner):
+    node = volume("Clean")
+    volume("Noisy", 30)
+    examiner.against("Noisy", "Clean")
+    examiner.person.press_apply()
+    slicer.util.arrayFromVolumeModified(node)
+    examiner.person.wait_for_end()
+    assert "'Clean' was edited meanwhile" in examiner.shared.progressLabel.text
+
+
+def test_method_is_what_a_name_says_beyond_that_of_its_reference(examiner):
+    for name, sigma in (("Head", 0.0), ("Headache denoised", 30.0), ("Head denoised", 20.0)):
+        volume(name, sigma)
+    examiner.against("Headache denoised", "Head")
+    examiner.against("Head denoised", "Head")
+    examiner.measure()
+    assert examiner.ui.foundLabel.text.splitlines()[0].startswith("Headache denoised:")
+    assert examiner.ui.foundLabel.text.splitlines()[1].startswith("denoised:")
+
+
 def test_result_removed_while_it_is_measured_drops_the_figures(examiner):
     volume("Clean")
     node = volume("Noisy", 30)

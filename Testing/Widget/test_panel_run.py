@@ -219,6 +219,29 @@ def test_preview_that_is_chosen_as_input_is_what_the_run_works_on(person, button
     assert any(name.startswith("Head denoised preview denoised") for name in person.volumes())
 
 
+@pytest.mark.parametrize("parameter", ["inputVolume", "segmentVolume"])
+def test_preview_that_is_chosen_as_input_stays_when_the_module_is_left(person, slicer_standin, parameter):
+    person.volume(shape=(60, 14, 16))
+    person.choose_model("quick")
+    person.ui.previewButton.click()
+    person.wait_for_end()
+    setattr(person.parameters, parameter, slicer.util.getNode("Head denoised preview"))
+    slicer_standin.leave_module()
+    assert person.volumes() == ["Head", "Head denoised preview"]
+
+
+def test_preview_of_a_scene_that_was_saved_is_a_volume_like_any_other(person, slicer_standin, tmp_path):
+    person.volume(shape=(60, 14, 16))
+    person.choose_model("quick")
+    person.ui.previewButton.click()
+    person.wait_for_end()
+    slicer_standin.scene_holder.saveScene(tmp_path / "s.mrb")
+    slicer.mrmlScene.Clear()
+    slicer_standin.scene_holder.loadScene(tmp_path / "s.mrb", tmp_path / "unpacked")
+    slicer_standin.leave_module()
+    assert person.volumes() == ["Head", "Head denoised preview", "Head denoised preview difference"]
+
+
 def test_volume_deleted_while_it_is_worked_on_drops_the_result_with_a_word(person, jobs_folder):
     node = person.volume()
     person.choose_model("endless")
@@ -373,6 +396,10 @@ def test_sequence_gives_a_sequence(person):
         slicer.util.arrayFromVolume(slicer.util.getNode(f"{shown.GetName()} denoised")),
         slicer.util.arrayFromVolume(shown) + 5,
     )
+    person.press_apply()
+    browser.SetSelectedItemNumber(1)
+    person.wait_for_end()
+    assert f"'{shown.GetName()}' shows another frame now" in person.ui.progressLabel.text
 
 
 def test_sequence_that_no_browser_shows_says_what_to_do(person):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
+import vtk
 from panel_tools import SCENE_TESTS, job_folders, oblique_volume
 from standin import screens
 
@@ -191,6 +192,28 @@ def test_removed_volume_leaves_the_gallery(maker, ui, a_segmentation):
     slicer.mrmlScene.Clear()
     maker.choose_task("synthesize")
     assert ui.gallerySection.isHidden()
+
+
+def test_last_picture_that_is_removed_leaves_nothing_in_the_scene(maker, ui, a_segmentation):
+    def held() -> tuple:
+        hierarchy, items = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode"), vtk.vtkIdList()
+        hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, True)
+        return {node.GetID() for node in slicer.mrmlScene.GetNodes()}, items.GetNumberOfIds()
+
+    before = held()
+    ui.count.value = 1
+    make(maker)
+    assert background().startswith("Parts synthetic")
+    ui.removeSampleButton.click()
+    assert held() == before
+
+
+def test_segmentation_that_is_edited_meanwhile_is_named(maker, a_segmentation):
+    maker.press_apply()
+    held = a_segmentation.GetSegmentation()
+    held.GetNthSegment(0).GetRepresentation("Binary labelmap").Modified()
+    maker.wait_for_end()
+    assert "'Parts' was edited meanwhile" in maker.ui.progressLabel.text
 
 
 def test_typed_intensities_reach_the_task(maker, ui, a_segmentation):
