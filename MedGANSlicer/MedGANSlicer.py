@@ -38,6 +38,7 @@ from MedGANSlicerLib.Panels import CompareView, CurvesView
 from MedGANSlicerLib.Panels.ConvertPanel import ConvertPanel
 from MedGANSlicerLib.Panels.EnhancePanel import EnhancePanel
 from MedGANSlicerLib.Panels.EvaluatePanel import EvaluatePanel
+from MedGANSlicerLib.Panels.LongNames import breakable
 from MedGANSlicerLib.Panels.RecognisePanel import RecognisePanel
 from MedGANSlicerLib.Panels.SegmentPanel import SegmentPanel
 from MedGANSlicerLib.Panels.SynthesizePanel import SynthesizePanel
@@ -326,7 +327,7 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if comparison is None:
             self.taskPanel.conclude(sentence)
             return
-        self.ui.resultLabel.setText(f"{comparison.nodes.volume.GetName()}: {sentence}")
+        self.ui.resultLabel.setText(breakable(f"{comparison.nodes.volume.GetName()}: {sentence}"))
         self.ui.keepPreviewButton.setVisible(preview)
         self.compare.show(comparison.source, comparison.nodes, comparison.sentences)
         if self._parameters is None:  # another module is open, where nothing of ours is shown

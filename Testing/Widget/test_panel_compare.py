@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import slicer
 import slicer.util
+from standin import screens
 
 
 @pytest.fixture
@@ -119,6 +120,21 @@ def test_scan_that_is_loaded_meanwhile_is_what_comes_back(after_a_run):
     after_a_run.ui.closeCompareButton.click()
     assert [shown(view)[:2] for view in ("Red", "Yellow", "Green")] == [("Own", None)] * 3
     assert shown("Yellow")[2] == pytest.approx(0.3)
+
+
+def test_long_name_without_a_space_does_not_widen_the_panel(after_a_run):
+    import qt
+
+    name = "t1_mprage_sag_p2_iso_1mm_ND_prescan_normalized_rep2_moco_T1w"
+    after_a_run.parameters.inputVolume.SetName(name)
+    after_a_run.press_apply()
+    after_a_run.wait_for_end()
+    assert slicer.util.getNode(f"{name} denoised") is not None
+    assert screens.misfits(after_a_run.widget.parent) == []
+    after_a_run.widget.taskPanel.fail(f"'{name}' is too flat.")
+    assert screens.misfits(after_a_run.widget.parent) == []
+    after_a_run.ui.errorCopyButton.click()
+    assert f"'{name}' is too flat." in qt.QApplication.clipboard().text()
 
 
 def test_fading_works_again_after_another_layout_was_chosen_beside_the_box(after_a_run):

@@ -292,6 +292,12 @@ def test_cancel_and_failure_change_nothing(reader, ui, jobs_folder):
     assert job_folders(jobs_folder) == []
 
 
+def test_long_name_without_a_space_does_not_widen_the_panel(reader):
+    reader.volume("t1_mprage_sag_p2_iso_1mm_ND_prescan_normalized_rep2_moco_T1w")
+    run(reader, "quick")
+    assert screens.misfits(reader.widget.parent) == []
+
+
 def test_why_a_run_was_ended_can_be_read_though_the_next_scene_begins_with_another_task(reader):
     reader.volume()
     reader.parameters.recognise.model = "endless"

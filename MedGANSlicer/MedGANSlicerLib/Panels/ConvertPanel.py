@@ -14,6 +14,7 @@ from medgan.volume import Label
 from MedGANSlicerLib.Conversion import ConversionResult, labelsOfNode
 from MedGANSlicerLib.ConvertRun import conversion
 from MedGANSlicerLib.NodePairs import nodesOf
+from MedGANSlicerLib.Panels.LongNames import breakable
 from MedGANSlicerLib.Panels.Panel import Panel, RunTexts
 from MedGANSlicerLib.SettingsPacks import snapshot
 from MedGANSlicerLib.Surfaces import showSurfaces
@@ -134,7 +135,7 @@ class ConvertPanel(Panel):
     def _showResult(self) -> None:
         result = self._result
         text = "\n".join(result.messages) if result is not None else ""
-        self.ui.reportLabel.setText(text)
+        self.ui.reportLabel.setText(breakable(text))
         self.ui.reportLabel.setVisible(bool(text))
         self.ui.saveTableButton.setVisible(result is not None)
         edits = result is not None and result.nodes[0].IsA("vtkMRMLSegmentationNode")

@@ -12,6 +12,7 @@ from medgan.evaluation import report
 from medgan.evaluation.table import Evaluation
 from MedGANSlicerLib.EvaluationNodes import EvaluationNodes, publishEvaluation, removeEvaluation
 from MedGANSlicerLib.Panels.DataView import DataView
+from MedGANSlicerLib.Panels.LongNames import breakable
 
 SHOWN = 3
 """Metrics in the few words."""
@@ -64,7 +65,7 @@ class FiguresView:
         ui.foundSection.setVisible(evaluation is not None)
         if evaluation is None:
             return
-        ui.foundLabel.setText(inWords(evaluation, self._hidden()))
+        ui.foundLabel.setText(breakable(inWords(evaluation, self._hidden())))
         charts = list(self._nodes.charts) if self._inScene() else []
         chosen = ui.plotSelector.currentText
         ui.plotSelector.clear()

@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from MedGANSlicerLib.Panels import Lines
 from MedGANSlicerLib.Panels.DataView import DataView
+from MedGANSlicerLib.Panels.LongNames import breakable
 from MedGANSlicerLib.RecogniseNodes import Recognised, answersOf, keepTables
 
 SHOWN = 3
@@ -56,7 +57,7 @@ class FoundView:
         if self._result is None:
             return
         report = self._result.report
-        ui.sentenceLabel.setText(f"{self._result.volume.GetName()}: {report.get('sentence', '')}")
+        ui.sentenceLabel.setText(breakable(f"{self._result.volume.GetName()}: {report.get('sentence', '')}"))
         answers = shownAnswers(report)
         Lines.fill(ui.answersTable, answers)
         ui.answersTable.setVisible(bool(answers))

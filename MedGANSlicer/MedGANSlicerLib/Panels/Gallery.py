@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import qt
 from slicer.i18n import tr as _
 
+from MedGANSlicerLib.Panels.LongNames import breakable
 from MedGANSlicerLib.Panels.SliceLayers import SliceLayers
 from MedGANSlicerLib.SceneBridge import SOURCE_ROLE
 from MedGANSlicerLib.SceneEdits import removeNode
@@ -84,7 +85,7 @@ class Gallery:
         ui.gallerySection.setVisible(bool(self._samples))
         rows = min(MOST_ROWS, -(-len(self._samples) // A_ROW))
         ui.gallery.setFixedHeight(rows * (SIDE + ui.gallery.fontMetrics().lineSpacing() + 16) + 8)
-        ui.sampleLabel.setText(said(self._shown) if self._shown is not None else "")
+        ui.sampleLabel.setText(breakable(said(self._shown)) if self._shown is not None else "")
         ui.sampleLabel.setVisible(self._shown is not None)
         ui.labelsCheckBox.setEnabled(self._shown is not None and self._shown.segmentation is not None)
         ui.removeSampleButton.setEnabled(self._shown is not None)

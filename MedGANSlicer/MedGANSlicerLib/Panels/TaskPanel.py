@@ -15,6 +15,7 @@ from slicer.i18n import tr as _
 
 from medgan.job import JobState, JobStatus
 from MedGANSlicerLib.Estimates import secondsLeft, timeText
+from MedGANSlicerLib.Panels.LongNames import breakable
 from MedGANSlicerLib.Panels.Panel import Panel
 
 POLL_MS = 100
@@ -30,7 +31,7 @@ class TaskPanel:
         self._next: Callable | None = None
         self._preview = False
         self._begun = 0.0
-        self._ready = ""
+        self._ready = self._error = ""
         self._timer = host.timer(POLL_MS, self.poll)
         ui.errorDetailsButton.connect("toggled(bool)", ui.errorDetails.setVisible)
         ui.errorCopyButton.connect("clicked(bool)", self._copyError)
@@ -102,14 +103,14 @@ class TaskPanel:
 
     def say(self, sentence: str) -> None:
         """One sentence under the progress bar, kept in the log."""
-        self.ui.progressLabel.setText(sentence)
+        self.ui.progressLabel.setText(breakable(sentence))
         self.ui.progressLabel.setVisible(bool(sentence))
         self._note(sentence)
 
     def conclude(self, sentence: str) -> None:
         """A few words about the result, after those that it is done."""
         if sentence:
-            self.ui.progressLabel.setText(f"{self.ui.progressLabel.text} {sentence}".strip())
+            self.ui.progressLabel.setText(f"{self.ui.progressLabel.text} {breakable(sentence)}".strip())
             self._note(sentence)
 
     def fail(self, sentence: str, details: str = "") -> None:
@@ -192,7 +193,7 @@ class TaskPanel:
     def _showIdle(self, sentence: str) -> None:
         self.ui.progressBar.setVisible(False)
         self.ui.progressBar.setValue(0)
-        self.ui.progressLabel.setText(sentence)
+        self.ui.progressLabel.setText(breakable(sentence))
         self.ui.progressLabel.setVisible(bool(sentence))
         self._showButtons()
 
@@ -216,11 +217,12 @@ class TaskPanel:
         if left is not None:
             text = _("{message} · about {time} left").format(message=text, time=timeText(left))
         if self.ui.applyButton.enabled:  # after Cancel it says "Stopping"
-            self.ui.progressLabel.setText(text)
+            self.ui.progressLabel.setText(breakable(text))
         self.ui.progressLabel.setVisible(True)
 
     def _showError(self, sentence: str, details: str = "") -> None:
-        self.ui.errorLabel.setText(sentence)
+        self._error = sentence
+        self.ui.errorLabel.setText(breakable(sentence))
         self.ui.errorDetails.setPlainText(details)
         self.ui.errorDetailsButton.setVisible(bool(details))
         self.ui.errorDetailsButton.setChecked(False)
@@ -228,7 +230,7 @@ class TaskPanel:
         self.ui.errorBox.setVisible(bool(sentence))
 
     def _copyError(self) -> None:
-        parts = [self.ui.errorLabel.text, self._host.describeInstall(), self.ui.errorDetails.toPlainText()]
+        parts = [self._error, self._host.describeInstall(), self.ui.errorDetails.toPlainText()]
         self._host.copyText("\n".join(part for part in parts if part))
 
     def _note(self, text: str) -> None:
