@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import replace
 
@@ -13,10 +14,13 @@ from medgan.models import ModelError, find
 from medgan.settings import Adversarial, Restores, TrainKind
 from medgan.training.kinds import make_kind
 from medgan.training.kinds.common import diversity, mmd, psnr, ssim
+from medgan.training.validation import Validation
 
 ALL = [(kind, True) for kind in TrainKind] + [(TrainKind.TRANSLATE, False)]
 WITH_CRITIC = [each for each in ALL if each[0] is not TrainKind.CLASSIFY]
 NAMES = [f"{kind.value}{'' if paired else ' unpaired'}" for kind, paired in ALL]
+DRAWS_ANEW = (TrainKind.ENHANCE, TrainKind.LABEL_TO_VOLUME)
+"""Kinds whose validation batches come back from the CPU."""
 
 
 def sample(rng):
@@ -66,6 +70,39 @@ def test_validation_repeats_itself_and_pictures_are_of_one_size(kind, paired):
     assert len(pictures) >= (2 if kind is TrainKind.CLASSIFY else 3)
     assert len({picture.shape for picture in pictures.values()}) == 1
     assert all(picture.min() >= 0.0 and picture.max() <= 1.0 for picture in pictures.values())
+
+
+@pytest.mark.parametrize(("kind", "paired"), [each for each in ALL if each[0] not in DRAWS_ANEW])
+def test_validation_batches_are_where_the_networks_are(kind, paired):
+    """The meta device, which has no numbers, in place of a GPU: how far it gets is how far it is looked at."""
+    made = kind_tools.small(kind, paired).to("meta")
+    places = []
+
+    def look(module, given):
+        weights = list(module.parameters(recurse=False))
+        places.extend((tensor.device.type, weights[0].device.type) for tensor in given if weights)
+
+    for module in made.generator.modules():
+        module.register_forward_pre_hook(look)
+    validation = Validation(made, kind_tools.validation_of(sample, batches=1), lambda: None)
+    for what in (lambda: validation.measure(made.generator, 1, True), lambda: validation.pictures(made.generator)):
+        places.clear()
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            what()
+        assert set(places) == {("meta", "meta")}
+
+
+@pytest.mark.parametrize(("kind", "paired"), ALL, ids=NAMES)
+def test_mixed_precision_gives_the_losses_of_float32(kind, paired):
+    made = kind_tools.small(kind, paired)
+    batch = kind_tools.batch_of(made, sample, 4)
+    phases = [made.critic_loss] if made.critic is not None else []
+    for phase in (*phases, lambda batch: made.generator_loss(batch, 1.0)):
+        full = float(phase(batch)["loss"].detach())
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = phase(batch)["loss"]
+        mixed.float().backward()
+        assert float(mixed.detach()) == pytest.approx(full, rel=0.05, abs=0.05)
 
 
 def test_every_kind_is_made_with_its_own_networks_and_their_export_builds_them_again(tmp_path):

@@ -15,11 +15,12 @@ from medgan.training.kinds.base import Kind, plain_state
 
 
 class Validation:
-    """The fixed batches of the validation patients, and the best result on them."""
+    """The fixed batches of the validation patients, on the device of the kind, and the best result on them."""
 
     def __init__(self, kind: Kind, batches: list[dict[str, Tensor]], look: Callable[[], None]) -> None:
         self._kind, self._look = kind, look
-        self.batches = batches
+        device = next(kind.parameters()).device
+        self.batches = [{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches]
         self.best: dict[str, Any] = {}
         """"step", "figures" and "state" (of the averaged generator) of the best validation that counts."""
         self.stale = 0
