@@ -21,4 +21,4 @@ def smoothed_error(image: Tensor, reconstruction: Tensor) -> Tensor:
 def usual_error(error: Tensor, inside: Tensor) -> float:
     """The mean error where ``inside`` is true (everywhere where it never is); above 0."""
     chosen = error[inside] if bool(inside.any()) else error
-    return max(float(torch.mean(chosen.double())), 1e-6)
+    return max(float(torch.mean(chosen.cpu().double())), 1e-6)

@@ -54,7 +54,7 @@ def crop_features(volume: Volume) -> np.ndarray:
     rows = []
     with torch.inference_mode():
         for batch in _batches(normalised(volume.array)):
-            rows.append(network(torch.from_numpy(batch)[:, None].to(device)).double().cpu().numpy())
+            rows.append(network(torch.from_numpy(batch)[:, None].to(device)).cpu().double().numpy())
     return np.concatenate(rows)
 
 

@@ -139,7 +139,7 @@ def _quantiles(values: Tensor, levels: Tensor) -> Tensor:
 def mmd(one: Tensor, other: Tensor) -> float:
     """Unbiased squared maximum mean discrepancy of two sets of features (n, F), (m, F), n and m at least 2; kernel:
     Gaussian whose width is the median distance (Gretton et al. 2012, JMLR 13:723). May be slightly below 0."""
-    both = torch.cat([one, other]).double()
+    both = torch.cat([one, other]).cpu().double()  # Apple GPUs have no float64
     square = torch.cdist(both, both).square()
     apart = square[~torch.eye(len(both), dtype=torch.bool, device=both.device)]
     kernel = torch.exp(-square / apart.median().clamp_min(1e-12))
