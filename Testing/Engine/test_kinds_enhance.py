@@ -83,6 +83,13 @@ def test_shipped_models_are_called_as_in_use_and_can_go_on(model, gain_db):
     found = kind.validate(kind.generator, batches)
     assert found["psnr"] > found["psnr_before"] + gain_db
     assert kind.export(kind.generator).about["restores"] == card.restores
+    drawn = kind.draw({"target": batches[0]["target"][0]}, torch.Generator().manual_seed(0))
+    losses = []
+    for mixed in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            losses.append(kind.generator_loss({name: tensor[None] for name, tensor in drawn.items()}, 0.0)["error"])
+        losses[-1].backward()
+    assert float(losses[1].detach()) == pytest.approx(float(losses[0].detach()), rel=0.02)
 
 
 def test_noise_of_a_pair_is_measured_and_of_a_clean_patch_is_what_was_added():

@@ -39,6 +39,7 @@ class SliceNet(nn.Module):
         start_at_zero(self.place[2])
 
     def forward(self, image: Tensor, level: Tensor, operator: SliceOperator) -> Tensor:
+        image = image.float()  # under autocast it may come rounded
         measure = torch.from_numpy(operator.measure).to(image)
         restore = torch.from_numpy(operator.restore).to(image)
         with torch.autocast(image.device.type, enabled=False):

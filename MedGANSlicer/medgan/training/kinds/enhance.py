@@ -160,8 +160,9 @@ class Enhance(Kind):
 def _from_slices(generator: SliceNet, target: Tensor, numbers: Tensor, level: Tensor) -> Answer:
     operator = degrade.operator_of(numbers)
     fine = target[None, :, : operator.fine]
-    slices = torch.einsum("nf,bcfhw->bcnhw", torch.from_numpy(operator.measure).to(fine), fine)
-    before = torch.einsum("fn,bcnhw->bcfhw", torch.from_numpy(operator.restore).to(fine), slices)
+    with torch.autocast(fine.device.type, enabled=False):  # the data are not rounded, only the network's way is
+        slices = torch.einsum("nf,bcfhw->bcnhw", torch.from_numpy(operator.measure).to(fine), fine)
+        before = torch.einsum("fn,bcnhw->bcfhw", torch.from_numpy(operator.restore).to(fine), slices)
     return generator(slices, level[None], operator).float(), fine, before
 
 
