@@ -88,6 +88,15 @@ def test_probabilities_of_all_labels_sum_to_one_on_a_volume_of_any_size(a_small_
     assert logs.exp().sum(1).sub(1).abs().max() < 1e-4
 
 
+def test_mixed_precision_changes_no_answer(a_small_network):
+    """As on a GPU, where everything that segments runs in mixed precision."""
+    image = torch.rand(1, 1, 60, 66, 70, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        full = a_small_network(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(a_small_network(image), full)
+
+
 def test_slabs_give_the_answer_of_the_whole(a_small_network, monkeypatch):
     image = torch.rand(1, 1, 96, 32, 32)
     with torch.no_grad():

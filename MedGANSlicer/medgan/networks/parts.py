@@ -116,6 +116,11 @@ class PartsNet(nn.Module):
         self.atlas = Atlas(len(self.lateral) - 3, VIEW, 2.0)
 
     def forward(self, image: Tensor) -> Tensor:
+        # In full precision: sums of squares and small probabilities decide, which bfloat16 can not hold.
+        with torch.autocast(image.device.type, enabled=False):
+            return self._answer(image.float())
+
+    def _answer(self, image: Tensor) -> Tensor:
         sides = image.shape[2:]
         pads = [n for side in reversed(sides) for n in (0, max(2 * STRIDE, side + -side % STRIDE) - side)]
         padded = F.pad(image, pads)
