@@ -156,7 +156,8 @@ class Atlas(nn.Module):
         Looked at in voxels of twice the size. known: (d, h, w), 0 where nothing was seen. start: as in `bend_onto`.
         """
         whole = self.whole()
-        coarse = [F.avg_pool3d(each[None], 2)[0] for each in (whole, seen)]
-        where = F.avg_pool3d(known[None, None].float(), 2)[0, 0]
+        # On the processor: a GPU sums the gradient of the knots in no fixed order.
+        coarse = [F.avg_pool3d(each[None], 2)[0].cpu() for each in (whole, seen)]
+        where = F.avg_pool3d(known[None, None].float(), 2)[0, 0].cpu()
         bend = bend_onto(coarse[0], coarse[1], self.extent_mm, where, start, ROUNDS)
-        return at(whole, bend.places(self.shape)), bend
+        return at(whole, bend.places(self.shape).to(whole.device)), bend
