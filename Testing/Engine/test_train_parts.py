@@ -135,6 +135,12 @@ def test_batches_are_the_same_however_many_threads_processes_and_restarts():
         assert torch.equal(whole["x"], torch.cat([halves[0][place]["x"], halves[1][place]["x"]]))
 
 
+def test_training_on_the_processor_pins_no_memory_for_a_gpu_that_can_not_be_used(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with Loader(_Numbers(), lambda sample, rng: sample, TrainSettings(batch=1)) as loader:
+        assert not next(loader)["x"].is_pinned()
+
+
 def test_trouble_with_a_sample_is_raised_where_its_batch_is_asked_for():
     class Broken(_Numbers):
         def sample(self, rng):

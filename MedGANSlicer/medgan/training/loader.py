@@ -61,8 +61,8 @@ class Loader:
 
     Process ``rank`` of ``world`` draws samples ``micro * batch * world + rank * batch`` and the following. Use it in a
     ``with`` block: leaving it ends the threads. ``waiting`` is called every now and then while the caller waits for a
-    batch, so that it can stop. ``waited_s``: seconds the caller had to wait so far. What goes wrong while a sample is
-    made is raised where its batch is asked for.
+    batch, so that it can stop. ``pin``: in memory from which a CUDA GPU copies while it computes. ``waited_s``: seconds
+    the caller had to wait so far. What goes wrong while a sample is made is raised where its batch is asked for.
     """
 
     def __init__(
@@ -75,12 +75,13 @@ class Loader:
         world: int = 1,
         threads: int = 0,
         waiting: Callable[[], None] | None = None,
+        pin: bool = False,
     ) -> None:
         self._samples, self._draw, self._settings = samples, draw, settings
         self._rank, self._world = rank, world
         self._threads = threads or max(1, min(MOST_THREADS, torch.get_num_threads()))
         self._next = first_step * settings.accumulate
-        self._pin = torch.cuda.is_available()
+        self._pin = pin
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="medgan-loader")
         self._coming: deque[Future[dict[str, Tensor]]] = deque()
         self._waiting = waiting

@@ -397,6 +397,7 @@ class Training:
             rank=self.world.rank,
             world=self.world.size,
             waiting=self.look,
+            pin=self.world.device.type == "cuda",
         )
 
     def to_device(self, batch: Batch) -> Batch:
