@@ -263,6 +263,16 @@ def test_clean_volumes_bring_their_noise_along(tmp_path):
     assert sample["spread"].shape == (64,)
 
 
+def test_noise_is_that_of_the_grid_to_train_on(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number in range(2):
+        write_volume(a_head(number, (48, 52, 50), phantoms.geometry((1.0, 1.0, 1.0))), folder / f"p{number}.nrrd")
+    sharp, coarse = (prepared(folder, run=f"run {step}", spacing_mm=step) for step in (0.0, 2.0))
+    levels = [float(data.samples.sample(torch.Generator().manual_seed(0))["sigma"]) for data in (sharp, coarse)]
+    assert levels[1] < 0.7 * levels[0]  # means of eight voxels, each of which was noisy
+
+
 def test_patches_for_super_resolution_have_a_fine_axis_in_front(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()

@@ -103,8 +103,7 @@ def store(loaded: Loaded, number: int, folder: Path, kind: TrainKind) -> Entry:
             held, matrix = [array for array, _ in turned], turned[0][1]
         arrays[role] = held
     if kind is TrainKind.ENHANCE and "input" not in arrays:
-        profile = noise_profile(arrays["target"][0])
-        entry.noise = [float(profile.sigma), *profile.spread.tolist()]
+        entry.noise = _noise_of(arrays["target"][0])
     image = arrays.get("image", [])
     box = body_box(image or [array for held in arrays.values() for array in held])
     if image and "labels" in arrays:  # labels may reach into what is dark
@@ -128,8 +127,16 @@ def regrid(entry: Entry, number: int, folder: Path, spacing_mm: Sequence[float],
         arrays[role], moved = [array for array, _ in results], results[0][1]
         if whole:
             arrays[role] = [cube(array, whole) for array in arrays[role]]
+    if entry.noise:  # interpolation takes some away
+        entry.noise = _noise_of(arrays["target"][0])
     entry.matrix = moved.tolist()
     _write(entry, arrays, number, folder)
+
+
+def _noise_of(array: np.ndarray) -> list[float]:
+    """Level and spread of the noise, as the entry of a case holds them."""
+    profile = noise_profile(array)
+    return [float(profile.sigma), *profile.spread.tolist()]
 
 
 def _write(entry: Entry, arrays: dict[str, list[np.ndarray]], number: int, folder: Path) -> None:
