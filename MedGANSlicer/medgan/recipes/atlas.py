@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     held.out.mkdir(parents=True, exist_ok=True)
     atlas = Atlas(len(STRUCTURES) - 3, VIEW, 2.0)
     kept = held.out / "atlas.pt"
-    state: dict[str, Any] = torch.load(kept, weights_only=True) if kept.exists() else {"round": 0}
+    state: dict[str, Any] = torch.load(kept, map_location="cpu", weights_only=True) if kept.exists() else {"round": 0}
     if state["round"] < held.rounds:
         heads = load_heads(held.data / "manifest.csv", left_out={stem for stem in held.leave_out.split(",") if stem})
         if not heads:
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
             files.log({"round": number + 1, "sharpness": sharp, "seconds": time.monotonic() - begun}, held.out)
         state = {"average": average}
     atlas.hold(state["average"].float())
-    weights = torch.load(held.weights, weights_only=True)
+    weights = torch.load(held.weights, map_location="cpu", weights_only=True)
     files.save(files.halved({**weights, "atlas.left": atlas.left}), held.out / "model.pt")
 
 

@@ -61,7 +61,7 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.network = RecogniseNet({name: len(answers) for name, answers in HEADS.items()})
         if options.start:
-            self.network.load_state_dict(torch.load(options.start, weights_only=True))
+            self.network.load_state_dict(torch.load(options.start, map_location="cpu", weights_only=True))
         self.network.to(options.device)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=options.rate, weight_decay=0.02)
         self.generator = torch.Generator().manual_seed(options.seed)

@@ -285,7 +285,7 @@ def main(arguments: list[str] | None = None) -> None:
             files.save({"velocity": velocity, "labels": torch.from_numpy(labels)}, kept)
             said = {"map": name, "left": left, "farthest_mm": float(velocity.norm(dim=0).max())}
             files.log({**said, "seconds": time.monotonic() - begun}, chosen.out)
-        held = torch.load(kept, weights_only=True)
+        held = torch.load(kept, map_location="cpu", weights_only=True)
         velocities[name] = held["velocity"] if before else calmed(held["velocity"], template)
         folds.append(folds_of(held["labels"].numpy(), velocities[name]))
         if name in BASES:

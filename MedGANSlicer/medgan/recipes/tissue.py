@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     print("CT: " + ", ".join(s.name for s in sources) + "; heads: " + ", ".join(h.name for h in heads), flush=True)
     network = BasicUNet(**ARGUMENTS)
     if chosen.start:
-        network.load_state_dict(torch.load(chosen.start, weights_only=True))
+        network.load_state_dict(torch.load(chosen.start, map_location="cpu", weights_only=True))
     train(network, TissuePatches(sources, heads, chosen.patch), chosen)
 
 
