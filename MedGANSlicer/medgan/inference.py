@@ -136,10 +136,13 @@ class ChosenDevice:
     reason: str = ""
 
 
-def choose_device(wanted: Device) -> ChosenDevice:
-    """The device asked for, or the best one that there is; falls back to the CPU and says why."""
+def choose_device(wanted: Device, number: int | None = None) -> ChosenDevice:
+    """The device asked for, or the best one that there is; falls back to the CPU and says why.
+
+    ``number``: the NVIDIA GPU that this process shall use, where it shares several with others.
+    """
     if wanted in (Device.AUTO, Device.CUDA) and torch.cuda.is_available():
-        fault = _fault_of_cuda()
+        fault = _fault_of_cuda(number)
         if fault:
             return cpu_device(f"The NVIDIA GPU can not compute now ({fault}); the CPU is used.")
         return ChosenDevice(torch.device("cuda"), torch.cuda.get_device_name())
@@ -150,9 +153,11 @@ def choose_device(wanted: Device) -> ChosenDevice:
     return cpu_device(reason)
 
 
-def _fault_of_cuda() -> str:
+def _fault_of_cuda(number: int | None) -> str:
     """Why the GPU that PyTorch sees can not compute (full, busy, too old for this build), or an empty string."""
     try:
+        if number is not None:
+            torch.cuda.set_device(number)
         torch.cuda.mem_get_info()
         torch.ones(8, device="cuda").add(1.0).cpu()
     except (RuntimeError, AssertionError) as error:

@@ -10,12 +10,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 import medgan
 import tiny_training
+from medgan.settings import Device
 from medgan.training.journal import read_log
 from medgan.training.loop import train
+from medgan.training.parallel import joined
 from tiny_training import HalfKind, RandomPairs, settings
 
 PATH = os.pathsep.join([str(Path(medgan.__file__).parents[1]), str(Path(tiny_training.__file__).parent)])
@@ -28,6 +31,25 @@ def torchrun(folder, **changes) -> subprocess.CompletedProcess[str]:
         [*command, tiny_training.__file__, str(folder), json.dumps(changes)],
         env=environment, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
+
+
+def test_each_process_asks_its_own_gpu_and_one_without_ends_the_training(monkeypatch):
+    asked = []
+
+    def set_device(number):
+        asked.append(number)
+        raise RuntimeError("CUDA error: invalid device ordinal")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", set_device)
+    for name, number in (("WORLD_SIZE", 4), ("RANK", 3), ("LOCAL_RANK", 1)):
+        monkeypatch.setenv(name, str(number))
+    with (
+        pytest.raises(ValueError, match=r"GPU 1, .* set the device to cpu. .*invalid device ordinal\)\.$"),
+        joined(Device.AUTO),
+    ):
+        pass
+    assert asked == [1]
 
 
 def test_two_processes_go_on_as_one_with_the_doubled_batch_would(tmp_path):

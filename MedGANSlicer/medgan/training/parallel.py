@@ -108,16 +108,26 @@ class Phase(nn.Module):
 
 @contextlib.contextmanager
 def joined(wanted: Device) -> Iterator[World]:
-    """The world that torchrun has made of this process and its siblings, or a world of one."""
+    """The world that torchrun has made of this process and its siblings, or a world of one.
+
+    Raises ``ValueError`` in one of several processes that finds GPUs, but its own can not compute.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    chosen = choose_device(wanted)
     if size == 1:
+        chosen = choose_device(wanted)
         yield World(0, 1, chosen.device, chosen.reason)
         return
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    chosen = choose_device(wanted, number)
     device = chosen.device
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
+        device = torch.device("cuda", number)
+    elif wanted in (Device.AUTO, Device.CUDA) and torch.cuda.is_available():
+        # The other processes would wait on their GPUs for one that is on the CPU.
+        raise ValueError(
+            f"GPU {number}, the one of process {number} of torchrun here, can not be used; start no more processes "
+            f"than there are free GPUs, or set the device to cpu. {chosen.reason.partition(';')[0]}."
+        )
     elif device.type == "mps":
         device = torch.device("cpu")  # there is no way to average gradients on it
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
