@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 import os
 import queue
 import re
@@ -99,13 +100,17 @@ def shares(jobs: int, settings: Chosen) -> tuple[Chosen, list[dict[str, str]]]:
     if jobs == 1:
         return settings, [{}]
     gpus = visible_gpus() if settings.device in (Device.AUTO, Device.CUDA) and torch_knows_gpus() else []
-    limit_gb = settings.memory_limit_gb or (0.0 if gpus else free_memory_bytes() / 1e9)
+    limit_gb = settings.memory_limit_gb / jobs
+    if not limit_gb and not gpus:
+        limit_gb = free_memory_bytes() / 1e9 / jobs
+    elif not limit_gb and jobs > len(gpus):  # of a GPU that several share, each its part
+        limit_gb = min(free_gpu_bytes(gpu) for gpu in gpus) / 1e9 / math.ceil(jobs / len(gpus))
     threads = str(max(1, _cores() // jobs))
     environments = [{"OMP_NUM_THREADS": threads} for _ in range(jobs)]
     for number, environment in enumerate(environments):
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-    return dataclasses.replace(settings, memory_limit_gb=limit_gb / jobs), environments
+    return dataclasses.replace(settings, memory_limit_gb=limit_gb), environments
 
 
 def about_share(refusal: str) -> str:
@@ -129,14 +134,24 @@ def visible_gpus() -> list[str]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [part.strip() for part in named.split(",") if part.strip() and not part.strip().startswith("-")]
+    listed = _nvidia_smi("-L").splitlines()
+    return [str(number) for number, _ in enumerate(line for line in listed if line.startswith("GPU "))]
+
+
+def free_gpu_bytes(gpu: str) -> int:
+    """Free memory of a GPU that ``CUDA_VISIBLE_DEVICES`` names so; 0 where ``nvidia-smi`` does not know it."""
+    told = _nvidia_smi("--query-gpu=memory.free", "--format=csv,noheader,nounits", "-i", gpu).strip()
+    return int(told) << 20 if told.isdigit() else 0
+
+
+def _nvidia_smi(*arguments: str) -> str:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return []
+        return ""
     try:
-        listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
+        return subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
-        return []
-    return [str(number) for number, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
+        return ""
 
 
 def _cores() -> int:

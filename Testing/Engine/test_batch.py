@@ -532,6 +532,21 @@ def test_jobs_share_cores_memory_and_gpus(monkeypatch):
     assert local_runs.shares(1, EnhanceSettings(memory_limit_gb=3.0))[0].memory_limit_gb == 3.0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the tool is a shell script here")
+def test_jobs_on_one_gpu_share_its_memory(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\ncase "$*" in\n*"-i 2") echo 16000 ;;\n*"-i 5") echo 8000 ;;\n*) exit 6 ;;\nesac\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(local_runs, "torch_knows_gpus", lambda: True)
+    for gpus, jobs, limit_gb in (("2", 4, 4.0), ("2,5", 3, 4.0), ("2,5", 2, 0.0), ("MIG-1", 2, 0.0)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+        given = local_runs.shares(jobs, EnhanceSettings())[0].memory_limit_gb
+        assert given == pytest.approx(1.048576 * limit_gb)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    assert local_runs.shares(2, EnhanceSettings(memory_limit_gb=6.0))[0].memory_limit_gb == 3.0
+
+
 @pytest.mark.parametrize(("built_for", "limit_gb"), [("None", 4.0), ("'12.8'", 0.0)])
 def test_build_of_torch_without_gpus_shares_the_memory_of_the_computer(tmp_path, monkeypatch, built_for, limit_gb):
     for name, text in {"__init__.py": "", "version.py": f"cuda = {built_for}\nhip = None\n"}.items():
