@@ -172,15 +172,19 @@ def cpu_device(reason: str = "") -> ChosenDevice:
 
 
 def autocast(device: torch.device, on_cpu: bool = False) -> torch.autocast:
-    """Mixed precision where it is known to help: CUDA. Apple GPUs compute in float32.
+    """Mixed precision where it is known to help: on NVIDIA GPUs that are fast with bfloat16; others compute in float32.
 
+    Not in float16: what the networks of others answer may be larger than it can hold, and old GPUs are slow with it.
     ``on_cpu``: also on processors that are fast with bfloat16, for networks that keep in float32 what must not be
     rounded; others might change their answers there, so they compute in float32 on every CPU.
     """
-    if device.type == "cpu":
-        return torch.autocast("cpu", torch.bfloat16, enabled=on_cpu and fast_bfloat16(device))
-    kind = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
-    return torch.autocast(device.type, dtype=kind, enabled=device.type == "cuda")
+    wanted = on_cpu or device.type != "cpu"
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and fast_bfloat16(device))
+
+
+def in_ram(device: torch.device) -> bool:
+    """Whether a device computes in the memory that holds the volumes, too: a processor and an Apple GPU."""
+    return device.type in ("cpu", "mps")
 
 
 def free_bytes(chosen: ChosenDevice) -> int:
@@ -425,8 +429,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def set_deterministic(seed: int) -> None:
-    """Same seed, same voxels: seeds torch and asks CUDA for repeatable kernels."""
+    """Same seed, same voxels: seeds torch, and asks CUDA for repeatable kernels that do not round float32."""
     torch.manual_seed(seed)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False  # else convolutions keep 10 bits, less than the noise of a good scan

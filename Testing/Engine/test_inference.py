@@ -256,3 +256,20 @@ def test_only_networks_made_for_it_are_rounded_on_a_fast_processor(monkeypatch):
         monkeypatch.setattr(inference, "fast_bfloat16", lambda device, fast=fast: fast)
         with inference.autocast(cpu, on_cpu=asked):
             assert (one @ one).dtype is format
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_gpu_that_only_imitates_bfloat16_computes_in_float32(monkeypatch, fast):
+    def supported(including_emulation: bool = True) -> bool:
+        return fast or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    with inference.autocast(torch.device("cuda")):
+        assert torch.is_autocast_enabled("cuda") is fast
+
+
+def test_convolutions_of_a_run_are_not_rounded():
+    torch.backends.cudnn.allow_tf32 = True
+    inference.set_deterministic(0)
+    assert not torch.backends.cudnn.allow_tf32
