@@ -164,7 +164,7 @@ class TrainSettings(Settings):
     """Where the networks run."""
 
     seed: Annotated[int, Bounds(0, 2**31 - 1)] = 0
-    """Seed of everything random; the same seed, data and device give the same losses."""
+    """Seed of everything random; on a CPU the same seed and data give the same losses, on a GPU nearly the same."""
 
     flips: bool = True
     """Mirror patches at random."""
