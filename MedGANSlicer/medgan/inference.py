@@ -30,8 +30,9 @@ SHORTEST_TILE = 40
 """Side below which a tile would be more overlap than content."""
 
 LARGEST_TILE = 148**3
-"""Voxels of a tile on a CPU: larger ones gain most networks no speed, and progress is told at each. Other limits are
-this one doubled or halved, so that free memory, which is never twice the same, seldom changes the tiles."""
+"""Voxels of a tile in the processor's memory: larger ones gain most networks no speed, and progress is told at each.
+Other limits are this one doubled or halved, so that free memory, which is never twice the same, seldom changes the
+tiles."""
 
 VOLUME_COPIES = 9
 """Float32 copies of the whole volume alive at once, when the result is compared with the input (see medgan.guards); a
@@ -212,7 +213,7 @@ def plan_tiles(
     shape: Sequence[int],
     bytes_per_voxel: int,
     free: int,
-    on_cpu: bool,
+    in_ram: bool,
     most_voxels: int = 0,
     channels: int = 1,
     largest: int = LARGEST_TILE,
@@ -222,21 +223,22 @@ def plan_tiles(
     """The equal tiles that cover a volume with the least work in the memory that is free.
 
     ``bytes_per_voxel``: what the network needs for a voxel of a tile. ``most_voxels``: a further limit on the
-    tile (0: none). ``channels``: of the whole volume. ``largest``: voxels times channels of a tile on a CPU.
-    ``copies``: of the whole volume that are alive at once, on a GPU in the processor's memory, of which
-    ``free_beside`` bytes are free there. Raises :class:`MemoryRefused` when not even the smallest tile fits.
+    tile (0: none). ``channels``: of the whole volume. ``largest``: voxels times channels of a tile, if ``in_ram``.
+    ``copies``: of the whole volume that are alive at once: in the same memory if ``in_ram``, else beside it in the
+    processor's, of which ``free_beside`` bytes are free. Raises :class:`MemoryRefused` when not even the smallest tile
+    fits.
     """
     volume_bytes = math.prod(shape) * channels * 4 * copies
-    room = 0.8 * free - (volume_bytes if on_cpu else 0)
+    room = 0.8 * free - (volume_bytes if in_ram else 0)
     smallest = math.prod(min(SHORTEST_TILE, side) for side in shape)
     limit = int(room / bytes_per_voxel)
     if limit >= smallest:
-        limit = max(_rung(limit, max(largest // channels, smallest), on_cpu), smallest)
+        limit = max(_rung(limit, max(largest // channels, smallest), in_ram), smallest)
     limit = min(limit, most_voxels or limit)
     if free_beside is not None and volume_bytes > 0.8 * free_beside:
-        limit, on_cpu, free = 0, True, free_beside
+        limit, in_ram, free = 0, True, free_beside
     if limit < smallest:
-        needed = (volume_bytes if on_cpu else 0) + smallest * bytes_per_voxel
+        needed = (volume_bytes if in_ram else 0) + smallest * bytes_per_voxel
         raise MemoryRefused(
             f"The volume of {shape[2]} x {shape[1]} x {shape[0] * channels} voxels needs at least "
             f"{needed / 0.8e9:.2f} GB of memory and {free / 1e9:.2f} GB are free; "
@@ -270,23 +272,23 @@ def planned(
     copies: int = VOLUME_COPIES,
 ) -> tuple[TilePlan, int]:
     """The plan for what is free on a device now, and how many bytes that are. Raises :class:`MemoryRefused`."""
-    on_cpu = chosen.device.type == "cpu"
+    shared = in_ram(chosen.device)
     free = free_bytes(chosen)
     free = min(memory_limit_bytes or free, free)
-    beside = None if on_cpu else free_memory_bytes()
+    beside = None if shared else free_memory_bytes()
     try:
-        return plan_tiles(shape, bytes_per_voxel, free, on_cpu, most_voxels, channels, largest, copies, beside), free
+        return plan_tiles(shape, bytes_per_voxel, free, shared, most_voxels, channels, largest, copies, beside), free
     except MemoryRefused as refused:
-        if on_cpu and 0 < memory_limit_bytes <= free:
+        if shared and 0 < memory_limit_bytes <= free:
             said = str(refused).split(" and ")[0]
             raise MemoryRefused(f"{said} and the limit is {free / 1e9:.3g} GB; raise it or crop the volume.") from None
         raise
 
 
-def _rung(limit: int, largest: int, on_cpu: bool) -> int:
-    """``largest`` voxels, halved until the limit holds them; on a GPU doubled as long as it does."""
+def _rung(limit: int, largest: int, in_ram: bool) -> int:
+    """``largest`` voxels, halved until the limit holds them; in a GPU's own memory doubled as long as it does."""
     doublings = math.floor(math.log2(limit / largest))
-    return int(largest * 2.0 ** (min(doublings, 0) if on_cpu else doublings))
+    return int(largest * 2.0 ** (min(doublings, 0) if in_ram else doublings))
 
 
 def _tile_side(side: int, count: int) -> int:

@@ -85,7 +85,7 @@ def test_an_outside_of_nan_becomes_dark_and_a_hole_within_is_filled_from_its_nei
     limit=st.integers(64_000, 5_000_000),
 )
 def test_tiles_cover_the_volume_within_the_limit(shape, limit):
-    plan = plan_tiles(shape, 400, free=1 << 40, on_cpu=True, most_voxels=limit)
+    plan = plan_tiles(shape, 400, free=1 << 40, in_ram=True, most_voxels=limit)
     assert plan.voxels <= limit or plan.tile == shape
     for side, part, share in zip(shape, plan.tile, plan.overlap, strict=True):
         step = int(part * (1 - share))
@@ -97,19 +97,29 @@ def test_tiles_cover_the_volume_within_the_limit(shape, limit):
 
 def test_a_volume_that_cannot_fit_is_refused_with_numbers():
     with pytest.raises(MemoryRefused, match=r"512 x 512 x 512 voxels needs at least \d+\.\d\d GB .* 0\.50 GB are free"):
-        plan_tiles((512, 512, 512), 400, free=500_000_000, on_cpu=True)
+        plan_tiles((512, 512, 512), 400, free=500_000_000, in_ram=True)
 
 
 def test_volume_that_only_the_gpu_could_hold_is_refused_with_the_numbers_of_the_processor():
     """What is gathered from the tiles lies in the processor's memory."""
-    plan_tiles((512, 512, 512), 400, free=1 << 40, on_cpu=False, free_beside=8 << 30)
+    plan_tiles((512, 512, 512), 400, free=1 << 40, in_ram=False, free_beside=8 << 30)
     with pytest.raises(MemoryRefused, match=r"needs at least 6\.\d+ GB of memory and 4\.29 GB are free"):
-        plan_tiles((512, 512, 512), 400, free=1 << 40, on_cpu=False, free_beside=4 << 30)
+        plan_tiles((512, 512, 512), 400, free=1 << 40, in_ram=False, free_beside=4 << 30)
+
+
+def test_volume_and_tiles_share_the_memory_of_an_apple_gpu(monkeypatch):
+    monkeypatch.setattr(inference, "free_memory_bytes", lambda: 8_000_000_000)
+    apple = ChosenDevice(torch.device("mps"), "Apple GPU")
+    plan, free = inference.planned((300, 300, 300), 2000, apple, 0)
+    assert plan.tile_bytes + plan.volume_bytes <= free
+    assert plan.tile_bytes > 100_000_000
+    with pytest.raises(MemoryRefused, match=r"needs at least 6\.\d+ GB of memory and the limit is 6 GB"):
+        inference.planned((512, 512, 512), 2000, apple, 6_000_000_000)
 
 
 def test_tiled_identity_is_the_input_for_an_odd_volume():
     array = np.random.default_rng(0).normal(size=(45, 61, 53)).astype(np.float32)
-    plan = plan_tiles(array.shape, 400, free=1 << 40, on_cpu=True, most_voxels=70_000)
+    plan = plan_tiles(array.shape, 400, free=1 << 40, in_ram=True, most_voxels=70_000)
     assert plan.tile != array.shape
     shares: list[float] = []
     result = run_tiled(torch.clone, array, plan, torch.device("cpu"), lambda f, m="": shares.append(f))

@@ -23,6 +23,7 @@ from medgan.inference import (
     autocast,
     cpu_device,
     free_bytes,
+    in_ram,
     is_out_of_memory,
     plan_tiles,
     run_tiled,
@@ -78,7 +79,7 @@ class Runner:
                 key = self.chosen.device.type, most_voxels
                 if key not in self._plans:
                     per_voxel = bytes_per_voxel(network, self.description, self.model, self.chosen.device)
-                    self._plans[key] = self._plan(image.shape, per_voxel, free, on_cpu, most_voxels, copies)
+                    self._plans[key] = self._plan(image.shape, per_voxel, free, most_voxels, copies)
                 return run_tiled(
                     self._predictor(network), image, self._plans[key], self.chosen.device, progress, "Segmenting:"
                 )
@@ -107,18 +108,16 @@ class Runner:
                 self.told.append(f"{self.chosen.name} {why}; the CPU was used.")
             self.chosen, most_voxels = cpu_device(), 0
 
-    def _plan(
-        self, shape: Sequence[int], per_voxel: int, free: int, on_cpu: bool, most_voxels: int, copies: int
-    ) -> TilePlan:
+    def _plan(self, shape: Sequence[int], per_voxel: int, free: int, most_voxels: int, copies: int) -> TilePlan:
         """One tile when that fits: no network knows less for seeing the whole."""
-        sides, outputs = shape[1:], self.description.outputs
+        sides, outputs, shared = shape[1:], self.description.outputs, in_ram(self.chosen.device)
         voxels = math.prod(sides)
         # The answers that are kept, and in tiles the sums and weights of the blending.
         whole = voxels * 4 * (outputs * copies + shape[0])
         blending = voxels * 4 * (outputs + 1)
-        if (not most_voxels or voxels <= most_voxels) and (whole * on_cpu + voxels * per_voxel) <= 0.8 * free:
+        if (not most_voxels or voxels <= most_voxels) and (whole * shared + voxels * per_voxel) <= 0.8 * free:
             return TilePlan(tuple(sides), (0.0, 0.0, 0.0), voxels * per_voxel, whole)  # type: ignore[arg-type]
-        needed = (whole + blending) if on_cpu else 0
+        needed = (whole + blending) if shared else 0
         try:
             return plan_tiles(sides, per_voxel, int(free - needed / 0.8), False, most_voxels)
         except MemoryRefused:
