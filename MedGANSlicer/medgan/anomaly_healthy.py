@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from medgan.anomaly_mirror import reflected, symmetry_plane
 from medgan.anomaly_slices import Scale, at, scale_of
-from medgan.inference import MemoryRefused, cpu_device, fill_not_finite, free_bytes, is_out_of_memory
+from medgan.inference import MemoryRefused, cpu_device, fill_not_finite, free_bytes, run_or_on_cpu
 from medgan.networks.healthy import CONTEXT, SPACING_MM, STRIDE, HealthyNet
 from medgan.progress import Progress, part
 from medgan.segmentation.grid import Grid, working_grid
@@ -174,18 +174,15 @@ def through(
         these = asked[start : start + SLICES]
         progress(start / len(asked), f"Slice {start + 1} of {len(asked)}")
         seen = np.stack([*(at(slices, these + step) for step in CONTEXT), at(other, these)], axis=1)
-        try:
-            network = work.network.to(work.chosen.device)
+
+        def ask(device: torch.device, seen: np.ndarray = seen) -> np.ndarray:
+            network = work.network.to(device)
             assert isinstance(network, HealthyNet)
             with torch.inference_mode():
-                said = call(network, padded(torch.from_numpy(seen).to(work.chosen.device))).float().cpu().numpy()
-        except (MemoryError, RuntimeError) as error:
-            known = is_out_of_memory(error) or isinstance(error, NotImplementedError)
-            if work.chosen.device.type == "cpu" or not known:
-                raise
-            work.told.append(f"{work.chosen.name} could not run the model; the CPU was used.")
-            work.chosen = cpu_device()
-            continue
+                return call(network, padded(torch.from_numpy(seen).to(device))).float().cpu().numpy()
+
+        said, work.chosen, told = run_or_on_cpu(ask, work.chosen)
+        work.told += told
         answer[:, start : start + len(these)] = said.transpose(1, 0, 2, 3)[:, :, : seen.shape[2], : seen.shape[3]]
         start += len(these)
     return answer

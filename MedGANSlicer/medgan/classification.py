@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import medgan
-from medgan.inference import MemoryRefused, choose_device, free_bytes
+from medgan.inference import MemoryRefused, choose_device, in_ram, run_or_on_cpu
+from medgan.memory import free_memory_bytes
 from medgan.models import ModelCard, ModelError, build_network, load_state
 from medgan.progress import Progress, part, silent
 from medgan.segmentation.grid import Grid, resampled
@@ -80,8 +82,9 @@ def classify(
         raise ModelError(f"Model '{card.name}' takes several channels; one volume can not be classified by it.")
     spacing, side = _cube_of(card)
     chosen = choose_device(device)
-    free = int(memory_limit_gb * 1e9) or free_bytes(chosen)
-    needed = volume.array.size * BYTES_PER_VOXEL + side**3 * BYTES_PER_VOXEL_OF_CUBE
+    free = int(memory_limit_gb * 1e9) or free_memory_bytes()
+    cube_bytes = side**3 * BYTES_PER_VOXEL_OF_CUBE if in_ram(chosen.device) else 0
+    needed = volume.array.size * BYTES_PER_VOXEL + cube_bytes
     if needed > free:
         raise MemoryRefused(
             f"Classifying this volume needs about {needed / 1e9:.2g} GB, {free / 1e9:.2g} GB may be used; crop the "
@@ -90,14 +93,20 @@ def classify(
     progress(0.0, "Preparing the volume")
     image, grid, told = prepared(volume, spacing, side)
     key = "faithful" if "faithful" in card.weights else next(iter(card.weights))
-    network = build_network(card, load_state(card, key)).to(chosen.device)
-    given = torch.from_numpy(image)[None, None].to(chosen.device)
+    network = build_network(card, load_state(card, key))
+    given = torch.from_numpy(image)[None, None]
     progress(0.3, "Classifying")
-    with torch.no_grad():
-        logits = network(given).float()
+
+    def answered(device: torch.device) -> Tensor:
+        with torch.no_grad():
+            answer: Tensor = network.to(device)(given.to(device))
+        return answer.float().cpu()
+
+    logits, chosen, changed = run_or_on_cpu(answered, chosen)
+    told += changed
     if logits.shape != (1, len(classes)):
         raise ModelError(f"Model '{card.name}' gives {logits.shape[-1]} answers for {len(classes)} classes.")
-    sure = logits.softmax(dim=1)[0].cpu().tolist()
+    sure = logits.softmax(dim=1)[0].tolist()
     best = int(np.argmax(sure))
     threshold = float(card.details.get("unknown_below", UNKNOWN_BELOW))
     unknown = sure[best] < threshold
@@ -116,7 +125,12 @@ def classify(
         from medgan.saliency import explain
 
         place = classes.index(target) if target else best
-        found = explain(network, given, place, saliency, progress=part(progress, 0.4, 1.0))
+
+        def explained(device: torch.device) -> np.ndarray:
+            return explain(network.to(device), given.to(device), place, saliency, progress=part(progress, 0.4, 1.0))
+
+        found, chosen, changed = run_or_on_cpu(explained, chosen)
+        told += changed
         back = resampled(found, grid, Grid(volume.shape, volume.ijk_to_ras))
         why = volume.like(np.clip(back, 0.0, 1.0), "float32")
     progress(1.0, "Done")

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from medgan.noise import intensity_range
 from medgan.precision import fast_bfloat16
 from medgan.progress import Progress
 from medgan.settings import Device
+
+Made = TypeVar("Made")
 
 OVERLAP = 16
 """Voxels that neighbouring tiles share; they are blended with Gaussian weights."""
@@ -403,8 +405,7 @@ def run_with_fallback(
                 continue
             if not is_out_of_memory(error):
                 raise
-        if chosen.device.type == "cuda":
-            torch.cuda.empty_cache()
+        let_go(chosen.device)
         smallest = math.prod(min(SHORTEST_TILE, side) for side in array.shape[-3:])
         if plan.voxels > smallest:
             told.append(f"Memory ran out with tiles of {plan.voxels} voxels; smaller ones were used.")
@@ -417,6 +418,34 @@ def run_with_fallback(
                 f"Memory ran out even with tiles of {plan.voxels} voxels, though {free / 1e9:.2f} GB were reported "
                 "free; close other programs or crop the volume."
             )
+
+
+def run_or_on_cpu(work: Callable[[torch.device], Made], chosen: ChosenDevice) -> tuple[Made, ChosenDevice, list[str]]:
+    """What ``work`` makes on a device; on the CPU where a GPU has too little memory for it or lacks an operation.
+
+    For what is not done in tiles. Returns it, the device that made it, and sentences on what had to be changed.
+    """
+    told: list[str] = []
+    if chosen.device.type != "cpu":
+        try:
+            return work(chosen.device), chosen, told
+        except (MemoryError, RuntimeError) as error:
+            lacks = isinstance(error, NotImplementedError)
+            if not lacks and not is_out_of_memory(error):
+                raise
+        let_go(chosen.device)
+        why = "lacks an operation that the model needs" if lacks else "ran out of memory"
+        told.append(f"{chosen.name} {why}; the CPU was used.")
+        chosen = cpu_device()
+    return work(chosen.device), chosen, told
+
+
+def let_go(device: torch.device) -> None:
+    """Give memory back that torch keeps on a GPU for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -226,6 +226,15 @@ def test_recognition_takes_own_classes_and_says_why(trained):
     assert 0.0 <= why.array.min() < why.array.max() <= 1.0
 
 
+def test_gpu_without_room_for_the_network_leaves_it_to_the_processor(trained, a_full_gpu):
+    wanted = classify(trained[2], a_ball(True, 80), Device.CPU).what
+    a_full_gpu("medgan.classification")
+    found = classify(trained[2], a_ball(True, 80))
+    assert found.what == wanted
+    assert "full GPU ran out of memory; the CPU was used." in found.messages
+    assert found.provenance["device"].startswith("CPU")
+
+
 def test_answer_that_is_not_sure_is_unknown(trained):
     card = trained[2]
     card.details["unknown_below"] = 1.0

@@ -10,7 +10,7 @@ import phantoms
 from command_line import one_sentence
 from medgan import models
 from medgan.degradation import gaussian_blur
-from medgan.evaluation.features import MOST_CROPS, SIDE, crop_features, crops, features
+from medgan.evaluation.features import MOST_CROPS, SIDE, _network, crop_features, crops, features
 from medgan.networks.features import FEATURES, FeatureNet, second_difference
 from medgan.recipes import features as recipe
 from medgan.volume import LabelMap, Volume, write_volume
@@ -79,6 +79,14 @@ def test_volumes_of_every_size_have_features(an_origin):
     assert found.shape == (2, FEATURES)
     assert np.isfinite(found).all()
     assert features([]).shape == (0, FEATURES)
+
+
+def test_gpu_without_room_for_the_network_leaves_it_to_the_processor(a_head, monkeypatch, a_full_gpu):
+    head = Volume(a_head, np.eye(4))
+    wanted = features([head])
+    a_full_gpu("medgan.inference")
+    monkeypatch.setattr("medgan.evaluation.features._network", _network.__wrapped__)
+    assert np.array_equal(features([head]), wanted)
 
 
 def test_progress_is_told_and_can_stop_it(a_head):

@@ -187,6 +187,32 @@ def test_a_device_that_lacks_an_operation_hands_over_to_the_cpu():
     assert told == ["small GPU lacks an operation that the model needs; the CPU was used."]
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), "small GPU ran out of memory; the CPU was used."),
+        (NotImplementedError("no kernel"), "small GPU lacks an operation that the model needs; the CPU was used."),
+    ],
+)
+def test_what_a_gpu_can_not_do_the_processor_does(error, said):
+    small = ChosenDevice(torch.device("meta"), "small GPU")
+
+    def work(device):
+        if device.type != "cpu":
+            raise error
+        return "done"
+
+    made, chosen, told = inference.run_or_on_cpu(work, small)
+    assert (made, chosen.device.type, told) == ("done", "cpu", [said])
+    assert inference.run_or_on_cpu(work, chosen)[2] == []
+
+    def broken(device):
+        raise RuntimeError("a defect")
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        inference.run_or_on_cpu(broken, small)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without an NVIDIA GPU")
 def test_a_missing_gpu_is_said():
     chosen = choose_device(Device.CUDA)

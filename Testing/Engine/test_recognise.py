@@ -229,6 +229,14 @@ def test_huge_numbers_are_looked_at(a_head):
     assert seen(Volume(a_head.array * 1e30, a_head.ijk_to_ras))["what"]["region"]["nearest"] == "head"
 
 
+def test_gpu_without_room_for_the_network_leaves_it_to_the_processor(a_head, said, a_full_gpu):
+    a_full_gpu("medgan.tasks.recognise")
+    found = recognise.run({"volume": a_head}, RecogniseSettings(saliency=Saliency.GRAD_CAM))
+    assert found.report["what"] == said["what"]
+    assert found.report["messages"][0] == "full GPU ran out of memory; the CPU was used."
+    assert found.report["device"].startswith("CPU")
+
+
 def test_reasons_lie_on_the_grid_of_the_input(a_head):
     matrix = phantoms.awkward_geometry()
     volume = Volume(a_head.array[:20], matrix, {}, "int16")

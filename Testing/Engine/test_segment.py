@@ -145,6 +145,15 @@ def test_too_little_memory_is_refused_with_numbers(steps):
         run({"volume": nested((20, 20, 20))[0]}, settings(steps, memory_limit_gb=0.003, spacing_mm=0.4))
 
 
+def test_gpu_without_room_for_the_network_leaves_it_to_the_processor(steps, a_full_gpu):
+    wanted = run({"volume": nested()[0]}, settings(steps)).volumes["labels"].array
+    a_full_gpu("medgan.tasks.segment")
+    found = run({"volume": nested()[0]}, SegmentSettings(str(steps)))
+    assert np.array_equal(found.volumes["labels"].array, wanted)
+    assert "full GPU ran out of memory; the CPU was used." in found.report["messages"]
+    assert found.report["device"].startswith("CPU")
+
+
 def test_progress_rises_and_cancels(steps):
     seen = Seen()
     run({"volume": nested()[0]}, settings(steps), seen)

@@ -160,6 +160,15 @@ def test_volumes_from_noise_lie_around_the_origin_and_between_their_seeds(a_mode
     assert np.array_equal(*middle)
 
 
+def test_gpu_without_room_for_the_network_leaves_it_to_the_processor(a_model, a_full_gpu):
+    model = a_model("from-noise")
+    wanted = run({}, model, seed=1).volumes["sample 1"].array
+    a_full_gpu("medgan.tasks.synthesize")
+    made = run({}, model, seed=1)
+    assert np.array_equal(made.volumes["sample 1"].array, wanted)
+    assert "full GPU ran out of memory; the CPU was used." in made.report["messages"]
+
+
 def test_what_lies_between_two_latents_is_as_long_as_they_are():
     one, other = latent_of(1, 400), latent_of(2, 400)
     middle = between(one, other, 0.5)

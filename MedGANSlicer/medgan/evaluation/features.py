@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from medgan.inference import ChosenDevice
+
 MODEL = "features"
 SIDE = 32
 """Side of a crop in voxels, as in training; a shorter axis is reflected."""
@@ -50,12 +52,17 @@ def crop_features(volume: Volume) -> np.ndarray:
     """(n, 128) float64: one row for each of the volume's crops, 64 at most."""
     import torch
 
-    network, device = _network()
-    rows = []
-    with torch.inference_mode():
-        for batch in _batches(normalised(volume.array)):
-            rows.append(network(torch.from_numpy(batch)[:, None].to(device)).cpu().double().numpy())
-    return np.concatenate(rows)
+    from medgan.inference import run_or_on_cpu
+
+    held, chosen = _network()
+
+    def rows(device: torch.device) -> np.ndarray:
+        network = held.to(device)
+        with torch.inference_mode():
+            seen = (torch.from_numpy(batch)[:, None].to(device) for batch in _batches(normalised(volume.array)))
+            return np.concatenate([network(batch).cpu().double().numpy() for batch in seen])
+
+    return run_or_on_cpu(rows, chosen)[0]
 
 
 def normalised(array: np.ndarray) -> np.ndarray:
@@ -98,13 +105,12 @@ def _batches(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 @functools.lru_cache(maxsize=1)
-def _network() -> tuple[nn.Module, torch.device]:
-    """The shipped network on the best device; held, because volumes come one at a time."""
+def _network() -> tuple[nn.Module, ChosenDevice]:
+    """The shipped network, and the best device for it; held, because volumes come one at a time."""
     from medgan.inference import choose_device
     from medgan.models import build_network, find, load_state
     from medgan.settings import Device
 
     card = find(MODEL)
     state = {name: tensor.float() for name, tensor in load_state(card, "faithful").items()}
-    device = choose_device(Device.AUTO).device
-    return build_network(card, state).to(device), device
+    return build_network(card, state), choose_device(Device.AUTO)

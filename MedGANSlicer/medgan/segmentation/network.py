@@ -25,6 +25,7 @@ from medgan.inference import (
     free_bytes,
     in_ram,
     is_out_of_memory,
+    let_go,
     plan_tiles,
     run_tiled,
 )
@@ -72,10 +73,13 @@ class Runner:
         """The answer for the whole volume: in one piece if it fits, in tiles, or in tiles on the CPU."""
         most_voxels = 0
         while True:
+            if most_voxels:
+                let_go(self.chosen.device)  # of what the larger tiles took
             on_cpu = self.chosen.device.type == "cpu"
-            free = self.memory_limit_bytes or free_bytes(self.chosen)
-            network = self.network.to(self.chosen.device)
+            free = free_bytes(self.chosen)
+            free = min(self.memory_limit_bytes or free, free)
             try:
+                network = self.network.to(self.chosen.device)
                 key = self.chosen.device.type, most_voxels
                 if key not in self._plans:
                     per_voxel = bytes_per_voxel(network, self.description, self.model, self.chosen.device)
@@ -123,7 +127,7 @@ class Runner:
         except MemoryRefused:
             smallest = math.prod(min(SHORTEST_TILE, side) for side in sides)
             least = (needed + smallest * per_voxel) / 0.8
-            limit = "the limit is" if self.memory_limit_bytes else "free are"
+            limit = "the limit is" if 0 < self.memory_limit_bytes <= free else "free are"
             raise MemoryRefused(
                 f"A volume of {sides[2]} x {sides[1]} x {sides[0]} voxels needs at least {least / 1e9:.2f} GB of "
                 f"memory for the {outputs} labels of '{self.model}', and {limit} {free / 1e9:.3g} GB; crop the volume "

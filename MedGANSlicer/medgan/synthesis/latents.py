@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan.inference import autocast
+from medgan.inference import autocast, run_or_on_cpu
 from medgan.models import ModelError
 from medgan.networks.from_noise import NoiseNet
 from medgan.settings import SynthesizeSettings
@@ -29,12 +29,17 @@ def from_noise(settings: SynthesizeSettings, seed: int, mix: float, run: Run) ->
     if not isinstance(network, NoiseNet):
         raise ModelError(f"Model '{run.card.name}' has the network {run.card.network}, which takes no latent vector.")
     latent = latent_for(settings, seed, mix, network.latent)
-    device = run.chosen.device
-    with torch.inference_mode(), autocast(device):
-        made = network.to(device)(latent[None].to(device))
+
+    def make(device: torch.device) -> Tensor:
+        with torch.inference_mode(), autocast(device):
+            answer: Tensor = network.to(device)(latent[None].to(device))
+        return answer.float().cpu()
+
+    made, run.chosen, told = run_or_on_cpu(make, run.chosen)
+    run.told += told
     if made.shape[1] != 1:
         raise ModelError(f"Model '{run.card.name}' makes {made.shape[1]} channels; choose one that makes one.")
-    result = made[0, 0].float().clamp_min(0.0).cpu().numpy()
+    result = made[0, 0].clamp_min(0.0).numpy()
     scale = usual_range(run.card, "image")
     if scale is not None:
         result = scale.invert(result)

@@ -11,7 +11,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from medgan.inference import MemoryRefused, choose_device, fill_not_finite, set_deterministic
+import torch
+
+from medgan.inference import MemoryRefused, choose_device, fill_not_finite, run_or_on_cpu, set_deterministic
 from medgan.memory import free_memory_bytes
 from medgan.models import catalogue, find
 from medgan.progress import Progress, part, silent
@@ -51,8 +53,10 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: RecogniseSettings, pr
     if broken.any():
         work.told.append(f"{int(broken.sum())} voxels were not finite numbers; values were filled in.")
     progress(0.1, "Looking at the slices")
-    network = work.network.to(work.chosen.device)
-    seen = look(network, heads, volume, filled)
+    seen, work.chosen, told = run_or_on_cpu(
+        lambda device: look(work.network.to(device), heads, volume, filled), work.chosen
+    )
+    work.told += told
     if not seen.places:
         work.told.append("The volume is constant or too small to show anything.")
     volumes: dict[str, Volume | LabelMap] = {}
@@ -60,8 +64,12 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: RecogniseSettings, pr
     if settings.saliency is not Saliency.NONE and seen.places:
         from medgan.recognition.why import why
 
-        volumes["why"], extra["explained"] = why(network, heads, volume, seen, settings.saliency.value,
-                                                 settings.target, part(progress, 0.3, 0.85))  # fmt: skip
+        def explained(device: torch.device) -> tuple[Volume, str]:
+            return why(work.network.to(device), heads, volume, seen, settings.saliency.value, settings.target,
+                       part(progress, 0.3, 0.85))  # fmt: skip
+
+        (volumes["why"], extra["explained"]), work.chosen, told = run_or_on_cpu(explained, work.chosen)
+        work.told += told
     progress(0.87, "Measuring the quality")
     quality = [] if seen.what["kind"]["label"] == "label map" else measure(volume.like(filled))
     report = work.report("recognise", settings.to_dict(), time.monotonic() - begun) | {
