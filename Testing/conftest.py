@@ -65,6 +65,15 @@ def a_model(tmp_path_factory, monkeypatch) -> str:
 
 
 @pytest.fixture
+def full_disk():
+    """A function after which no file of this process can get longer than so many bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))  # Python ignores the signal
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.fixture
 def one_thread(monkeypatch):
     """Sums come out alike in this process and its children only with the same number of threads; earlier tests may have
     changed that of this one."""

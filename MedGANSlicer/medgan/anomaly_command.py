@@ -46,7 +46,7 @@ def anomaly(
     """
     from medgan import anomaly_files as files
     from medgan import models, plan
-    from medgan.segmentation.files import write_text
+    from medgan.staging import write_text
 
     try:
         settings = AnomalySettings(plan.resolved_model(model), threshold, smallest, device, memory)

@@ -115,10 +115,7 @@ def map_file(item: Item, settings: AnomalySettings, overwrite: bool, watch: Call
         path: files.description(report, settings.to_dict(), item.sources, content=name, **shown)
         for name, path in wanted.items()
     }
-    if item.makes_folder:
-        for path in wanted.values():
-            files.make_folder(path.parent)
-    files.write_marked({path: outputs.volumes[name] for name, path in wanted.items()}, said)
+    files.write_marked({path: outputs.volumes[name] for name, path in wanted.items()}, said, item.makes_folder)
     return Result(item, report)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
-import shutil
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -16,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from medgan import processes, records
+from medgan import records
 from medgan.frame_reports import merged
 from medgan.frames import Frames, has_frames, read_frames
 from medgan.job import Job, JobError, JobState
 from medgan.models import ModelError
 from medgan.reading import read_any
 from medgan.settings import EnhanceSettings
+from medgan.staging import make_folder, put, staged
 from medgan.volume import Volume, VolumeError, file_format, read_volume
 from medgan.voxel_types import LAST_WHOLE, is_wide, stored_as
 from medgan.waiting import BETWEEN_FILES_S
-from medgan.writing import FOLDER_START, check_frames_target, check_shear, check_target, write
+from medgan.writing import check_frames_target, check_shear, check_target, write
 
 _UNKNOWN = " and nothing is known of how it was made"
 
@@ -287,14 +287,12 @@ def _write(
     targets = item.targets
     with contextlib.ExitStack() as undo, contextlib.ExitStack() as staging:
         for target in targets.values():
-            if item.make_folders and not target.parent.is_dir():
-                try:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    raise FileFailed(f"Folder '{target.parent}' can not be made: {error.strerror}.") from error
-                undo.callback(_try, target.parent.rmdir)
+            if item.make_folders:
+                make_folder(target.parent, undo)
+        whole: list[tuple[Path, Path]] = []
+        for name, target in targets.items():
+            whole += staged(target, functools.partial(write, volumes[name]), staging)
         try:
-            whole = [file for name, target in targets.items() for file in _staged(volumes[name], target, staging)]
             before = records.kept(targets.values())
             undo.callback(records.put_back, before)
             if item.recorded:
@@ -304,9 +302,7 @@ def _write(
             for file, place in whole:
                 if place.exists():
                     before.update(dict.fromkeys(before))  # no record holds for what was replaced in part
-                else:
-                    undo.callback(_try, place.unlink)
-                os.replace(file, place)
+                put(file, place, undo)
             if item.recorded:
                 records.finish(targets, key, manner.run, report)
         except OSError as error:
@@ -314,19 +310,3 @@ def _write(
                 f"The result or its record in '{item.target.parent}' can not be written: {error.strerror}."
             ) from error
         undo.pop_all()
-
-
-def _staged(volume: Volume | Frames, target: Path, staging: contextlib.ExitStack) -> list[tuple[Path, Path]]:
-    """Write a file in a folder beside its place, which ends with ``staging``; where its parts are and belong."""
-    processes.sweep(target.parent, FOLDER_START)
-    folder = Path(tempfile.mkdtemp(prefix=processes.folder_prefix(FOLDER_START), dir=target.parent))
-    staging.callback(shutil.rmtree, folder, ignore_errors=True)
-    try:
-        return [(file, target.parent / file.name) for file in write(volume, folder / target.name)]
-    except VolumeError as error:
-        raise VolumeError(str(error).replace(str(folder), str(target.parent))) from error
-
-
-def _try(remove: Callable[[], None]) -> None:
-    with contextlib.suppress(OSError):
-        remove()

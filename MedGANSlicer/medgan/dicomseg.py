@@ -18,9 +18,10 @@ from medgan.labelvalues import listed
 from medgan.resampling import onto, same_grid
 from medgan.segments import Layer, Mapping, Segment, Segmentation, fitting, slabs
 from medgan.segnrrd import whole
+from medgan.staging import complete
 from medgan.terminology import Code, Terminology, parsed
 from medgan.volume import LPS_TO_RAS, Label, VolumeError
-from medgan.writing import at_right_angles, complete
+from medgan.writing import at_right_angles
 
 SEGMENTATION_STORAGE = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _VALUE = re.compile(r"Label value (\d+)")
@@ -125,7 +126,7 @@ def write(segmentation: Segmentation, path: Path, reference: Path) -> list[str]:
         )
     except Exception as error:
         raise VolumeError(f"The series in '{reference}' can not take a segmentation: {error}.") from error
-    complete(path, lambda part: held.save_as(part))
+    complete({path: held.save_as})
     return said
 
 

@@ -14,6 +14,7 @@ from medgan.labels import Converted, Overlap, label_maps, renamed, said_of_value
 from medgan.labeltable import LabelTable, read_table, unnamed, write_table
 from medgan.labelvalues import Values, assigned
 from medgan.segments import Segmentation
+from medgan.staging import complete
 from medgan.volume import Label, LabelMap, VolumeError, file_format, read_label_map, write_volume
 
 DICOM_ENDING = ".dcm"
@@ -164,10 +165,12 @@ def write(
         check_not_read(file, sources)
         if file.exists() and not overwrite:
             raise VolumeError(f"'{file}' exists already; add --overwrite to replace it.")
-    for file, each in maps.items():
-        write_volume(each, file)
+    writers: dict[Path, Callable[[Path], object]] = {
+        file: functools.partial(write_volume, each) for file, each in maps.items()
+    }
     for file, names in tables.items():
-        said += write_table(names, file)
+        writers[file] = lambda part, names=names: said.extend(write_table(names, part))  # type: ignore[misc]
+    complete(writers)
     return sorted([*maps, *tables], key=lambda file: file not in maps), converted, said + converted.messages
 
 

@@ -61,7 +61,7 @@ def recognise(
     With a model of your own ('medgan train classify') its classes. For research, not for diagnosis.
     """
     from medgan import models, plan
-    from medgan.segmentation.files import write_text
+    from medgan.staging import write_text
     from medgan.synthesis import files
 
     try:

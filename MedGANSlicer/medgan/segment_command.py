@@ -54,7 +54,7 @@ def segment(
     OUT ends with .nii.gz, .nrrd or another volume format; .seg.nrrd keeps names, colours and terminology for
     3D Slicer.
     """
-    from medgan import models, plan, tablefiles
+    from medgan import models, plan, staging, tablefiles
     from medgan.segmentation import description, files
 
     try:
@@ -92,7 +92,7 @@ def segment(
     try:
         done = [result for result in results if not result.error]
         if table is not None and done:
-            files.write_text(files.table_text(results), table)
+            staging.write_text(files.table_text(results), table)
         if labels is not None and done:
             _write_label_table(labels, settings, described, card.name)
     except ValueError as error:

@@ -17,8 +17,9 @@ from medgan.frames import name_list
 from medgan.quiet import quiet
 from medgan.reading import check_grid, from_image, load_image
 from medgan.segments import Layer, Mapping, Segment, Segmentation, slabs
+from medgan.staging import complete
 from medgan.volume import Label, LabelMap, VolumeError
-from medgan.writing import check_target, complete, to_image
+from medgan.writing import check_target, to_image
 
 _TERMINOLOGY, _VALUE = "TerminologyEntry", "MedGAN.LabelValue"
 
@@ -91,7 +92,7 @@ def write(segmentation: Segmentation, path: Path) -> None:
         if len(images) > 1:
             name_list(part)
 
-    complete(path, there)
+    complete({path: there})
 
 
 def whole(layer: Layer, shape: tuple[int, int, int]) -> np.ndarray:

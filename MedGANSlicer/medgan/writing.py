@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
-from medgan import nifti, processes
+from medgan import nifti
 from medgan.frames import Frames, as_image, name_list, writes_list
 from medgan.quiet import quiet
 from medgan.reading import READERS
+from medgan.staging import complete
 from medgan.volume import FORMATS, LPS_TO_RAS, LabelMap, Volume, VolumeError, check_name, file_format
-
-FOLDER_START = ".medgan-"
-"""How the names of the folders begin in which a file is written before it moves to its place."""
 
 
 def write(volume: Volume | LabelMap | Frames, path: Path) -> list[Path]:
@@ -32,42 +27,7 @@ def write(volume: Volume | LabelMap | Frames, path: Path) -> list[Path]:
     if isinstance(volume, Frames):
         check_frames_target(path)
     check_shear(volume.ijk_to_ras, path)
-    return complete(path, lambda part: _write_there(volume, part, ending))
-
-
-def _as_written(path: Path) -> Path:
-    """The name under which the libraries write: an ending in capitals they take for another format, or for none."""
-    ending = file_format(path)
-    return path.with_name(path.name[: len(path.name) - len(ending)] + ending) if ending else path
-
-
-def complete(path: Path, write_there: Callable[[Path], None]) -> list[Path]:
-    """Have a file written under another name, and move it to ``path`` when it is whole. Raises :class:`VolumeError`.
-
-    Returns ``path`` and, before it, the file of the voxels of an .mhd or .nhdr.
-    """
-    # A folder of its own, because .mhd and .nhdr are two files and name each other.
-    processes.sweep(path.parent, FOLDER_START)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=processes.folder_prefix(FOLDER_START), dir=path.parent))
-    except OSError as error:
-        raise VolumeError(_no_room(path, error)) from error
-    placed: list[Path] = []
-    try:
-        written = _as_written(folder / path.name)
-        write_there(written)
-        if written.name != path.name:
-            written.rename(folder / path.name)
-        for part in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
-            os.replace(part, path.parent / part.name)  # the header comes last
-            placed.append(path.parent / part.name)
-        return placed
-    except (OSError, RuntimeError) as error:
-        for file in placed:
-            file.unlink(missing_ok=True)
-        raise VolumeError(_no_room(path, error)) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return complete({path: lambda part: _write_there(volume, part, ending)})
 
 
 def check_target(path: Path) -> None:
@@ -149,11 +109,3 @@ def _check_written(path: Path) -> None:
         nifti.check(path)
     except VolumeError as error:
         raise RuntimeError(str(error)) from error
-
-
-def _no_room(path: Path, error: Exception) -> str:
-    reason = getattr(error, "strerror", None)
-    if reason is None:
-        free = shutil.disk_usage(path.parent).free
-        reason = f"the disk is full or not writable ({free / 1e6:.0f} MB free)"
-    return f"'{path.name}' can not be written into '{path.parent}': {reason}; nothing was changed there."

@@ -15,7 +15,7 @@ from medgan.models import ModelError
 from medgan.settings import AnomalySettings, TrainKind
 from medgan.synthesis import files
 from medgan.tasks import anomaly
-from medgan.volume import Volume, read_volume, write_volume
+from medgan.volume import Volume, VolumeError, read_volume, write_volume
 
 SPOT = (slice(1, 5), slice(1, 5), slice(11, 15))
 
@@ -100,6 +100,18 @@ def test_command_writes_the_map_with_its_mark(a_trained_model, a_scan, tmp_path,
     again = call("anomaly", tmp_path / "scan.nrrd", tmp_path / "map.nrrd", "--model", a_trained_model[0])
     assert again.returncode == 1
     assert "exists already; add --overwrite" in again.stderr
+
+
+def test_disk_that_is_full_leaves_what_was_to_be_replaced(a_scan, tmp_path, full_disk):
+    small, large = tmp_path / "map.nrrd", tmp_path / "again.nii"
+    before = {small: b"map", tmp_path / "map.json": b"its mark"}
+    for path, held in before.items():
+        path.write_bytes(held)
+    empty = Volume(np.zeros_like(a_scan[0].array), a_scan[0].ijk_to_ras)
+    full_disk(empty.array.size)  # bytes
+    with pytest.raises(VolumeError, match=r"'again\.nii' can not be written into"):
+        files.write_marked({small: empty, large: a_scan[0]}, {small: {}, large: {}})
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_command_says_what_is_missing(tmp_path, call):

@@ -273,25 +273,19 @@ def test_folder_that_can_not_be_made_is_refused_before_the_work(tmp_path, call):
     one_sentence(done, f"'{Path('taken.txt', 'results')}' can not be made in 'taken.txt'")
 
 
-@posix_only
-def test_full_disk_at_the_end_leaves_neither_result_nor_difference(tmp_path, a_model, monkeypatch, an_oblique_volume):
+def test_full_disk_at_the_end_leaves_neither_result_nor_difference(
+    tmp_path, a_model, monkeypatch, an_oblique_volume, full_disk
+):
     """The result fits, the difference does not: both or none."""
-    import resource
-
     from medgan.batch import FileFailed, Item, enhance_file
     from medgan.settings import EnhanceSettings
 
     write_volume(an_oblique_volume, tmp_path / "a.nrrd")
     item = Item(tmp_path / "a.nrrd", tmp_path / "b.nii", tmp_path / "d.nii")
     monkeypatch.setenv("PYTHONPATH", PACKAGES)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # 37 x 41 x 29 voxels: the result has 88,338 bytes as int16 and the difference 176,324 as float32.
-    lower = lambda state: resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, limits[1]))  # noqa: E731
-    try:
-        with pytest.raises(FileFailed, match=r"'d\.nii' can not be written"):
-            enhance_file(item, EnhanceSettings(model=a_model), watch=lower)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(FileFailed, match=r"'d\.nii' can not be written"):
+        enhance_file(item, EnhanceSettings(model=a_model), watch=lambda state: full_disk(120_000))
     assert [file.name for file in tmp_path.iterdir()] == ["a.nrrd"]
 
 

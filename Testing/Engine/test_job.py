@@ -305,18 +305,11 @@ def test_folder_that_can_not_be_written_is_one_sentence(tmp_path):
         job.start()
 
 
-@posix_only
-def test_a_full_disk_at_the_start_leaves_nothing(tmp_path, a_volume):
-    import resource
-
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        job = SmallJob("echo", {"volume": a_volume}, SmallSettings(), parent_folder=tmp_path)
-        with pytest.raises(JobError, match="the disk is full; make room"):
-            job.start()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+def test_a_full_disk_at_the_start_leaves_nothing(tmp_path, a_volume, full_disk):
+    full_disk(1000)
+    job = SmallJob("echo", {"volume": a_volume}, SmallSettings(), parent_folder=tmp_path)
+    with pytest.raises(JobError, match="the disk is full; make room"):
+        job.start()
     assert list(tmp_path.iterdir()) == []
 
 

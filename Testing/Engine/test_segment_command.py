@@ -12,7 +12,9 @@ import SimpleITK as sitk
 import phantoms
 from command_line import one_sentence, run
 from medgan.labeltable import read_table
-from medgan.volume import Volume, read_label_map, read_volume, write_volume
+from medgan.segmentation.files import Item, segment_file
+from medgan.settings import Device, SegmentSettings
+from medgan.volume import Volume, VolumeError, read_label_map, read_volume, write_volume
 from segment_models import zoo_bundle
 
 
@@ -63,6 +65,18 @@ def test_table_of_the_file_that_was_there_does_not_name_the_new_one(model, scan,
     done = run("segment", scan, tmp_path / "out.nii.gz", "--model", model, "--device", "cpu", "--overwrite")
     assert done.returncode == 0, done.stderr
     assert read_table(tmp_path / "out.labels.csv").labels[1].name == "liver"
+
+
+def test_disk_that_is_full_leaves_what_was_to_be_replaced(model, scan, tmp_path, full_disk):
+    """The labels fit, the uncertainty, of 21,472 bytes, does not."""
+    item = Item((scan,), tmp_path / "out.nii.gz", tmp_path / "u.nii")
+    before = {item.labels: b"labels", tmp_path / "out.labels.csv": b"names"}
+    for path, held in before.items():
+        path.write_bytes(held)
+    settings = SegmentSettings(str(model), uncertainty=True, device=Device.CPU)
+    with pytest.raises(VolumeError, match=r"'u\.nii' can not be written into"):
+        segment_file(item, settings, overwrite=True, watch=lambda state: full_disk(15_000))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path != scan} == before
 
 
 def test_several_files_one_of_them_broken(model, scan, tmp_path):

@@ -22,11 +22,13 @@ from medgan.segments import Layer, Segment, Segmentation
 from medgan.settings import Contrast, SynthesizeSettings, TrainKind, TrainSettings
 from medgan.synthesis import sets
 from medgan.synthesis.set_again import again
+from medgan.synthesis.set_samples import Sample
+from medgan.synthesis.set_sidecars import write_sample
 from medgan.training.data_files import search
 from medgan.training.data_labels import described
 from medgan.training.data_pairs import find_cases
 from medgan.training.kinds.base import Exported, plain_state
-from medgan.volume import Label, LabelMap, VolumeError, read_label_map, read_volume, write_volume
+from medgan.volume import Label, LabelMap, Volume, VolumeError, read_label_map, read_volume, write_volume
 
 
 @pytest.fixture(scope="session")
@@ -213,6 +215,21 @@ def test_one_sample_is_made_again_from_what_stands_beside_it(quick, bundles, map
         beside.write_text(json.dumps(held | broken), encoding="utf-8")
         with pytest.raises(VolumeError, match="does not describe a sample"):
             again(beside)
+
+
+def test_disk_that_is_full_leaves_the_pair_that_was_there(quick, bundles, maps, tmp_path, full_disk):
+    """The label map fits, of 472 bytes; the image, of 592, does not."""
+    out = tmp_path / "made"
+    out.mkdir()
+    image, labels = out / "a.nii", out / "a_labels.nii"
+    sets.make(order(bundles, image, maps[:1], one_file=True))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    sample = Sample(0, "a", "", SynthesizeSettings(model=bundles["labels"]), ())
+    new = Volume(np.ones((3, 4, 5)), np.eye(4)), LabelMap(np.ones((3, 4, 5), np.int16), np.eye(4))
+    full_disk(530)
+    with pytest.raises(VolumeError, match=r"'a\.nii' can not be written into"):
+        write_sample(sample, {}, {"volume": "sample 1"}, (image, new[0]), (labels, new[1]), {}, {})
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_lots_hold_what_follows_one_another(quick, bundles, maps):

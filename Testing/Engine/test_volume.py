@@ -305,19 +305,14 @@ def test_voxels_of_another_shape_do_not_fit_the_grid(a_volume):
 
 
 @pytest.mark.parametrize("ending", IMAGE_FORMATS)
-def test_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path, capfd, ending):
-    resource = pytest.importorskip("resource")
+def test_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path, capfd, full_disk, ending):
     noise = np.random.default_rng(0).normal(0, 1000, (30, 40, 50))
     path = tmp_path / f"volume{ending}"
     write_volume(Volume(np.ones((2, 2, 2)), np.eye(4)), path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # Python ignores the signal; writes fail
-    try:
-        with pytest.raises(VolumeError, match=r"can not be written .* nothing was changed there") as refused:
-            write_volume(Volume(noise, np.eye(4)), path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    full_disk(20_000)
+    with pytest.raises(VolumeError, match=r"can not be written .* nothing was changed there") as refused:
+        write_volume(Volume(noise, np.eye(4)), path)
     assert "\n" not in str(refused.value)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
     assert capfd.readouterr().err == ""

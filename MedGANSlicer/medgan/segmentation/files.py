@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import functools
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from medgan.labelfiles import names_beside, table_beside
 from medgan.labeltable import TableError, write_table
 from medgan.models import ModelError
 from medgan.settings import SegmentSettings
+from medgan.staging import complete
 from medgan.volume import LabelMap, Volume, VolumeError, file_format, read_volume
 from medgan.waiting import BETWEEN_FILES_S
 from medgan.writing import check_target, write
@@ -113,22 +113,19 @@ def segment_file(
         job.complete(watch)
         outputs = job.outputs()
     watch(JobState(fraction=1.0, message="Writing"))
-    _write(item, outputs.volumes, outputs.report)
-    labels = outputs.volumes["labels"]
-    if _table_there(item.labels) and isinstance(labels, LabelMap):  # it would name other values
-        messages += write_table(labels.labels, table_beside(item.labels))
+    messages += _write(item, outputs.volumes, outputs.report)
     return Result(item, outputs.report, messages + list(outputs.report.get("messages", [])))
 
 
-def write_labels(labels: LabelMap, path: Path) -> None:
-    """A label map as a file: ``.seg.nrrd`` keeps names, colours and terminology, ``.npz`` too, others the values."""
-    if path.name.lower().endswith(SEGMENTATION_ENDING):
+def write_output(output: Volume | LabelMap, path: Path) -> None:
+    """An output as a file; ``.seg.nrrd`` and ``.npz`` keep names, colours and terminology of labels, others values."""
+    if isinstance(output, LabelMap) and path.name.lower().endswith(SEGMENTATION_ENDING):
         from medgan import segnrrd
         from medgan.labels import segmentation_of
 
-        segnrrd.write(segmentation_of([labels])[0], path)
+        segnrrd.write(segmentation_of([output])[0], path)
     else:
-        write(labels, path)
+        write(output, path)
 
 
 def table_text(results: Sequence[Result]) -> str:
@@ -142,18 +139,6 @@ def table_text(results: Sequence[Result]) -> str:
         for row in result.report.get("segments", ()):
             writer.writerow([str(result.item.source), *(_shown(row.get(name)) for name in columns)])
     return text.getvalue()
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a small file that appears complete or not at all. Raises :class:`VolumeError`."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise VolumeError(f"'{path}' can not be written: {error.strerror}; choose another place.") from error
 
 
 def _shown(value: Any) -> Any:
@@ -181,29 +166,18 @@ def _table_there(labels: Path) -> bool:
     return names_beside(labels) and table_beside(labels).exists()
 
 
-def _write(item: Item, volumes: Mapping[str, Volume | LabelMap], report: Mapping[str, Any]) -> None:
-    with contextlib.ExitStack() as undo:
-        for name, target in item.targets.items():
-            if item.make_folder and not target.parent.is_dir():
-                try:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    raise FileFailed(f"Folder '{target.parent}' can not be made: {error.strerror}.") from error
-                undo.callback(_try, target.parent.rmdir)
-            volume = volumes[name]
-            if isinstance(volume, LabelMap):
-                write_labels(volume, target)
-            else:
-                write(volume, target)
-            undo.callback(_try, target.unlink)
-        undo.callback(records.forget, item.targets.values())
-        try:
-            records.note(item.targets.values(), report)
-        except OSError as error:
-            raise FileFailed(f"The record of '{item.labels}' can not be written: {error.strerror}.") from error
-        undo.pop_all()
-
-
-def _try(remove: Callable[[], None]) -> None:
-    with contextlib.suppress(OSError):
-        remove()
+def _write(item: Item, volumes: Mapping[str, Volume | LabelMap], report: Mapping[str, Any]) -> list[str]:
+    """Write all outputs or none, then their record; what a table beside the labels could not hold."""
+    lost: list[str] = []
+    writers: dict[Path, Callable[[Path], object]] = {}
+    for name, target in item.targets.items():
+        writers[target] = functools.partial(write_output, volumes[name])
+    labels = volumes["labels"]
+    if _table_there(item.labels) and isinstance(labels, LabelMap):  # it would name other values
+        writers[table_beside(item.labels)] = lambda part: lost.extend(write_table(labels.labels, part))
+    complete(writers, item.make_folder, functools.partial(records.forget, item.targets.values()))
+    try:
+        records.note(item.targets.values(), report)
+    except OSError as error:
+        raise FileFailed(f"The record of '{item.labels}' can not be written: {error.strerror}.") from error
+    return lost

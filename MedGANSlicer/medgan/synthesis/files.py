@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from typing import Any
 from medgan.batch import FileFailed
 from medgan.job import Job, JobError, JobState
 from medgan.settings import Settings
+from medgan.staging import complete, text_writer
 from medgan.tasks import Outputs
-from medgan.volume import LabelMap, Volume, VolumeError, file_format
+from medgan.volume import LabelMap, Volume, file_format
 from medgan.waiting import BETWEEN_FILES_S
 from medgan.writing import check_target, write
 
@@ -62,15 +62,15 @@ def check_targets(targets: Sequence[Path], inputs: Sequence[Path], overwrite: bo
             check_target(target)
 
 
-def write_marked(volumes: Mapping[Path, Volume | LabelMap], said: Mapping[Path, Mapping[str, Any]]) -> None:
-    """Write volumes, each with its description beside it; when one fails, none stays. Raises ``VolumeError``."""
-    with contextlib.ExitStack() as undo:
-        for path, volume in volumes.items():
-            write(volume, path)
-            undo.callback(path.unlink, missing_ok=True)
-            _write_json(said[path], sidecar_of(path))
-            undo.callback(sidecar_of(path).unlink, missing_ok=True)
-        undo.pop_all()
+def write_marked(
+    volumes: Mapping[Path, Volume | LabelMap], said: Mapping[Path, Mapping[str, Any]], make_folders: bool = False
+) -> None:
+    """Write volumes, each with its description beside it: all or none. Raises ``VolumeError``."""
+    writers: dict[Path, Callable[[Path], object]] = {}
+    for path, volume in volumes.items():
+        writers[path] = functools.partial(write, volume)
+        writers[sidecar_of(path)] = text_writer(json_text(said[path]))
+    complete(writers, make_folders)
 
 
 def description(report: Mapping[str, Any], settings: Mapping[str, Any], inputs: Sequence[Path], **more: Any) -> dict:  # type: ignore[type-arg]
@@ -86,19 +86,6 @@ def description(report: Mapping[str, Any], settings: Mapping[str, Any], inputs: 
     }
 
 
-def make_folder(folder: Path) -> None:
-    """Raises ``VolumeError``."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VolumeError(f"Folder '{folder}' can not be made: {error.strerror}.") from error
-
-
-def _write_json(held: Mapping[str, Any], path: Path) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(json.dumps(held, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise VolumeError(f"'{path}' can not be written: {error.strerror}; choose another place.") from error
+def json_text(held: Mapping[str, Any]) -> str:
+    """As it stands in a file."""
+    return json.dumps(held, indent=2, ensure_ascii=False) + "\n"

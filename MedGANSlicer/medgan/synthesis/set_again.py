@@ -12,13 +12,12 @@ import numpy as np
 from medgan.batch import FileFailed
 from medgan.job import JobState
 from medgan.settings import SynthesizeSettings
-from medgan.synthesis.files import check_targets, computed, sidecar_of
+from medgan.synthesis.files import check_targets, computed
 from medgan.synthesis.set_layouts import labels_beside
 from medgan.synthesis.set_samples import Sample, Source, fingerprint, task_of, weights_of
-from medgan.synthesis.set_sidecars import read_sidecar, sidecar, voxels_sha256, write_sidecar
+from medgan.synthesis.set_sidecars import read_sidecar, voxels_sha256, write_sample
 from medgan.synthesis.sets import inputs_of
 from medgan.volume import LabelMap, Volume, VolumeError, read_volume
-from medgan.writing import write
 
 
 def again(
@@ -59,15 +58,10 @@ def again(
         labels = _renumbered(labels, held.get("label_values"))
         said["same"] = said["same"] and voxels_sha256(labels) == held.get("label_voxels_sha256")
     if target is not None:
-        if labels is not None:
-            write(labels, labels_beside(target))
-        write(image, target)
-        beside = labels_beside(target) if labels is not None else None
+        beside = (labels_beside(target), labels) if isinstance(labels, LabelMap) else None
         kept = {name: held[name] for name in ("label_values",) if name in held}
-        kept["voxels_sha256"] = voxels_sha256(image)
-        kept |= {"label_voxels_sha256": voxels_sha256(labels)} if labels is not None else {}
-        write_sidecar(sidecar(sample, outputs.report, about, target, beside) | kept, sidecar_of(target))
-        said |= {"output": str(target), "labels": str(beside) if beside else None}
+        write_sample(sample, outputs.report, about, (target, image), beside, kept, {})
+        said |= {"output": str(target), "labels": str(beside[0]) if beside else None}
     return {"made_again": str(described), "seed": settings.seed, "seconds": outputs.report["seconds"], **said}
 
 

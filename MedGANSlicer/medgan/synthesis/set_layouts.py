@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,8 @@ import numpy as np
 import medgan
 from medgan.batch import FileFailed
 from medgan.labeltable import LabelTable, alike, read_table, unnamed, write_table
-from medgan.volume import Label, LabelMap, VolumeError, file_format
+from medgan.staging import write_text
+from medgan.volume import Label, LabelMap, file_format
 
 MANIFEST = "manifest.csv"
 LABELS = "labels.csv"
@@ -85,7 +85,7 @@ class Bids:
             "GeneratedBy": [{"Name": "MedGANSlicer", "Version": medgan.__version__}],
             "Synthetic": True,
         }
-        write_text(self.out / "dataset_description.json", json.dumps(about, indent=2) + "\n")
+        write_text(json.dumps(about, indent=2) + "\n", self.out / "dataset_description.json")
         if self._labels:
             write_table(LabelTable(dict(sorted(self._labels.items()))), self.out / LABELS)
 
@@ -162,7 +162,7 @@ class NnUnet:
             "description": f"Synthetic volumes, made by MedGANSlicer {medgan.__version__}",
             "label_values": {str(number): value for value, number in self._numbers.items()},
         }
-        write_text(self.out / "dataset.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", self.out / "dataset.json")
 
     def _read(self, path: Path) -> None:
         try:
@@ -201,15 +201,4 @@ def manifest(out: Path, entries: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     for entry in sorted(entries, key=lambda entry: str(entry["image"])):
         writer.writerow({name: entry.get(name, "") for name in COLUMNS})
-    write_text(out / MANIFEST, held.getvalue())
-
-
-def write_text(path: Path, text: str) -> None:
-    """A small text that appears complete or not at all. Raises ``VolumeError``."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise VolumeError(f"'{path}' can not be written: {error.strerror}; choose another place.") from error
+    write_text(held.getvalue(), out / MANIFEST)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medgan.synthesis.files import description, sidecar_of
-from medgan.synthesis.set_layouts import Layout, manifest, write_text
+from medgan.staging import complete, text_writer
+from medgan.synthesis.files import description, json_text, sidecar_of
+from medgan.synthesis.set_layouts import Layout, manifest
 from medgan.synthesis.set_samples import Sample, key_of, weights_of
 from medgan.volume import LabelMap, Volume, VolumeError
+from medgan.writing import write
 
 SAVE_EVERY_S = 5.0
 
@@ -37,9 +40,30 @@ def sidecar(
     return said
 
 
-def write_sidecar(said: Mapping[str, Any], path: Path) -> None:
-    """Raises ``VolumeError``."""
-    write_text(path, json.dumps(said, indent=2, ensure_ascii=False) + "\n")
+def write_sample(
+    sample: Sample,
+    report: Mapping[str, Any],
+    about: Mapping[str, Any],
+    image: tuple[Path, Volume | LabelMap],
+    labels: tuple[Path, LabelMap] | None,
+    more: Mapping[str, Any],
+    guards: Mapping[Path, Volume | LabelMap],
+) -> dict[str, Any]:
+    """Write a sample, all or none, its sidecar last, so that what has one is whole; what stands in the sidecar.
+
+    Raises ``VolumeError``.
+    """
+    path, volume = image
+    held = {**guards, **dict([labels] if labels else []), path: volume}
+    said = sidecar(sample, report, about, path, labels[0] if labels else None)
+    said |= {**more, "voxels_sha256": voxels_sha256(volume)}
+    said |= {"label_voxels_sha256": voxels_sha256(labels[1])} if labels else {}
+    beside = sidecar_of(path)
+    writers: dict[Path, Callable[[Path], object]] = {
+        file: functools.partial(write, each) for file, each in held.items()
+    }
+    complete({**writers, beside: text_writer(json_text(said))}, before_moving=lambda: beside.unlink(missing_ok=True))
+    return said
 
 
 def entry_of(said: Mapping[str, Any], image: Path, status: str) -> dict[str, Any]:

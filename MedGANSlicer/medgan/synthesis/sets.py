@@ -16,7 +16,8 @@ from medgan import local_runs
 from medgan.batch import FileFailed
 from medgan.job import Job, JobError, JobState
 from medgan.settings import SynthesizeSettings
-from medgan.synthesis.files import make_folder, sidecar_of
+from medgan.staging import make_folder
+from medgan.synthesis.files import sidecar_of
 from medgan.synthesis.set_layouts import NAMED, Bids, Layout, NnUnet, OneFile
 from medgan.synthesis.set_samples import Sample, planned, read_source, task_of
 from medgan.synthesis.set_sidecars import (
@@ -25,13 +26,11 @@ from medgan.synthesis.set_sidecars import (
     has_key,
     is_made,
     read_sidecar,
-    sidecar,
-    voxels_sha256,
-    write_sidecar,
+    write_sample,
 )
 from medgan.volume import LabelMap, Volume
 from medgan.waiting import BETWEEN_FILES_S
-from medgan.writing import check_target, write
+from medgan.writing import check_target
 
 TOGETHER = 4
 """Volumes that one child process makes at most; so many are lost at most when a run is interrupted."""
@@ -254,11 +253,11 @@ def _made(
                 guards = {what: about[what] for what in GUARDS if what in about} if isinstance(layout, OneFile) else {}
                 if all(one in held for one in (image, *([labels] if labels else []), *guards.values())):
                     del waiting[number]
+                    beside = {}
                     if isinstance(layout, OneFile):
-                        for what, guarded in guards.items():
-                            write(held.pop(guarded), layout.guard(what))
+                        beside = {layout.guard(what): held.pop(guarded) for what, guarded in guards.items()}
                     pair = held.pop(image), held.pop(labels) if labels else None
-                    yield _written(sample, pair, report, about, layout)
+                    yield _written(sample, pair, report, about, layout, beside)
                     watched(JobState(fraction=1.0, message="Writing"))
 
 
@@ -281,22 +280,19 @@ def _written(
     report: Mapping[str, Any],
     about: Mapping[str, Any],
     layout: Layout,
+    guards: Mapping[Path, Volume | LabelMap],
 ) -> dict[str, Any]:
-    """Write a sample, its sidecar last, so that what has one is whole."""
+    """Write a sample; what is said of it."""
     image, labels = pair
     path = layout.image(sample.name)
     if isinstance(layout, NnUnet) and labels is None:
         raise FileFailed(f"Model '{report.get('model')}' makes no label maps, which nnU-Net needs; leave out --nnunet.")
     more: dict[str, Any] = {}
-    sidecar_of(path).unlink(missing_ok=True)
+    beside = None
     if isinstance(labels, LabelMap):
-        labels, more = layout.stored(labels)
-        write(labels, layout.labels(sample.name))
-    write(image, path)
-    said = sidecar(sample, report, about, path, layout.labels(sample.name) if labels else None)
-    said |= more | {"voxels_sha256": voxels_sha256(image)}
-    said |= {"label_voxels_sha256": voxels_sha256(labels)} if labels else {}
-    write_sidecar(said, sidecar_of(path))
+        stored, more = layout.stored(labels)
+        beside = layout.labels(sample.name), stored
+    said = write_sample(sample, report, about, (path, image), beside, more, guards)
     return entry_of(said, path, "done") | {
         "number": sample.number,
         "seconds": report["seconds"] / len(report["samples"]),
