@@ -31,6 +31,11 @@ _MAY_BE_EMPTY = (
 )
 """What the standard lets an image leave empty and anonymisers drop; a segmentation copies it from its images."""
 
+_BY_HAND = (
+    "What drew the segments is not known of all of them, so DICOM gets MANUAL for these; if it was a program, name it "
+    "with --algorithm."
+)
+
 _TISSUE = Code("SCT", "85756007", "Tissue")
 
 
@@ -104,9 +109,11 @@ def write(segmentation: Segmentation, path: Path, reference: Path) -> list[str]:
     if not any(layer.array.any() for layer in moved.layers):
         raise VolumeError(f"No segment lies within the series in '{reference}'; give the series it was drawn on.")
     names = [segment.label.name for segment in moved.segments]
-    changed = [f"'{name}' as '{_segment_label(name)}'" for name in names if _segment_label(name) != name and name]
+    changed = [f"'{name}' as '{_held(name)}'" for name in names if _held(name) != name and name]
     if changed:
         said.append(f"DICOM takes names of up to 64 letters without '\\'; written were {listed(changed)}.")
+    if not all(segment.algorithm for segment in moved.segments):
+        said.append(_BY_HAND)
     described = [_description(highdicom, number, each) for number, each in enumerate(moved.segments, start=1)]
     try:
         held = highdicom.seg.Segmentation(
@@ -205,13 +212,16 @@ def _description(highdicom: Any, number: int, segment: Segment) -> Any:
     red, green, blue = (round(part * 255) for part in segment.label.color)
     described = highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=_segment_label(segment.label.name) or f"Segment {number}",
+        segment_label=_held(segment.label.name) or f"Segment {number}",
         segmented_property_category=_concept(highdicom, said.category or _TISSUE),
         segmented_property_type=_concept(highdicom, said.type or _TISSUE),
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.MANUAL,
         anatomic_regions=[_concept(highdicom, said.region)] if said.region else None,
         display_color=highdicom.color.CIELabColor.from_rgb(red, green, blue),
     )
+    if segment.algorithm:
+        described.SegmentAlgorithmType = "SEMIAUTOMATIC" if segment.edited else "AUTOMATIC"
+        described.SegmentAlgorithmName = _held(segment.algorithm)
     described.SegmentDescription = f"Label value {segment.known_value}"
     if said.modifier:
         described.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
@@ -222,8 +232,8 @@ def _description(highdicom: Any, number: int, segment: Segment) -> Any:
     return described
 
 
-def _segment_label(name: str) -> str:
-    """A name as a DICOM object can hold it; a backslash would make two names of it."""
+def _held(name: str) -> str:
+    """A name as a DICOM object can hold it: a backslash would make two names of it."""
     return name.replace("\\", "/")[:64]
 
 
@@ -243,7 +253,9 @@ def _segment(described: Any, layer: int, number: int) -> Segment:
         red, green, blue = needed().color.CIELabColor.from_dicom_value(lab).to_rgb()
         color = (red / 255, green / 255, blue / 255)
     label = Label(str(described.SegmentLabel), color, "" if plain else str(entry))
-    return Segment(label, layer, number, int(found[1]) if found else 0)
+    algorithm = str(getattr(described, "SegmentAlgorithmName", "") or "")
+    edited = bool(algorithm) and str(described.SegmentAlgorithmType) != "AUTOMATIC"
+    return Segment(label, layer, number, int(found[1]) if found else 0, algorithm=algorithm, edited=edited)
 
 
 def _concept(highdicom: Any, code: Code) -> Any:

@@ -56,6 +56,10 @@ def labelmap(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="The inputs are probability maps; each voxel goes to the likeliest.")
     ] = False,
+    algorithm: Annotated[
+        str,
+        typer.Option(help="What drew the segments, for DICOM SEG: a program or model, as results of 'segment' say."),
+    ] = "",
     save_table: Annotated[Path | None, typer.Option(help="Also write the table of the result.")] = None,
     surfaces: Annotated[
         Path | None, typer.Option(help="Also write the closed surface of each segment (.stl) into this folder.")
@@ -71,7 +75,17 @@ def labelmap(
     try:
         with console.interruptible():
             said = _convert(
-                paths, table, values, overlap, grid, reference, probabilities, save_table, surfaces, overwrite
+                paths,
+                table,
+                values,
+                overlap,
+                grid,
+                reference,
+                probabilities,
+                algorithm,
+                save_table,
+                surfaces,
+                overwrite,
             )
     except typer.Exit:  # a RuntimeError to Python, but its sentence is said
         raise
@@ -111,6 +125,7 @@ def _convert(
     grid: str,
     reference: Path | None,
     probabilities: bool,
+    algorithm: str,
     save_table: Path | None,
     surfaces: Path | None,
     overwrite: bool,
@@ -134,6 +149,8 @@ def _convert(
     if to_table and all(path.suffix.lower() in tablefiles.ENDINGS and path.is_file() for path in inputs):
         return _tables(inputs, out, table)
     segmentation, report, messages = _read(inputs, table, grid, probabilities)
+    for segment in segmentation.segments if algorithm else ():
+        segment.algorithm, segment.edited = algorithm, False
     if to_table:
         labelfiles.give_values(segmentation, values, table, messages)
         labels = {segment.known_value: segment.label for segment in segmentation.segments}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -175,7 +176,7 @@ def merged(parts: Sequence[Segmentation]) -> Segmentation:
         if part.shape != parts[0].shape or not np.allclose(part.ijk_to_ras, parts[0].ijk_to_ras, atol=1e-4):
             raise VolumeError("The segmentations lie on different grids; resample them onto one first.")
         for each in part.segments:
-            segments.append(Segment(each.label, each.layer + len(layers), each.value, each.own_value, each.id))
+            segments.append(dataclasses.replace(each, layer=each.layer + len(layers)))
         layers += part.layers
     return Segmentation(parts[0].shape, parts[0].ijk_to_ras, layers, segments)
 

@@ -26,7 +26,8 @@ class Segment:
     """One segment: its name, colour and terminology, and where its voxels are.
 
     The voxels are those of ``layers[layer]`` that hold ``value``. ``own_value`` is the label value it is known by,
-    if that is another one; editing a segment can change ``value``, but not what it is known by.
+    if that is another one; editing a segment can change ``value``, but not what it is known by. ``algorithm`` names
+    the program or model that drew it, '' where that is not known; ``edited``: its voxels were changed afterwards.
     """
 
     label: Label
@@ -34,6 +35,8 @@ class Segment:
     value: int
     own_value: int = 0
     id: str = ""
+    algorithm: str = ""
+    edited: bool = False
 
     @property
     def known_value(self) -> int:

@@ -6,6 +6,7 @@ Files without such entries are no segmentations.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,11 @@ from medgan.volume import Label, LabelMap, VolumeError
 from medgan.writing import check_target, to_image
 
 _TERMINOLOGY, _VALUE = "TerminologyEntry", "MedGAN.LabelValue"
+
+_ALGORITHM = "MedGAN.Algorithm"
+"""How many voxels the algorithm gave the segment (-1: it was edited later), a space, and its name.
+
+Slicer keeps the tag when a person edits the segment; then the number is wrong."""
 
 
 def holds_segments(path: Path) -> bool:
@@ -51,7 +57,13 @@ def read(path: Path) -> Segmentation:
     while image.HasMetaDataKey(f"Segment{number}_ID"):
         segments.append(_segment(image, number, len(layers), path.name))
         number += 1
-    return Segmentation(layers[0].shape, matrix, [Layer(layer) for layer in layers], segments)
+    segmentation = Segmentation(
+        layers[0].shape, matrix, [Layer(layer) for layer in layers], [one for one, _ in segments]
+    )
+    if any(one.algorithm for one, _ in segments):
+        for (one, drawn), count in zip(segments, segmentation.voxels(), strict=True):
+            one.edited = bool(one.algorithm) and count != drawn
+    return segmentation
 
 
 def write(segmentation: Segmentation, path: Path) -> None:
@@ -66,8 +78,12 @@ def write(segmentation: Segmentation, path: Path) -> None:
     image.SetMetaData("Segmentation_MasterRepresentation", "Binary labelmap")
     image.SetMetaData("Segmentation_ContainedRepresentationNames", "Binary labelmap|")
     image.SetMetaData("Segmentation_ReferenceImageExtentOffset", "0 0 0")
-    for number, (segment, own_id) in enumerate(zip(segments, _own_ids(segments), strict=True)):
+    drawn = segmentation.voxels() if any(segment.algorithm for segment in segments) else [0] * len(segments)
+    for number, (segment, own_id, voxels) in enumerate(zip(segments, _own_ids(segments), drawn, strict=True)):
         tags = f"{_TERMINOLOGY}:{segment.label.terminology}|" if segment.label.terminology else ""
+        if segment.algorithm:
+            name = " ".join(segment.algorithm.replace("|", "/").split())
+            tags += f"{_ALGORITHM}:{-1 if segment.edited else voxels} {name}|"
         said = {
             "ID": own_id,
             "Name": " ".join(segment.label.name.splitlines()),
@@ -108,7 +124,7 @@ def whole(layer: Layer, shape: tuple[int, int, int]) -> np.ndarray:
 def _exact_values(segmentation: Segmentation) -> tuple[list[np.ndarray], list[Segment]]:
     """Layers in which each segment has the value it is known by, wherever no two of a layer are known by one."""
     layers = [whole(layer, segmentation.shape) for layer in segmentation.layers]
-    segments = [Segment(s.label, s.layer, s.value, s.known_value, s.id) for s in segmentation.segments]
+    segments = [dataclasses.replace(segment, own_value=segment.known_value) for segment in segmentation.segments]
     for number, layer in enumerate(layers):
         own = [segment for segment in segments if segment.layer == number]
         known = [segment.known_value for segment in own]
@@ -132,7 +148,9 @@ def _own_ids(segments: Sequence[Segment]) -> list[str]:
     return ids
 
 
-def _segment(image: sitk.Image, number: int, layers: int, file: str) -> Segment:
+def _segment(image: sitk.Image, number: int, layers: int, file: str) -> tuple[Segment, int]:
+    """A segment, and how many voxels the algorithm gave it that drew it."""
+
     def said(key: str, otherwise: str = "") -> str:
         name = f"Segment{number}_{key}"
         return image.GetMetaData(name) if image.HasMetaDataKey(name) else otherwise
@@ -142,14 +160,15 @@ def _segment(image: sitk.Image, number: int, layers: int, file: str) -> Segment:
         red, green, blue = (float(part) for part in said("Color", "0.5 0.5 0.5").split())
         value, layer = int(said("LabelValue", "1")), int(said("Layer", str(number if layers > 1 else 0)))
         own = int(tags.get(_VALUE, "0") or "0")
+        drawn, _, algorithm = tags.get(_ALGORITHM, "0").partition(" ")
+        voxels = int(drawn)
     except ValueError as error:
         raise VolumeError(f"Segment {number} of '{file}' has no readable colour, layer or label value.") from error
     if not 0 <= layer < layers:
         raise VolumeError(f"Segment {number} of '{file}' is in layer {layer}, but the file has {layers}.")
     name = said("Name", f"Segment_{value}")
-    return Segment(
-        Label(name, (red, green, blue), tags.get(_TERMINOLOGY, "")), layer, value, own, said("ID", f"Segment_{number}")
-    )
+    label = Label(name, (red, green, blue), tags.get(_TERMINOLOGY, ""))
+    return Segment(label, layer, value, own, said("ID", f"Segment_{number}"), algorithm), voxels
 
 
 def _check(name: str, reader: sitk.ImageFileReader) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ def test_one_scan_becomes_segments_a_table_and_uncertainty(model, scan, tmp_path
     assert "out.seg.nrrd" in ended.stdout
     image = sitk.ReadImage(str(out))
     assert {image.GetMetaData("Segment0_Name"), image.GetMetaData("Segment1_Name")} == {"liver", "tumour"}
+    assert re.search(r"MedGAN\.Algorithm:\d+ MedGANSlicer zoo [\d.]+\|", image.GetMetaData("Segment0_Tags"))
     labels, volume = read_label_map(out), read_volume(scan)
     assert labels.shape == volume.shape
     assert labels.ijk_to_ras == pytest.approx(volume.ijk_to_ras)

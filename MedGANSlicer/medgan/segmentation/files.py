@@ -117,13 +117,16 @@ def segment_file(
     return Result(item, outputs.report, messages + list(outputs.report.get("messages", [])))
 
 
-def write_output(output: Volume | LabelMap, path: Path) -> None:
+def write_output(output: Volume | LabelMap, path: Path, algorithm: str = "") -> None:
     """An output as a file; ``.seg.nrrd`` and ``.npz`` keep names, colours and terminology of labels, others values."""
     if isinstance(output, LabelMap) and path.name.lower().endswith(SEGMENTATION_ENDING):
         from medgan import segnrrd
         from medgan.labels import segmentation_of
 
-        segnrrd.write(segmentation_of([output])[0], path)
+        segmentation = segmentation_of([output])[0]
+        for segment in segmentation.segments:
+            segment.algorithm = algorithm
+        segnrrd.write(segmentation, path)
     else:
         write(output, path)
 
@@ -168,10 +171,11 @@ def _table_there(labels: Path) -> bool:
 
 def _write(item: Item, volumes: Mapping[str, Volume | LabelMap], report: Mapping[str, Any]) -> list[str]:
     """Write all outputs or none, then their record; what a table beside the labels could not hold."""
+    algorithm = f"MedGANSlicer {report['model']} {report['model_version']}"
     lost: list[str] = []
     writers: dict[Path, Callable[[Path], object]] = {}
     for name, target in item.targets.items():
-        writers[target] = functools.partial(write_output, volumes[name])
+        writers[target] = functools.partial(write_output, volumes[name], algorithm=algorithm)
     labels = volumes["labels"]
     if _table_there(item.labels) and isinstance(labels, LabelMap):  # it would name other values
         writers[table_beside(item.labels)] = lambda part: lost.extend(write_table(labels.labels, part))
