@@ -210,6 +210,15 @@ def test_noise_has_the_octaves_that_are_asked_for():
     assert octave_shares(np.zeros((4, 4, 4))) == pytest.approx([0.2] * OCTAVES)
 
 
+def test_noise_is_as_strong_along_every_axis():
+    """The power of waves that run across an axis, and of the shortest ones along it, is that of the other axes."""
+    noise = coloured_noise((64, 64, 64), [1.0, 0.0, 0.0, 0.0, 0.0], np.random.default_rng(0))
+    power = np.abs(np.fft.fftn(noise)) ** 2
+    for place in (0, 32):
+        k, j, i = (float(power.take(place, axis=axis).mean()) for axis in range(3))
+        assert i == pytest.approx((k + j) / 2, rel=0.12)
+
+
 def test_the_network_starts_as_the_mixture_and_takes_any_side():
     torch.manual_seed(0)
     condition = torch.rand(1, 2, 11, 14, 9) * 0.5

@@ -9,7 +9,7 @@ from monai.metrics import MAEMetric, MultiScaleSSIMMetric, PSNRMetric, RMSEMetri
 from skimage import metrics as peers
 
 import phantoms
-from medgan.evaluation import similarity
+from medgan.evaluation import quality, similarity
 from medgan.evaluation.similarity import ImagePair
 from medgan.metrics import METRICS, infos, measure
 
@@ -170,6 +170,8 @@ def test_ms_ssim_inside_a_mask_sees_every_scale_of_it_and_nothing_else():
     inside[:20] = True  # windows reach 5 voxels farther, those of the second scale 10
     assert similarity.ms_ssim(ImagePair(result, pair.reference, 1.0, inside)) == pytest.approx(1.0, abs=1e-9)
     assert similarity.ms_ssim(ImagePair(result, pair.reference, 1.0, ~inside)) < 0.999
+    inside[25, 12, 12] = True  # an eighth of its voxel at the second scale, whose window reaches what differs
+    assert similarity.ms_ssim(ImagePair(result, pair.reference, 1.0, inside)) == pytest.approx(1.0, abs=1e-9)
     thin = np.zeros(pair.result.shape, bool)
     thin[11, 10:14, 10:14] = True  # half of the voxels that it is in at the second scale
     thinly = ImagePair(pair.result, pair.reference, 1.0, thin)
@@ -225,6 +227,13 @@ def test_pairs_that_can_not_be_measured_say_why(a_pair):
     inside = np.ones(reference.shape, bool)
     inside[3, 4, 5] = False
     assert np.isfinite(similarity.ssim(ImagePair(result, reference, 1000.0, inside)))
+
+
+def test_spread_of_a_segment_is_that_of_a_sample():
+    segment, other = quality.Segment(np.array([1, 2, 3, 4], np.int16)), np.array([7.0, 9.0])
+    assert quality.deviation(segment) == pytest.approx((5 / 3) ** 0.5)
+    assert quality.snr(segment) == pytest.approx(2.5 / (5 / 3) ** 0.5)
+    assert quality.cnr(quality.Segment(segment.voxels, other)) == pytest.approx(5.5 / ((5 / 3 + 2) / 2) ** 0.5)
 
 
 def test_every_metric_says_its_formula_and_kernel():

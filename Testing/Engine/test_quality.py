@@ -105,6 +105,7 @@ def test_clipping_is_the_share_that_was_cut_off(a_scan):
     assert windowed["remark"]
     assert windowed["value"] == pytest.approx(100 * (a_scan - 500 <= -160).mean(), rel=1e-3)
     assert "lowest value -160" in windowed["sentence"]
+    assert found(np.maximum(a_scan - 1000, -990.0))["clipping"]["value"] == 0  # the air of CT
 
 
 def test_empty_repeated_and_missing_slices_are_named(a_scan, a_texture):
@@ -138,6 +139,14 @@ def test_ghost_is_found_with_its_strength_axis_and_shift(a_scan, axis, part, str
     assert ghost.strength == pytest.approx(strength, rel=0.3)
     assert ghost.axis == axis
     assert ghost.shift == pytest.approx(part, abs=0.05)
+
+
+def test_light_in_the_air_that_follows_the_body_a_little_is_no_ghost(a_scan):
+    """A gradient, as a surface coil leaves it: it correlates with the moved body, but not clearly."""
+    light = np.linspace(0, 60, SHAPE[1], dtype=np.float32)[:, None]
+    ghost = strongest_ghost(a_scan + light)
+    assert ghost is not None
+    assert ghost.strength == 0
 
 
 def test_ghosts_are_not_looked_for_where_they_can_not_be_seen(a_scan):

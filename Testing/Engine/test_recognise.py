@@ -106,6 +106,28 @@ def test_share_of_same_neighbours_by_hand():
     assert slices.same_neighbours(np.zeros((3, 4, 5))) == 0.0
 
 
+class Brightness(torch.nn.Module):
+    """Says of every slice whether it is bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(100.0))
+
+    def answers(self, stack, told):
+        bright = stack.mean(dim=(3, 4))[:, 0] - stack.mean()
+        single = self.scale * torch.stack([-bright, bright, torch.full_like(bright, -1.0)], dim=2)
+        return {"kind": (single.mean(dim=1), single)}
+
+
+def test_answers_of_slices_that_were_repeated_are_those_of_each():
+    """Three slices are read as six."""
+    array = np.zeros((3, 40, 40), np.float32)
+    array[:, 4:36, 4:36] = np.array([300, 100, 300])[:, None, None]
+    head = Head("kind", "Kind of scan", ("dark", "bright"), 1.0, 0.5)
+    found = look(Brightness(), [head], Volume(array, phantoms.geometry((1, 1, 5))), array, stacks=1)
+    assert [row["kind"] for row in found.each] == ["bright", "dark", "bright"]
+
+
 def test_answers_below_the_threshold_are_unknown():
     found = finding(KIND, [0.5, 0.2, 0.05, 0.25])
     assert found["unknown"]

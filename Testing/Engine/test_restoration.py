@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ import phantoms
 from medgan.inference import ChosenDevice, MemoryRefused, cpu_device
 from medgan.models import find
 from medgan.noise import NoiseProfile
-from medgan.restoration import superres
+from medgan.restoration import fit, superres
 from medgan.restoration.denoise import conditioned_on
 from medgan.restoration.fit import fitted
 from medgan.restoration.step import Work, measured, network_of
@@ -320,6 +322,37 @@ def test_fit_from_scratch_learns_from_the_sharp_axes_alone(a_fine_volume):
     assert fit["steps"] >= 1
     assert any("fitted to this volume" in m or "did not make it better" in m for m in outputs.report["messages"])
     assert outputs.report["consistency"]["residual_rms"] < 0.003 * given.array.max()
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(0.998))
+
+    def forward(self, image):
+        return self.factor * image
+
+
+def test_fit_keeps_the_weights_that_were_best_on_what_it_did_not_learn_from(a_fine_volume, monkeypatch):
+    """Training is led past the best factor, 1; a clock that goes by the batches makes 60 seconds short."""
+    seconds = iter(range(1000))
+    now = [0]
+
+    def batch(count, generator):
+        now[0] = next(seconds)
+        image = torch.ones(count, 1, 2, 2, 2)
+        return SimpleNamespace(inputs=(image,), clean=image * (1.0 if now[0] < 6 else 2.0), before=0.5 * image)
+
+    monkeypatch.setattr(fit, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    work = Work(settings("superres", fit_minutes=1.0), cpu_device())
+    step = superres.prepare(
+        measured(a_fine_volume.array, a_fine_volume.ijk_to_ras, work.settings), find("superres"), work
+    )
+    step.patches = lambda device: SimpleNamespace(batch=batch)
+    network = fitted(Scaled(), step, work)
+    assert step.details["fit"]["steps"] > 50
+    assert network.factor.item() == pytest.approx(1.0, abs=6e-4)
+    assert step.details["fit"]["gain_db"] > 10.0
 
 
 def test_networks_of_others_take_volumes_of_any_size():

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 import phantoms
 from medgan.settings import SliceProfile
-from medgan.slices import SliceOperator, along, finer_grid
+from medgan.slices import SliceOperator, along, expected_error, finer_grid, interpolation_error
 
 operators = st.builds(
     lambda coarse, ratio, width, profile: SliceOperator(coarse, round(coarse * ratio), width, profile),
@@ -76,6 +77,15 @@ def test_field_of_view_keeps_its_edges_and_a_ramp_its_world_values(axis):
     ramp, fine_ramp = (_ramp(s, m, normal) for s, m in ((shape, grid), (fine_shape, new)))
     assert np.abs(along(operator.measure, fine_ramp, axis) - ramp).max() < 1e-3
     assert np.abs(along(operator.restore, ramp, axis) - fine_ramp).max() < 1e-2
+
+
+def test_expected_error_is_extrapolated_by_a_halving_at_ratio_2_and_not_at_all_from_4_on():
+    smooth = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 100, (9, 10, 32)).astype(np.float32), (0, 0, 3))
+    level = interpolation_error(smooth, 2)
+    before = interpolation_error(along(SliceOperator(16, 32).measure, smooth, 2), 2)
+    assert level < 0.7 * before
+    for ratio, share in ((2.0, 1.0), (2.0**1.5, 0.5), (4.0, 0.0), (7.0, 0.0)):
+        assert expected_error(smooth, 2, ratio) == pytest.approx(level * (level / before) ** share)
 
 
 def _ramp(shape, matrix, normal) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -271,6 +272,28 @@ def test_noise_is_that_of_the_grid_to_train_on(tmp_path):
     sharp, coarse = (prepared(folder, run=f"run {step}", spacing_mm=step) for step in (0.0, 2.0))
     levels = [float(data.samples.sample(torch.Generator().manual_seed(0))["sigma"]) for data in (sharp, coarse)]
     assert levels[1] < 0.7 * levels[0]  # means of eight voxels, each of which was noisy
+
+
+def test_noise_is_turned_with_its_patch(tmp_path):
+    """Both grow along j alone."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    ramp = np.broadcast_to(np.arange(41.0, dtype=np.float32)[None, :, None], (29, 41, 37))
+    for number in range(2):
+        write_volume(Volume(ramp + number, np.eye(4)), folder / f"p{number}.nrrd")
+    samples = prepared(folder).samples
+    spread = np.broadcast_to(np.arange(1.0, 5.0)[None, :, None], (4, 4, 4)).ravel()
+    samples.training = [replace(entry, noise=[0.1, *spread.tolist()]) for entry in samples.training]
+    turned = set()
+    for seed in range(12):
+        sample = samples.sample(torch.Generator().manual_seed(seed))
+        patch, noise = (
+            int(np.argmax([box.diff(dim=axis).abs().mean() for axis in range(3)]))
+            for box in (sample["target"][0], sample["spread"].view(4, 4, 4))
+        )
+        assert noise == patch
+        turned.add(noise)
+    assert turned == {0, 1, 2}
 
 
 def test_patches_for_super_resolution_have_a_fine_axis_in_front(tmp_path):
