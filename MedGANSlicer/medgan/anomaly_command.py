@@ -122,9 +122,6 @@ def _complain(results: Sequence[Any], debug: bool) -> int:
 
 
 def _with_options(sentence: str) -> str:
-    """The same sentence with the options of the command line in place of the names of settings."""
     names = {"memory_limit_gb": "--memory", "smallest_ml": "--smallest"}
     names |= {name: f"--{name}" for name in ("model", "device", "threshold")}
-    for setting, option in names.items():
-        sentence = sentence.replace(f"Setting '{setting}'", option)
-    return sentence
+    return console.with_options(sentence, names)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +57,13 @@ def failed(sentence: str, code: int) -> typer.Exit:
     """Complain, and the exception that ends the command with this exit code."""
     complain(sentence)
     return typer.Exit(code)
+
+
+def with_options(sentence: str, options: Mapping[str, str]) -> str:
+    """The same sentence with the options of the command line in place of the names of settings."""
+    for setting, option in options.items():
+        sentence = sentence.replace(f"Setting '{setting}'", option)
+    return sentence
 
 
 def print_json(held: Any) -> None:

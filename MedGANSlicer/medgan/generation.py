@@ -240,18 +240,3 @@ def _as_thick_slices(image: Tensor, step_mm: float, noise: float, generator: tor
     small = F.interpolate(image[None, None], size=few, mode="trilinear", align_corners=True)
     small = small + noise * normal(small, generator)
     return F.interpolate(small, size=tuple(image.shape), mode="trilinear", align_corners=True)[0, 0]
-
-
-def random_image(labels: Tensor, generator: torch.Generator, ranges: Ranges | None = None) -> tuple[Tensor, Tensor]:
-    """A random scan of a randomly bent label map of 1 mm voxels: image (D, H, W) in 0..1 and its labels (int64).
-
-    Left and right FreeSurfer codes are exchanged where the view is mirrored. labels: (D, H, W) integers, RAS axes
-    in the order k, j, i.
-    """
-    ranges = ranges or Ranges()
-    middle = [(side - 1) / 2 for side in labels.shape]
-    places, mirrored = random_places(labels.shape, middle, 1.0, generator, ranges)
-    found = at_places(labels, places).round().long()
-    if mirrored:
-        found = mirrored_codes(found)
-    return rendered(found, 1.0, generator, ranges), found

@@ -203,7 +203,6 @@ class TilePlan:
 
     tile: tuple[int, int, int]
     overlap: tuple[float, float, float]
-    tile_bytes: int
     volume_bytes: int
 
     @property
@@ -260,7 +259,7 @@ def plan_tiles(
         0.0 if count == 1 else 1.0 - _interval(side, part, count) / part
         for side, part, count in zip(shape, tile, counts, strict=True)
     )
-    return TilePlan(tile, overlap, math.prod(tile) * bytes_per_voxel, volume_bytes)  # type: ignore[arg-type]
+    return TilePlan(tile, overlap, volume_bytes)  # type: ignore[arg-type]
 
 
 def planned(

@@ -193,7 +193,4 @@ def _say(result: Result, alone: bool) -> None:
 
 
 def _with_options(sentence: str) -> str:
-    """The same sentence with the options of the command line in place of the names of settings."""
-    for setting, option in {"memory_limit_gb": "--memory", "model": "--model", "target": "--target"}.items():
-        sentence = sentence.replace(f"Setting '{setting}'", option)
-    return sentence
+    return console.with_options(sentence, {"memory_limit_gb": "--memory", "model": "--model", "target": "--target"})

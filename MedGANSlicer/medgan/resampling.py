@@ -8,7 +8,7 @@ import numpy as np
 
 from medgan.segments import Layer, Segmentation, check_room
 from medgan.steps import Steps, finished
-from medgan.volume import LabelMap, VolumeError, checked_matrix
+from medgan.volume import VolumeError, checked_matrix
 
 Points = Callable[[np.ndarray], np.ndarray]
 """From points of the target in RAS mm, shape (n, 3), to the same points in the frame of the source."""
@@ -102,14 +102,6 @@ def onto(
         else:
             layers.append(Layer(nearest(layer, segmentation.ijk_to_ras, shape, target, points)))
     return Segmentation(shape, target, layers, list(segmentation.segments))
-
-
-def label_map_onto(label_map: LabelMap, shape: tuple[int, int, int], ijk_to_ras: np.ndarray) -> LabelMap:
-    """A label map on another grid."""
-    if label_map.shape == shape and same_grid(label_map.ijk_to_ras, ijk_to_ras, shape):
-        return label_map
-    array = nearest(Layer(label_map.array), label_map.ijk_to_ras, shape, checked_matrix(ijk_to_ras))
-    return LabelMap(array, ijk_to_ras, dict(label_map.labels))
 
 
 def grid_of_spacing(

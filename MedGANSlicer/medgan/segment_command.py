@@ -176,12 +176,9 @@ def _complain(results: Sequence[Any], debug: bool) -> int:
 
 
 def _with_options(sentence: str) -> str:
-    """The same sentence with the options of the command line in place of the names of settings."""
     names = {"memory_limit_gb": "--memory", "spacing_mm": "--spacing", "clean_up": "--clean-up"}
     names |= {name: f"--{name}" for name in ("model", "flips", "coarse", "device")}
-    for setting, option in names.items():
-        sentence = sentence.replace(f"Setting '{setting}'", option)
-    return sentence
+    return console.with_options(sentence, names)
 
 
 def _write_label_table(path: Path, settings: SegmentSettings, described: Any, model: str) -> None:

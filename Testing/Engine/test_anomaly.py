@@ -121,6 +121,9 @@ def test_command_says_what_is_missing(tmp_path, call):
     assert (said.returncode, "Say which model" in said.stderr) == (1, True)
     said = call("anomaly", tmp_path / "scan.nrrd", tmp_path / "map.nrrd")
     assert (said.returncode, "scan.nrrd" in said.stderr) == (1, True)
+    (tmp_path / "t.csv").mkdir()
+    said = call("anomaly", tmp_path / "scan.nrrd", tmp_path / "map.nrrd", "--csv", tmp_path / "t.csv", "--overwrite")
+    assert (said.returncode, "t.csv' is a folder; give the name of a file" in said.stderr) == (1, True)
 
 
 def test_results_that_would_share_their_description_are_refused(tmp_path):

@@ -14,7 +14,6 @@ from medgan.generation import (
     Ranges,
     at_places,
     mirrored_codes,
-    random_image,
     random_means,
     random_places,
     random_swelling,
@@ -27,6 +26,16 @@ STILL = Ranges(rotation_degrees=0, scale=0, shear=0, shift_mm=0, bend_mm=0)
 
 def seeded(number: int) -> torch.Generator:
     return torch.Generator().manual_seed(number)
+
+
+def random_image(labels: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """A random scan of a randomly bent label map of 1 mm voxels, as a recipe makes it, and its labels."""
+    middle = [(side - 1) / 2 for side in labels.shape]
+    places, mirrored = random_places(labels.shape, middle, 1.0, generator, Ranges())
+    found = at_places(labels, places).round().long()
+    if mirrored:
+        found = mirrored_codes(found)
+    return rendered(found, 1.0, generator), found
 
 
 @pytest.fixture

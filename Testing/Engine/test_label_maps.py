@@ -12,7 +12,7 @@ from medgan.labels import Overlap, label_maps, merged, segmentation_of
 from medgan.labeltable import LabelTable
 from medgan.labelvalues import Values, assigned
 from medgan.probabilities import most_probable
-from medgan.resampling import grid_of_spacing, label_map_onto, onto, whole_shift
+from medgan.resampling import grid_of_spacing, onto, whole_shift
 from medgan.segments import Layer, Mapping, Segment, Segmentation, counted
 from medgan.volume import Label, LabelMap, Volume, VolumeError
 
@@ -176,7 +176,7 @@ def test_nearest_label_on_another_grid_is_that_of_the_nearest_voxel():
     first = LabelMap(array, MATRIX)
     shape, matrix = (9, 5, 6), phantoms.awkward_geometry()
     matrix[:3, :3] = matrix[:3, :3] @ phantoms.rotation((5.0, -3.0, 8.0)) * 1.3
-    result = label_map_onto(first, shape, matrix)
+    result = label_maps(onto(segmentation_of([first])[0], shape, matrix)).label_maps[0]
     back = np.linalg.inv(MATRIX)
     for k, j, i in np.ndindex(shape):
         place = np.rint(back @ matrix @ (i, j, k, 1.0))[:3].astype(int)

@@ -10,7 +10,7 @@ import torch
 
 import phantoms
 from medgan.models import catalogue, verify
-from medgan.networks.render import MULTIPLE, RenderNet, halved, mixture
+from medgan.networks.render import MULTIPLE, RenderNet, mixture
 from medgan.settings import Contrast, SynthesizeSettings
 from medgan.synthesis.labels_intensities import parsed
 from medgan.synthesis.labels_presets import preset
@@ -228,8 +228,6 @@ def test_the_network_starts_as_the_mixture_and_takes_any_side():
     flat = torch.full((1, 2, 8, 8, 8), 0.3)
     one = mixture(flat, torch.ones(1, 1, 8, 8, 8))[0]
     assert torch.allclose(one, torch.tensor(0.6))  # mean plus one standard deviation
-    parts = halved(torch.arange(64.0).view(1, 1, 4, 4, 4))
-    assert parts[0, :, 0, 0, 0].tolist() == [0, 1, 4, 5, 16, 17, 20, 21]
     assert MULTIPLE == 4
     assert float(unit.min()) > 0
 

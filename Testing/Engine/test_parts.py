@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from medgan.models import find
 from medgan.networks.mixture import Mixture, fitted, for_voxels_of_half, likely
-from medgan.networks.parts import PartsNet, gathered, scattered
+from medgan.networks.parts import PartsNet
 from medgan.parts import STRUCTURES, classes_of_codes, values
 from medgan.recipes import parts
 from medgan.volume import LabelMap, write_volume
@@ -73,12 +73,6 @@ def test_every_label_has_one_value_and_every_value_one_structure():
         "cerebral white matter", "cerebral white matter", "brain stem", "skull",
     ]  # fmt: skip
     assert [known[value][1] for value in (2, 41, 16)] == [0, 1, -1]
-
-
-def test_gathering_by_eights_loses_nothing():
-    volume = torch.rand(2, 3, 4, 6, 8)
-    assert torch.equal(scattered(gathered(volume)), volume)
-    assert gathered(volume)[0, :8, 0, 0, 0].sort().values.equal(volume[0, 0, :2, :2, :2].flatten().sort().values)
 
 
 def test_probabilities_of_all_labels_sum_to_one_on_a_volume_of_any_size(a_small_network):

@@ -14,7 +14,6 @@ domain randomisation (see medgan.generation), as SynthSeg is (Billot et al., Med
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from medgan.generation import robust_range
 from medgan.networks.atlas import Atlas
+from medgan.networks.blocks import depth_to_space, space_to_depth
 from medgan.networks.mixture import Mixture, fitted, for_voxels_of_half, likely
 
 STRIDE = 32
@@ -84,14 +84,14 @@ class RoughNet(nn.Module):
 
     def forward(self, image_2mm: Tensor) -> Tensor:
         """(B, 1, d, h, w) at 2 mm -> (B, S + 1, d, h, w)."""
-        x, kept = gathered(image_2mm), []
+        x, kept = space_to_depth(image_2mm), []
         for level, pair in enumerate(self.down):
             x = pair(F.max_pool3d(x, 2) if level else x)
             kept.append(x)
         for level in reversed(range(len(self.up))):
             wide = F.interpolate(self.narrow[level](x), scale_factor=2, mode="trilinear", align_corners=False)
             x = self.up[level](wide + kept[level])
-        return scattered(self.head(x))
+        return depth_to_space(self.head(x))
 
 
 class PartsNet(nn.Module):
@@ -221,21 +221,3 @@ def split(answers: Tensor) -> Answer:
 def part_of(x: Tensor, box: Sequence[slice]) -> Tensor:
     """A view of a box of (B, C, D, H, W)."""
     return x[:, :, box[0], box[1], box[2]]
-
-
-def gathered(x: Tensor) -> Tensor:
-    """(B, C, D, H, W) -> (B, 8 C, D/2, H/2, W/2): every cube of eight voxels becomes the channels of one."""
-    b, c, d, h, w = x.shape
-    x = x.reshape(b, c, d // 2, 2, h // 2, 2, w // 2, 2)
-    return x.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, 8 * c, d // 2, h // 2, w // 2)
-
-
-def scattered(x: Tensor) -> Tensor:
-    """The inverse of :func:`gathered`."""
-    b, c, d, h, w = x.shape
-    x = x.reshape(b, c // 8, 2, 2, 2, d, h, w)
-    return x.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, c // 8, 2 * d, 2 * h, 2 * w)
-
-
-def parameters_of(network: nn.Module) -> int:
-    return sum(math.prod(parameter.shape) for parameter in network.parameters())

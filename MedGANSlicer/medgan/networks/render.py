@@ -13,7 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medgan.networks.blocks import Up, cropped, depth_to_space, mean_of_8, mean_of_27, padded, unit_length
+from medgan.networks.blocks import (
+    Up,
+    cropped,
+    depth_to_space,
+    mean_of_8,
+    mean_of_27,
+    padded,
+    space_to_depth,
+    unit_length,
+)
 from medgan.networks.denoise import start_at_zero
 
 LEAST_UNIT = 0.003
@@ -71,7 +80,7 @@ class RenderNet(nn.Module):
         parts = [mean, (mean - rendered) / unit, spread / unit, torch.log(unit), texture]
         if torch.is_autocast_enabled(mean.device.type):
             parts = [each.to(torch.get_autocast_dtype(mean.device.type)) for each in parts]
-        seen = halved(torch.cat(parts, dim=1))
+        seen = space_to_depth(torch.cat(parts, dim=1))
         told = F.leaky_relu(pointwise(self.tell, seen), 0.2)
         x = self.enter(seen)
         del seen
@@ -99,13 +108,6 @@ def mixture(condition: Tensor, texture: Tensor) -> tuple[Tensor, Tensor]:
     mean, spread = torch.lerp(condition, near, PARTIAL_VOLUME).split(1, dim=1)
     border = (condition[:, :1] - near[:, :1]).abs()
     return torch.addcmul(mean, spread, texture), spread + border + LEAST_UNIT
-
-
-def halved(volume: Tensor) -> Tensor:
-    """(B, C, 2d, 2h, 2w) -> (B, 8 C, d, h, w): each eight neighbours as channels."""
-    batch, channels, depth, height, width = volume.shape
-    parts = volume.reshape(batch, channels, depth // 2, 2, height // 2, 2, width // 2, 2)
-    return parts.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch, 8 * channels, depth // 2, height // 2, width // 2)
 
 
 def style_of(shares: Tensor, spacing_mm: Tensor) -> Tensor:

@@ -120,7 +120,7 @@ class Runner:
         whole = voxels * 4 * (outputs * copies + shape[0])
         blending = voxels * 4 * (outputs + 1)
         if (not most_voxels or voxels <= most_voxels) and (whole * shared + voxels * per_voxel) <= 0.8 * free:
-            return TilePlan(tuple(sides), (0.0, 0.0, 0.0), voxels * per_voxel, whole)  # type: ignore[arg-type]
+            return TilePlan(tuple(sides), (0.0, 0.0, 0.0), whole)  # type: ignore[arg-type]
         needed = (whole + blending) if shared else 0
         try:
             return plan_tiles(sides, per_voxel, int(free - needed / 0.8), False, most_voxels)
