@@ -41,6 +41,15 @@ def test_regions_have_their_size_place_and_box(a_map):
     assert f"{abs(centre[0]):.0f} mm {'right' if centre[0] >= 0 else 'left'}" in first["sentence"]
 
 
+def test_voxels_that_touch_with_a_corner_are_one_region_and_the_heaviest_comes_first():
+    array = np.zeros((8, 8, 8), np.float32)
+    array[1, 1, 1], array[2, 2, 2] = 0.6, 0.9
+    array[6, 6, 6] = 1.0
+    touching, alone = regions(Volume(array, np.eye(4)), 0.5)
+    assert (touching["score"], alone["score"]) == (0.75, 1.0)
+    assert touching["centre_ras"] == pytest.approx([1.6] * 3)  # the brighter one weighs more
+
+
 def test_threshold_and_smallest_size_choose_regions(a_map):
     assert [region["score"] for region in regions(a_map, 0.7)] == [0.9]
     assert [region["score"] for region in regions(a_map, 0.5, smallest_ml=0.01)] == [0.9]

@@ -119,6 +119,22 @@ def test_empty_repeated_and_missing_slices_are_named(a_scan, a_texture):
     lost = lost_slices(np.delete(smooth, [24, 25, 26], 0), (0,))
     assert (lost.axis, lost.empty, lost.repeated, lost.gaps) == (0, [], [], [23])
     assert lost_slices(smooth, (0, 1, 2)).count == 0
+    noisy = np.delete(smooth, [24, 25, 26], 0)
+    spread = 2.0 * float(np.sqrt(((noisy[1:] - noisy[:-1]) ** 2).mean()))
+    noisy += np.random.default_rng(1).normal(0, spread, noisy.shape)
+    assert lost_slices(noisy, (0,)).gaps == []
+    assert lost_slices(noisy, (0,), spread).gaps == [23]  # the noise is taken out of every step
+    repeated = smooth.copy()
+    repeated[30] = repeated[29]
+    lost = lost_slices(repeated, (0,))
+    assert (lost.repeated, lost.gaps) == ([30], [])  # though the next step is that of two slices
+
+
+def test_slices_without_a_body_are_not_lost(a_scan):
+    """Air of little noise at the end, and an empty slice within it."""
+    air = np.random.default_rng(0).uniform(1, 5, (3, *a_scan.shape[1:])).astype(np.float32)
+    air[1] = 0
+    assert lost_slices(np.concatenate([air, a_scan]), (0,)).count == lost_slices(a_scan, (0,)).count == 0
 
 
 @pytest.mark.parametrize("radius", [14, 18, 22])

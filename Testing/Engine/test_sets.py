@@ -232,6 +232,26 @@ def test_disk_that_is_full_leaves_the_pair_that_was_there(quick, bundles, maps, 
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_pair_that_was_replaced_in_part_has_no_sidecar(bundles, tmp_path, monkeypatch):
+    """It would tell of a label map that is another one."""
+    sample = Sample(0, "a", "", SynthesizeSettings(model=bundles["labels"]), ())
+    image = tmp_path / "a.nrrd", Volume(np.ones((3, 4, 5)), np.eye(4))
+    labels = tmp_path / "a_labels.nrrd", LabelMap(np.ones((3, 4, 5), np.int16), np.eye(4))
+    write_sample(sample, {}, {"volume": "sample 1"}, image, labels, {}, {})
+    assert (tmp_path / "a.json").exists()
+    place = os.replace
+
+    def refused(part, path):
+        if Path(path).name == "a.nrrd" and Path(path).parent == tmp_path:
+            raise OSError(13, "Permission denied")
+        place(part, path)
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(VolumeError, match="Permission denied; files that were to be replaced with it are new already"):
+        write_sample(sample, {}, {"volume": "sample 1"}, image, labels, {}, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nrrd", "a_labels.nrrd"]
+
+
 def test_lots_hold_what_follows_one_another(quick, bundles, maps):
     from medgan.synthesis.set_samples import planned
 

@@ -122,6 +122,7 @@ def test_header_that_can_not_be_placed_leaves_no_file_of_voxels(tmp_path, a_volu
 
     def refused(part, path):
         if Path(path).name == name:
+            assert any(file.is_file() for file in tmp_path.iterdir())  # a header never stands without its voxels
             raise OSError(28, "No space left on device")
         place(part, path)
 
