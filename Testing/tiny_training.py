@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from medgan.settings import TrainSettings
-from medgan.training.kinds.base import Exported, Kind, middle_slice
+from medgan.training.kinds.base import Exported, Kind, middle_slice, plain_state
 from medgan.training.loop import train
 from medgan.training.losses import Adversarial, spectrally_normalised
 
@@ -34,7 +34,7 @@ class HalfKind(Kind):
         if self.critic is not None and settings.spectral_norm:
             spectrally_normalised(self.critic)
         self.adversary = Adversarial(settings)
-        self.begun_with: list[float] = []
+        self.begun_from: dict[str, torch.Tensor] = {}
 
     def draw(self, sample, rng):
         return {**sample, "mix": torch.rand((), generator=rng)}
@@ -53,7 +53,7 @@ class HalfKind(Kind):
         return {"loss": loss, "error": error}
 
     def adversarial_begins(self, average):
-        self.begun_with = [float(parameter.sum()) for parameter in average.parameters()]
+        self.begun_from = plain_state(average)
 
     def validate(self, generator, batches):
         errors = [float((generator(batch["input"]) - batch["target"]).square().mean()) for batch in batches]

@@ -70,6 +70,8 @@ def test_the_state_holds_the_faithful_weights():
     assert list(exported.weights) == ["faithful", "natural"]
     moved = exported.weights["natural"]["threshold"] - exported.weights["faithful"]["threshold"]
     assert torch.allclose(moved, torch.ones_like(moved))
+    other.faithful_goes_on()
+    assert list(other.export(other.generator).weights) == ["faithful"]
 
 
 @pytest.mark.parametrize(("model", "gain_db"), [("denoise", 0.8), ("superres", 0.5), ("deblur", 0.5)])

@@ -15,6 +15,7 @@ from medgan.progress import Cancelled
 from medgan.settings import Precision
 from medgan.training import updates
 from medgan.training.average import Average
+from medgan.training.export import figures_of
 from medgan.training.loop import train
 from medgan.training.plan import Plan
 from medgan.training.result import TrainingStopped
@@ -191,10 +192,40 @@ def test_faithful_stage_comes_first_and_hands_its_best_weights_on(tmp_path):
     assert [row["step"] for row in rows if row["adversarial"] == 0.0] == list(range(1, 11))
     assert all(("critic_loss" in row) == (row["step"] > 10) for row in rows)
     assert rows[-1]["rates"]["generator"] == pytest.approx(0.1 * 1e-2)
-    assert kind.begun_with
-    assert result.best["step"] <= 10  # later ones are not compared
+    assert kind.begun_from
     assert [row["step"] for row in rows if row.get("val_counts") is False] == [15, 20]
     assert {"step": 10, "note": "The adversarial term begins."} in result.curves
+
+
+def test_figures_are_those_of_the_weights_that_are_handed_back(tmp_path):
+    kind = HalfKind(settings(average=0.0))
+    kind.faithful_share, kind.stops_early = 0.5, False
+    _, result = run(tmp_path, kind, average=0.0)
+    figures = figures_of(result)
+    assert figures["step"] == 20  # the best one that counts was of other weights
+    with torch.no_grad():
+        now = kind.validate(result.generator, RandomPairs().validation())
+    assert figures["score"] == pytest.approx(now["score"])
+
+
+def test_a_faithful_stage_goes_on_when_there_are_more_steps(tmp_path):
+    def go_on(steps):
+        kind = HalfKind(settings(average=0.0))
+        kind.faithful_share, kind.stops_early, kind.keeps_faithful = 0.5, False, True
+        result = run(tmp_path, kind, steps=steps, average=0.0)[1]
+        generator = HalfKind(settings()).generator
+        generator.load_state_dict(kind.begun_from)
+        with torch.no_grad():
+            return result, kind.validate(generator, RandomPairs().validation())["score"]
+
+    first, second = go_on(20), go_on(80)
+    for result, score in (first, second):
+        assert result.best["score"] == pytest.approx(score)
+    assert 20 < second[0].best["step"] <= 40
+    assert second[1] > first[1]
+    notes = [(row["step"], row["note"]) for row in second[0].curves if "note" in row]
+    began, on = "The adversarial term begins.", "The faithful stage goes on."
+    assert notes == [(10, began), (20, on), (40, began)]
 
 
 def test_a_faithful_stage_that_no_longer_improves_ends_early(tmp_path):
@@ -204,7 +235,7 @@ def test_a_faithful_stage_that_no_longer_improves_ends_early(tmp_path):
     kind.validate = lambda generator, batches: {"score": 1.0}
     _, result = run(tmp_path, kind, steps=1000, patience=3, validate_every=1)
     # The first counts as the best; three without a gain end the faithful stage, three more the other one.
-    assert kind.begun_with
+    assert kind.begun_from
     assert (result.stopped, result.steps) == ("patience", 7)
 
 

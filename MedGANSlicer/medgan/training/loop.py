@@ -201,8 +201,8 @@ class Training:
             self.stopped = "patience" if not patience_left else "steps" if by_steps else "minutes"
             return False
         self.adversarial = self.plan.adversarial(self.share)
-        if self.adversarial and self.plan.faithful_share > 0.0 and not self.adversarial_began:
-            self.begin_adversarial()
+        if self.plan.faithful_share > 0.0 and bool(self.adversarial) != self.adversarial_began:
+            self.change_stage()
         factor, critic_factor = self.plan.rates(self.step, self.share)
         self.rates["generator"] = self.generator.set_rate(factor * self.rate_factor)
         if self.critic is not None:
@@ -212,17 +212,22 @@ class Training:
                 part.step = self.step
         return True
 
-    def begin_adversarial(self) -> None:
-        """The faithful stage is over: go on from its best weights."""
+    def change_stage(self) -> None:
+        """The adversarial stage begins, or the faithful one goes on since there is budget for more of it: either from
+        the best weights."""
         best = self.world.object_from_main(self.validation.best.get("state"))
         if best:
             self.average.network.load_state_dict(best)
         self.kind.generator.load_state_dict(self.average.network.state_dict())
         self.generator.optimiser.state.clear()
-        self.kind.adversarial_begins(self.average.network)
         self.validation.stale = 0
-        self.adversarial_began = True
-        self.folder.write({"step": self.step, "note": "The adversarial term begins."})
+        self.adversarial_began = not self.adversarial_began
+        if self.adversarial_began:
+            self.kind.adversarial_begins(self.average.network)
+        else:
+            self.kind.faithful_goes_on()
+        note = "The adversarial term begins." if self.adversarial_began else "The faithful stage goes on."
+        self.folder.write({"step": self.step, "note": note})
 
     def carries_on(self, sound: bool) -> bool:
         """Count the steps that were no numbers (their networks did not change); go back after several in a row."""
@@ -289,16 +294,17 @@ class Training:
             self.write_row(validates=True)
         if self.folder.saved_step != self.step:
             self.save()
-        counts = self.kind.keeps_best and (self.kind.stops_early or not self.adversarial_began)
-        if self.validation.best and counts:
+        hands_best = self.kind.keeps_best and (self.kind.stops_early or not self.adversarial_began)
+        if self.validation.best and hands_best:
             self.average.network.load_state_dict(self.validation.best["state"])
+        exports_best = hands_best or self.kind.keeps_faithful
         return TrainingResult(
             generator=self.average.network.cpu(),
             steps=self.step,
             seconds=self.seconds,
             stopped=self.stopped,
-            best=self.validation.best_figures() if self.kind.keeps_best else {},
-            done=verdict(self.folder.rows, self.kind.keeps_best),
+            best=self.validation.best_figures() if exports_best else {},
+            done=verdict(self.folder.rows, exports_best),
             curves=self.folder.rows,
             messages=self.folder.messages,
             written=self.world.main,

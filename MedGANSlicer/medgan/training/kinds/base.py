@@ -87,6 +87,9 @@ class Kind(nn.Module):
     """Whether the weights of the best validation are exported; False: the last ones, so that the validation patients
     have chosen nothing and figures of them are honest."""
 
+    keeps_faithful: ClassVar[bool] = False
+    """Whether the weights that the adversarial stage began from are exported as the first ones, beside its own."""
+
     score_name: ClassVar[str] = "psnr"
     """The value of :meth:`validate` that "score" repeats, higher is better."""
 
@@ -114,7 +117,11 @@ class Kind(nn.Module):
         raise NotImplementedError
 
     def adversarial_begins(self, average: nn.Module) -> None:
-        """Called once, before the first step with an adversarial term that a faithful stage went before."""
+        """Called before the first step with an adversarial term that a faithful stage went before, with the weights of
+        that stage."""
+
+    def faithful_goes_on(self) -> None:
+        """Called when a training that was in its adversarial stage got the budget for more of the faithful one."""
 
     def validate(self, generator: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
         """Figures of a generator (the averaged one) on validation batches, among them "score" (higher is better)."""

@@ -42,6 +42,7 @@ class Enhance(Kind):
 
     faithful_share = 0.8
     stops_early = False
+    keeps_faithful = True
 
     def __init__(self, built: Built, critic: nn.Module | None, settings: TrainSettings, facts: Facts) -> None:
         super().__init__()
@@ -121,6 +122,9 @@ class Enhance(Kind):
         self.faithful.load_state_dict(average.state_dict())
         self.generator.load_state_dict(average.state_dict())
         self.begun.fill_(True)
+
+    def faithful_goes_on(self) -> None:
+        self.begun.fill_(False)
 
     @torch.no_grad()
     def validate(self, generator: nn.Module, batches: Sequence[Batch]) -> dict[str, float]:
