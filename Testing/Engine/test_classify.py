@@ -129,6 +129,22 @@ def test_kept_patients_are_of_every_class_and_never_trained_on(tmp_path):
     assert "Volumes of each class: 'a' 6, 'b' 3; every class is drawn equally often." in data.messages
 
 
+def test_patients_of_classes_stay_on_their_side_when_the_data_changes(tmp_path):
+    def uses(**numbers):
+        inputs = {f"{name}/p{n}": a_ball(name == "b", n) for name, many in numbers.items() for n in many}
+        return {one["patient"]: one["use"] for one in prepare(inputs, settings(), tmp_path).report["read"]}
+
+    was = uses(a=range(4), b=range(10, 14))
+    (tmp_path / "checkpoint.pt").touch()
+    kept = {int(patient[1:]) for patient, use in was.items() if use == "validation"}
+    a, b = ([number for number in range(first, first + 4) if number not in kept] for first in (0, 10))
+    now = uses(a=[*a, 5], b=range(10, 14))
+    assert now.pop("p5") == "validation"
+    assert now.items() <= was.items()
+    with pytest.raises(DataError, match="of the class 'b' that are left were trained on"):
+        uses(a=range(4), b=b)
+
+
 def test_class_with_one_patient_can_not_be_kept_and_is_named(tmp_path):
     inputs = {name: a_ball(False, n) for n, name in enumerate(("a/p1", "a/p2", "b/p3"))}
     with pytest.raises(DataError, match="The class 'b' has only one patient"):

@@ -124,6 +124,11 @@ def test_same_command_goes_on_and_keeps_its_model(trained, call, monkeypatch):
     assert card.details["training"]["steps"] == 24
     assert card.weights["faithful"].sha256 != before or card.details["training"]["done"]
     assert not (root / "models" / "own-2").exists()
+    added = trained["data"] / "p7_T1.nii.gz"
+    write_volume(a_head(7), added)
+    call("train", "enhance", trained["data"], *[26 if value == 24 else value for value in more])
+    added.unlink()
+    assert "The data changed while it was trained" in (card.folder / "docs" / "README.md").read_text(encoding="utf-8")
 
 
 def test_other_training_of_that_name_gets_another_name(trained, call, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,6 +252,37 @@ def test_data_that_changed_under_a_training_is_told(tmp_path):
     write_volume(a_head(5), folder / "p1.nrrd")
     said = "The data changed after this training began; figures from before and after can not be compared."
     assert prepared(folder).messages == [said]
+
+
+def test_patients_stay_on_their_side_when_the_data_changes(tmp_path):
+    folder, run = tmp_path / "data", tmp_path / "run"
+    folder.mkdir()
+
+    def uses(*numbers):
+        for path in folder.iterdir():
+            path.unlink()
+        for number in numbers:
+            write_volume(a_head(number), folder / f"p{number}.nrrd")
+        data = prepared(folder)
+        return data, {int(one["patient"][1:]): one["use"] for one in data.report["read"]}
+
+    was = uses(0, 1, 2, 3)[1]
+    (run / "checkpoint.pt").touch()
+    kept = next(number for number, use in was.items() if use == "validation")
+    seen = [number for number in was if number != kept]
+    report = json.loads((run / "data.json").read_text(encoding="utf-8"))
+    with pytest.raises(DataError, match="were trained on when this training began, and none is left for validation"):
+        uses(*seen)
+    with pytest.raises(DataError, match="There is only one patient"):
+        uses(kept)
+    again, now = uses(0, 1, 2, 3)
+    assert now == was
+    assert not again.fingerprint["changed"], "it was never trained on the others"
+    assert json.loads((run / "data.json").read_text(encoding="utf-8")) == report
+    changed, now = uses(*seen, 4)
+    assert now == dict.fromkeys(seen, "train") | {4: "validation"}
+    assert changed.fingerprint["changed"]
+    assert uses(kept, *seen, 4, 5)[1] == was | {4: "validation", 5: "train"}, "who was away is known, too"
 
 
 def test_clean_volumes_bring_their_noise_along(tmp_path):

@@ -239,6 +239,25 @@ def test_a_faithful_stage_that_no_longer_improves_ends_early(tmp_path):
     assert (result.stopped, result.steps) == ("patience", 7)
 
 
+def test_scores_on_other_validation_volumes_are_not_compared(tmp_path):
+    class Brighter(RandomPairs):
+        def validation(self):
+            return [{name: 10.0 * tensor for name, tensor in batch.items()} for batch in super().validation()]
+
+    kind, first = run(tmp_path, steps=40, validate_every=4)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["validation"]["best"]
+    kind.generator.load_state_dict(saved["state"])
+    with torch.no_grad():
+        score = kind.validate(kind.generator, Brighter().validation())["score"]
+    assert score < first.best["score"], "the same weights"
+    _, second = run(tmp_path, samples=Brighter(), steps=44, validate_every=4)
+    assert second.best["score"] == pytest.approx(max(score, named(second.curves, "val_score")[-1]))
+    assert second.done.startswith("Too early to say: 1 validation so far")
+    log = (tmp_path / "log.jsonl").read_bytes()
+    run(tmp_path, samples=Brighter(), steps=44, validate_every=4)
+    assert (tmp_path / "log.jsonl").read_bytes() == log, "it is measured anew once"
+
+
 def test_early_stop_hands_back_the_best_weights(tmp_path):
     values = iter([1.0, 3.0, 2.0, 2.5, 2.9, 2.0])
     kept = []

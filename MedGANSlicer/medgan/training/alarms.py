@@ -57,8 +57,10 @@ def series(rows: Rows, name: str) -> list[tuple[int, float]]:
 
 
 def scores(rows: Rows) -> list[tuple[int, float]]:
-    """(step, score) of the validations that may be compared: not those where the adversarial term lowers the score."""
-    return series([row for row in rows if row.get("val_counts", True)], "val_score")
+    """(step, score) of the validations that may be compared: not those where the adversarial term lowers the score, and
+    not those on other volumes than the last ones."""
+    first = max((number for number, row in enumerate(rows) if row.get("compares_anew")), default=0)
+    return series([row for row in rows[first:] if row.get("val_counts", True)], "val_score")
 
 
 def _critic_too_strong(rows: Rows) -> str:

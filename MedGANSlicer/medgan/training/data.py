@@ -33,7 +33,7 @@ from medgan.training.data_files import DataError, Found, search
 from medgan.training.data_numbers import named, renumber
 from medgan.training.data_pairs import find_cases
 from medgan.training.data_report import (
-    earlier_digest,
+    earlier,
     fingerprint,
     left_out,
     nothing_left,
@@ -139,13 +139,16 @@ def _made(
         entries.append(data_cache.store(loaded, number, cache, settings.kind))
         used.append((number, case))
     messages += in_one_unit(entries, used, cache, settings.kind, read)
-    digest = text_hash("\n".join(sorted(known)))
-    if (folder / "checkpoint.pt").exists() and earlier_digest(folder) not in ("", digest):
+    digest, before = text_hash("\n".join(sorted(known))), earlier(folder)
+    changed = before.get("sha256", digest) != digest or bool(before.get("changed"))
+    if changed:
         messages.append(
             "The data changed after this training began; figures from before and after can not be compared."
         )
     report = {
-        "sha256": digest,
+        "sha256": before.get("sha256", digest),
+        "changed": bool(before.get("changed")),
+        "uses": before.get("uses", {}),
         "rejected": [{"name": name, "why": why} for name, why in rejected],
         "messages": messages,
         "paired": cases.paired,
@@ -154,9 +157,11 @@ def _made(
     if not entries:
         raise DataError(nothing_left(rejected, settings.kind))
     try:
-        (split_classes if settings.kind is TrainKind.CLASSIFY else split)(entries, settings, messages)
+        (split_classes if settings.kind is TrainKind.CLASSIFY else split)(entries, settings, messages, report["uses"])
     except DataError as error:
         raise DataError(f"{error}{left_out(rejected)}") from error
+    report |= {"sha256": digest, "changed": changed}
+    report["uses"] |= {entry.patient: "validation" if entry.validation else "train" for entry in entries}
     working = _to_one_grid(entries, settings, cache, start, progress)
     held = data_cache.index(
         key,
@@ -203,7 +208,7 @@ def _assembled(held: Mapping[str, Any], settings: TrainSettings, cache: Path, st
         "messages": messages,
     }
     _check_channels(entries)
-    return TrainingData(samples, facts, report, fingerprint(entries), messages, inherited)
+    return TrainingData(samples, facts, report, fingerprint(entries, bool(report.get("changed"))), messages, inherited)
 
 
 def _facts(

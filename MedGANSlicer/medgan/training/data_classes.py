@@ -7,14 +7,14 @@ one patient, who is either trained on or kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from medgan.settings import TrainSettings
 from medgan.training import data_names as names
 from medgan.training.data_cache import Entry
 from medgan.training.data_cases import Case, Cases
 from medgan.training.data_files import DataError, Found, Search
-from medgan.training.data_report import left_out, text_hash
+from medgan.training.data_report import check_both_sides, left_out, text_hash
 from medgan.volume import LabelMap
 
 COLUMNS = ("class", "label", "group", "category", "diagnosis", "target")
@@ -88,10 +88,11 @@ def one_sided(groups: Iterable[str]) -> bool:
     return any({"left", "right"} & set(names.tokens(group)) for group in groups)
 
 
-def split_classes(entries: list[Entry], settings: TrainSettings, messages: list[str]) -> None:
+def split_classes(entries: list[Entry], settings: TrainSettings, messages: list[str], uses: Mapping[str, str]) -> None:
     """Mark the entries of some patients for validation, of every class about the same share and at least one.
 
-    The same seed gives the same. Raises :class:`DataError` for a class with fewer than two patients.
+    The same seed gives the same; for ``uses`` see :func:`medgan.training.data_report.split`. Raises
+    :class:`DataError` for a class with fewer than two patients.
     """
     patients: dict[str, set[str]] = {}
     for entry in entries:
@@ -112,15 +113,18 @@ def split_classes(entries: list[Entry], settings: TrainSettings, messages: list[
                 f"The class '{group}' has only one patient ('{next(iter(held))}'); give two or more, one of them is "
                 "for validation, or set the validation share to 0."
             )
-    chosen: set[str] = set()
+    chosen = {entry.patient for entry in entries if uses.get(entry.patient) == "validation"}
     for _, held in sorted(patients.items(), key=lambda item: (len(item[1]), item[0])):
         count = min(len(held) - 1, max(1, round(settings.validation_share * len(held))))
         order = sorted(held, key=lambda patient: text_hash(f"{settings.seed} {patient}"))
-        free = [patient for patient in order if patient not in chosen]
+        free = [patient for patient in order if patient not in chosen and patient not in uses]
         for patient in free[: max(0, count - sum(patient in chosen for patient in held))]:
             # Every class has to keep somebody to train on.
             if all(len(other - chosen - {patient}) >= 1 for other in patients.values()):
                 chosen.add(patient)
+    for group, held in sorted(patients.items()):
+        if held <= uses.keys():
+            check_both_sides(held, held & chosen, f" of the class '{group}'")
     without = [group for group, held in patients.items() if not held & chosen]
     if without:
         raise DataError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ SHOWN = 3
 """Volumes left out that a refusal names."""
 
 
-def split(entries: list[Entry], settings: TrainSettings, messages: list[str]) -> None:
-    """Mark the entries of some patients for validation, at least one of each set. The same seed gives the same."""
+def split(entries: list[Entry], settings: TrainSettings, messages: list[str], uses: Mapping[str, str]) -> None:
+    """Mark the entries of some patients for validation, at least one of each set. The same seed gives the same.
+
+    ``uses``: "train" or "validation" of patients that the training has had already, who stay what they were.
+    """
     if settings.validation_share == 0.0:
         messages.append("No patients are kept for validation: its figures are of volumes the model was trained on.")
         return
@@ -30,24 +33,43 @@ def split(entries: list[Entry], settings: TrainSettings, messages: list[str]) ->
         groups.setdefault(role_sets[patient], []).append(patient)
     chosen: set[str] = set()
     for roles, patients in groups.items():
+        of = f" with a {CALLED[next(iter(roles))]}" if len(groups) > 1 else ""
         if len(patients) < 2:
-            of = f" with a {CALLED[next(iter(roles))]}" if len(groups) > 1 else ""
             raise DataError(
                 f"There is only one patient{of} to train on ('{patients[0]}'); give two or more, one of them is for "
                 "validation, or set the validation share to 0."
             )
         count = min(len(patients) - 1, max(1, round(settings.validation_share * len(patients))))
-        chosen.update(patients[:count])
+        kept = [patient for patient in patients if uses.get(patient) == "validation"]
+        new = [patient for patient in patients if patient not in uses]
+        kept += new[: max(0, count - len(kept))]
+        check_both_sides(patients, kept, of)
+        chosen.update(kept)
     for entry in entries:
         entry.validation = entry.patient in chosen
 
 
-def fingerprint(entries: Sequence[Entry]) -> dict[str, Any]:
-    """What the card says of the data: no names of patients or files, but enough to know the same data again."""
+def check_both_sides(patients: Collection[str], kept: Collection[str], of: str) -> None:
+    """Raise :class:`DataError` when patients whose use is known from before leave none to train on or to keep."""
+    if 0 < len(kept) < len(patients):
+        return
+    was, need = ("kept for validation", "to train on") if kept else ("trained on", "for validation")
+    raise DataError(
+        f"All patients{of} that are left were {was} when this training began, and none is left {need}; give those back "
+        "that were there, or new ones, or begin a new training in another folder."
+    )
+
+
+def fingerprint(entries: Sequence[Entry], changed: bool) -> dict[str, Any]:
+    """What the card says of the data: no names of patients or files, but enough to know the same data again.
+
+    ``changed``: whether the training has had other data too.
+    """
     ranges = [limits for entry in entries for limits in entry.ranges.values()]
     spacing = np.array([entry.spacing_mm for entry in entries])
     return {
         "sha256": text_hash("\n".join(sorted(entry.digest for entry in entries))),
+        "changed": changed,
         "volumes": sum(len(entry.sources) for entry in entries),
         "cases": {"train": sum(not e.validation for e in entries), "validation": sum(e.validation for e in entries)},
         "patients": len({entry.patient for entry in entries}),
@@ -93,13 +115,15 @@ def write_report(folder: Path, entries: Sequence[Entry], report: dict[str, Any])
         raise no_room(folder, error) from error
 
 
-def earlier_digest(folder: Path) -> str:
-    """SHA-256 of the voxels that the run in the folder was fed with before; '' where that is not known."""
+def earlier(folder: Path) -> dict[str, Any]:
+    """What ``data.json`` says of the data that the training in the folder has had; {} where none has begun."""
+    if not (folder / "checkpoint.pt").exists():
+        return {}
     try:
         held = exchange.read_json(folder / "data.json")
     except (OSError, ValueError):
-        return ""
-    return str(held.get("sha256", "")) if isinstance(held, dict) else ""
+        return {}
+    return held if isinstance(held, dict) else {}
 
 
 def text_hash(text: str) -> str:

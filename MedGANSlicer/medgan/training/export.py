@@ -45,6 +45,8 @@ DOES = {
 
 ON_PATCHES = "Of the patients kept for validation, on patches:\n\n| figure | value |\n|---|---|\n"
 
+CHANGED = "The data changed while it was trained, so it has also seen volumes that are not counted here."
+
 LIMITS = (
     "Trained by its user on the data described here; nobody has measured it on other scanners, sequences or patients. "
     "For research, not for diagnosis."
@@ -152,7 +154,7 @@ def card_of(
             "weights": dict(weights),
             "intensity": _intensity(settings, data),
             "limits": LIMITS,
-            "trained_on": [_data_sentence(data.fingerprint)],
+            "trained_on": [_data_sentence(data.fingerprint), *([CHANGED] if data.fingerprint["changed"] else [])],
             "figures": {key: _short(value) for key, value in figures_of(result).items() if key != "score"},
             "data": data.fingerprint,
             "training": {
@@ -196,6 +198,7 @@ def readme(metadata: Mapping[str, Any], result: TrainingResult, classes: ClassFi
     )
     intensity = data["intensity"]
     shown = f"{intensity['lowest']:.4g} to {intensity['highest']:.4g}" if intensity else "made from label maps"
+    trained_on = "\n".join(f"- {sentence}" for sentence in ours["trained_on"])
     minutes = training["seconds"] / 60.0
     intended = textwrap.fill(metadata["intended_use"], 118)
     return f"""# {ours["title"]}
@@ -205,7 +208,7 @@ def readme(metadata: Mapping[str, Any], result: TrainingResult, classes: ClassFi
 {intended}
 
 ## Data
-- {ours["trained_on"][0]}
+{trained_on}
 - Voxel spacing {spacing} mm; intensities {shown}.
 - SHA-256 over all voxels and grids: `{data["sha256"]}`
 

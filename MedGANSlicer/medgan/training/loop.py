@@ -8,6 +8,7 @@ and the step are all the random state there is.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from pathlib import Path
@@ -319,8 +320,18 @@ class Training:
             self.folder.messages.append(self.world.reason)
         if self.restore():
             self.folder.messages.append(f"The training goes on from step {self.step}.")
+            if self.validation.of_other_data and self.world.main:
+                self.compare_anew()
         else:
             self.save()
+
+    def compare_anew(self) -> None:
+        """The validation volumes are others than before: what is compared from now on is measured on these."""
+        seed_everything(self.settings.seed, self.step, "validation", 0)
+        self.validation.measure_best_again(copy.deepcopy(self.average.network))
+        note = "The validation volumes changed; figures from before can not be compared with later ones."
+        self.folder.write({"step": self.step, "note": note, "compares_anew": True})
+        self.save()
 
     def state(self) -> dict[str, Any]:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +20,11 @@ class Validation:
 
     def __init__(self, kind: Kind, batches: list[dict[str, Tensor]], look: Callable[[], None]) -> None:
         self._kind, self._look = kind, look
+        self.digest = _digest(batches)
         device = next(kind.parameters()).device
         self.batches = [{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches]
+        self.of_other_data = False
+        """Whether the best is one of other batches, with whose figures these can not be compared."""
         self.best: dict[str, Any] = {}
         """"step", "figures" and "state" (of the averaged generator) of the best validation that counts."""
         self.stale = 0
@@ -63,7 +67,27 @@ class Validation:
         return {"step": self.best["step"], **self.best["figures"]} if self.best else {}
 
     def state(self) -> dict[str, Any]:
-        return {"best": self.best, "stale": self.stale, "last_step": self.last_step}
+        return {"best": self.best, "stale": self.stale, "last_step": self.last_step, "digest": self.digest}
 
     def load(self, state: dict[str, Any]) -> None:
         self.best, self.stale, self.last_step = state["best"], state["stale"], state["last_step"]
+        self.of_other_data = state.get("digest", self.digest) != self.digest
+
+    def measure_best_again(self, generator: nn.Module) -> None:
+        """Give the best weights their figures on the batches there are now. ``generator``: to measure them in."""
+        self.stale, self.last_step, self.of_other_data = 0, -1, False
+        best, self.best = self.best, {}
+        if best:
+            generator.load_state_dict(best["state"])
+            self.measure(generator, best["step"], True)
+            self.last_step = -1
+
+
+def _digest(batches: list[dict[str, Tensor]]) -> str:
+    """SHA-256 of all numbers of the batches."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        for name, tensor in sorted(batch.items()):
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+    return digest.hexdigest()
