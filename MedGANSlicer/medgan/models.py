@@ -102,7 +102,8 @@ def load_state(card: ModelCard, key: str) -> dict[str, torch.Tensor]:
     """The state dict of the weights called ``key``, on the CPU, as stored (float16 stays float16); in float32 where
     the file holds the difference to other weights of the card.
 
-    Raises :class:`ModelError` for a missing or changed file, and for one that holds anything but tensors.
+    Raises :class:`ModelError` for a missing or changed file, and for one that holds anything but dense tensors of
+    finite numbers.
     """
     import torch
 
@@ -235,4 +236,15 @@ def _plain_state(card: ModelCard, path: Path, held: Any) -> dict[str, torch.Tens
             held = held[wrapper]
     if not isinstance(held, dict) or not held or not all(isinstance(value, torch.Tensor) for value in held.values()):
         raise ModelError(f"Model '{card.name}': '{path.name}' is not a state dict of tensors.")
+    for name, value in held.items():
+        if value.layout is not torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+            raise ModelError(
+                f"Model '{card.name}': '{name}' in '{path.name}' does not hold plain numbers; save it as dense "
+                "tensors of real ones."
+            )
+        if not torch.isfinite(value.float()).all():
+            raise ModelError(
+                f"Model '{card.name}': '{name}' in '{path.name}' holds numbers that are not finite, so nothing that it "
+                "answers would mean anything; install or train the model again."
+            )
     return {str(name).removeprefix("module."): value for name, value in held.items()}

@@ -216,7 +216,7 @@ def test_model_that_answers_with_nothing_is_blamed_for_it(a_scan, tmp_path, monk
     metadata = json.loads(path.read_text())
     for weight in metadata["medgan"]["weights"].values():
         file = folder / weight["file"]
-        state = {name: torch.full_like(held, torch.nan) for name, held in torch.load(file, weights_only=True).items()}
+        state = {name: torch.full(held.shape, 1e30) for name, held in torch.load(file, weights_only=True).items()}
         torch.save(state, file)
         weight["sha256"] = sha256_of(file)
     path.write_text(json.dumps(metadata))

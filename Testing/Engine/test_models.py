@@ -165,6 +165,29 @@ def test_weights_that_hold_no_state_dict_are_refused(tmp_path):
         models.load_state(models.find(bundle), "faithful")
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda tensor: tensor.float().index_fill(0, torch.tensor([0]), torch.nan), "numbers that are not finite"),
+        (lambda tensor: tensor.index_fill(0, torch.tensor([0]), -torch.inf), "numbers that are not finite"),
+        (lambda tensor: tensor.to_sparse(), "does not hold plain numbers"),
+        (lambda tensor: tensor.to("meta"), "does not hold plain numbers"),
+        (lambda tensor: tensor.to(torch.complex64), "does not hold plain numbers"),
+    ],
+)
+def test_weights_that_are_no_plain_finite_numbers_are_refused(bundle, damage, said):
+    file = bundle / "models" / "model_natural.pt"
+    state = torch.load(file, weights_only=True)
+    name = next(name for name, tensor in reversed(state.items()) if tensor.ndim > 1)
+    torch.save({**state, name: damage(state[name])}, file)
+    weights = json.loads((bundle / "configs" / "metadata.json").read_text())["medgan"]["weights"]
+    weights["natural"]["sha256"] = models.sha256_of(file)
+    change(bundle, weights=weights)
+    models.load_state(models.find(bundle), "faithful")
+    with pytest.raises(ModelError, match=f"'{name}' in 'model_natural.pt' .*{said}"):
+        models.load_state(models.find(bundle), "natural")
+
+
 def test_weights_that_do_not_fit_the_network_are_refused(tmp_path):
     bundle = model_folders.write_bundle(tmp_path / "odd", arguments={**model_folders.TINY, "channels": 6})
     card = models.find(bundle)
