@@ -102,7 +102,7 @@ def test_a_set_has_pairs_with_all_that_it_takes_to_make_them_again(quick, bundle
     assert beside["told"] == 6
     rows = rows_of(out)
     assert [row["seed"] for row in rows] == ["5", "6", "7"]
-    assert [row["patient"] for row in rows] == ["headtwo", "headone", "headtwo"]
+    assert [row["patient"] for row in rows] == ["head_two", "head_one", "head_two"]
     assert json.loads((out / "dataset_description.json").read_text(encoding="utf-8"))["Synthetic"] is True
     assert "Hippocampus" in (out / "labels.csv").read_text(encoding="utf-8")
 
@@ -117,7 +117,9 @@ def test_training_takes_both_layouts_and_the_list_with_its_patients(quick, bundl
         for case in cases.cases:
             assert case.volumes["image"][0].name.replace("image", "").strip("_0/")[:8]
             assert case.volumes["labels"][0].path.is_file()
-    assert {case.patient for case in cases.cases} == {"headone", "headtwo"}  # never one in both parts of the data
+        patients = [case.patient for case in cases.cases]
+        assert patients == ["head_one", "head_two", "head_one"]  # never one in both parts of the data
+    assert {case.patient for case in find_cases(search(str(tmp_path), {}), settings).cases} == {"head_one", "head_two"}
 
 
 def test_a_set_goes_on_where_it_was_stopped_and_knows_what_is_not_its_own(quick, bundles, maps, tmp_path, monkeypatch):
@@ -177,6 +179,7 @@ def test_volumes_from_noise_bring_their_own_labels(quick, bundles, tmp_path, mon
     assert [entry["settings"]["mix"] for entry in way] == [0.0, 0.5, 1.0]
     assert [entry["settings"]["seed"] for entry in way] == [4, 4, 4]
     assert (tmp_path / "way" / "sub-0004to0009at002" / "anat").is_dir()
+    assert {row["patient"] for row in rows_of(tmp_path / "way")} == {"sub-0004to0009"}
 
 
 def test_one_sample_is_made_again_from_what_stands_beside_it(quick, bundles, maps, tmp_path):
@@ -287,9 +290,17 @@ def test_files_of_one_name_are_of_several_patients(quick, bundles, tmp_path):
         write_volume(LabelMap(np.roll(array, number, axis=0) * (1 + number), np.eye(4)), path)
     sets.make(order(bundles, tmp_path / "made", paths, count=6))
     patients = [row["patient"] for row in rows_of(tmp_path / "made")]
-    assert patients[:3] == patients[3:]
-    assert len(set(patients)) == 3
-    assert patients[0] == "bertaseg"
+    assert patients == ["bert", "s-2", "s_2"] * 2
+
+
+def test_maps_of_one_patient_stay_together(quick, bundles, tmp_path):
+    names = ("sub-01_ses-1_dseg", "sub-01_ses-2_dseg", "sub-02_dseg")
+    paths = [tmp_path / f"{name}.nii.gz" for name in names]
+    for number, path in enumerate(paths):
+        array = np.array([0, 3], np.int16)[np.arange(60).reshape(3, 4, 5) % 2] * (1 + number)
+        write_volume(LabelMap(array, np.eye(4)), path)
+    sets.make(order(bundles, tmp_path / "made", paths, count=3))
+    assert [row["patient"] for row in rows_of(tmp_path / "made")] == ["sub-01", "sub-01", "sub-02"]
 
 
 def test_names_of_labels_outlast_later_samples_and_are_trained_with(quick, bundles, maps, tmp_path):

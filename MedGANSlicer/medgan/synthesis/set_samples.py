@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ from medgan.models import sha256_of
 from medgan.records import NOT_IN_KEY
 from medgan.settings import SynthesizeSettings
 from medgan.synthesis.cards import find
-from medgan.volume import LabelMap, Volume, file_format, read_volume
+from medgan.training import data_names
+from medgan.training.data_files import plain_name
+from medgan.volume import LabelMap, Volume, read_volume
 
 DIGITS = 4
 """Of the seed in a name, at least."""
@@ -99,19 +100,19 @@ def planned(settings: SynthesizeSettings, sources: Sequence[Path], also: Mapping
         else:
             channels.append(Source(f"volume {number}" if number > 1 else "volume", path, fingerprint(path)))
     patients = patients_of(maps or channels[:1])
-    samples = []
+    samples, ends = [], f"{settings.seed:0{width}d}to{settings.toward:0{width}d}"
     for number in range(settings.count):
         own: dict[str, Any] = {"count": 1}
         seed = settings.seed + number
         name = f"{seed:0{width}d}"
         if settings.toward >= 0:
             seed = settings.seed
-            name = f"{seed:0{width}d}to{settings.toward:0{width}d}at{number + 1:03d}"
+            name = f"{ends}at{number + 1:03d}"
             own["mix"] = number / (settings.count - 1) if settings.count > 1 else settings.mix
         elif task == "translate":
             name = plain_word(channels[0].path)
         used = (maps[seed % len(maps)],) if maps else tuple(channels)
-        patient = patients[used[0]] if used else f"sub-{name}"
+        patient = patients[used[0]] if used else f"sub-{name}" if settings.toward < 0 else f"sub-{ends}"
         alone = SynthesizeSettings.from_dict({**settings.to_dict(), **own, "seed": seed})
         assert isinstance(alone, SynthesizeSettings)
         samples.append(Sample(number, name, patient, alone, used + extra))
@@ -119,25 +120,21 @@ def planned(settings: SynthesizeSettings, sources: Sequence[Path], also: Mapping
 
 
 def patients_of(sources: Sequence[Source]) -> dict[Source, str]:
-    """A word for each file by which samples made from it stay together: its name, and where several files have the
-    same one, the folders in which they differ ("bert" of bert/mri/aseg.nii.gz) before it."""
-    words = {source: plain_word(source.path) for source in sources}
-    for word in [word for word, count in Counter(words.values()).items() if count > 1]:
-        alike = [source for source in sources if words[source] == word]
-        folders = [source.path.absolute().parts[:-1] for source in alike]
-        shortest = min(len(parts) for parts in folders)
-        differ = [place for place in range(-shortest, 0) if len({parts[place] for parts in folders}) > 1]
-        for source, parts in zip(alike, folders, strict=True):
-            words[source] = "".join(re.sub(r"[^A-Za-z0-9]", "", parts[place]) for place in differ) + word
-    count = Counter(words.values())
-    return {source: word if count[word] == 1 else word + source.sha256[:8] for source, word in words.items()}
+    """Whose each file is, by which samples made from it stay together: what training takes from its name, with the
+    folders in which the files differ ("bert" of bert/mri/aseg.nii.gz)."""
+    paths = {source: source.path.absolute() for source in sources}
+    drives = {path.drive for path in paths.values()}
+    root = os.path.commonpath([path.parent for path in paths.values()]) if len(drives) == 1 else ""
+    found = {}
+    for source, path in paths.items():
+        parent = path.parent.relative_to(root or path.anchor)
+        found[source] = data_names.patient((parent / plain_name(path)).as_posix())
+    return found
 
 
 def plain_word(path: Path) -> str:
     """The name of a file without its ending, letters and digits only, as names in BIDS are."""
-    ending = file_format(path)
-    stem = path.name[: len(path.name) - len(ending)] if ending else path.name
-    return re.sub(r"[^A-Za-z0-9]", "", stem) or "scan"
+    return re.sub(r"[^A-Za-z0-9]", "", plain_name(path)) or "scan"
 
 
 def fingerprint(path: Path) -> str:

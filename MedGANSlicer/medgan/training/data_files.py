@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medgan.synthesis.set_layouts import COLUMNS, MANIFEST
 from medgan.volume import LabelMap, Volume, file_format
 
 MOST_FILES = 100_000
@@ -71,6 +72,8 @@ class Search:
     rejected: list[tuple[str, str]] = field(default_factory=list)
     others: int = 0
     """Files that are no volumes."""
+    patients: dict[Path, str] = field(default_factory=dict)
+    """Of files in sets that ``medgan synthesize`` made, by the list that lies in each."""
 
 
 def search(data: str, inputs: Mapping[str, Volume | LabelMap]) -> Search:
@@ -115,6 +118,7 @@ def _in_folder(root: Path) -> Search:
             raise DataError(
                 f"'{root}' holds more than {MOST_FILES} files; give the folder that holds the volumes alone."
             )
+        found.patients |= _patients_of_set(folder)
         volumes = [file for file in files if file_format(file)]
         found.volumes += [Found(_relative(file, root), file) for file in volumes]
         if not volumes and any(_is_dicom(file) for file in files[:5]):
@@ -125,6 +129,23 @@ def _in_folder(root: Path) -> Search:
         pending += [entry for entry in reversed(folders) if not entry.is_symlink() and not _is_ours(entry)]
     found.volumes.sort(key=lambda volume: volume.name)
     return found
+
+
+def _patients_of_set(folder: Path) -> dict[Path, str]:
+    """Variants of one label map have names of their own there, and are of one patient."""
+    try:
+        with (folder / MANIFEST).open(encoding="utf-8", newline="") as held:
+            rows = csv.DictReader(held)
+            if tuple(rows.fieldnames or ()) != COLUMNS:
+                return {}
+            return {
+                folder / row[name]: row["patient"]
+                for row in rows
+                for name in ("image", "labels")
+                if row[name] and row["patient"]
+            }
+    except (OSError, ValueError, csv.Error):
+        return {}
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -20,7 +20,10 @@ def find_cases(found: Search, settings: TrainSettings) -> Cases:
     else:
         result = cases_of_rows(found, settings) if found.rows else _from_names(found.volumes, settings)
     result.rejected[:0] = found.rejected
-    if not any(row.patient for row in found.rows):
+    for case in result.cases:
+        files = [one.path for volumes in case.volumes.values() for one in volumes if one.path is not None]
+        case.patient = next((found.patients[path] for path in files if path in found.patients), case.patient)
+    if not found.patients and not any(row.patient for row in found.rows):
         _name_patients(result)
     return result
 
