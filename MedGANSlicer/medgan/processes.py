@@ -40,6 +40,25 @@ def alive(pid: int) -> bool:
         kernel.CloseHandle(handle)
 
 
+def started(pid: int) -> str:
+    """When a process began, in the words of its system: its number is given to others later; '' if that is unknown."""
+    with contextlib.suppress(OSError, IndexError):
+        if WINDOWS:
+            kernel: Any = ctypes.windll.kernel32  # type: ignore[attr-defined]
+            handle = kernel.OpenProcess(0x1000, False, pid)  # to ask, no more
+            times = [ctypes.c_ulonglong() for _ in range(4)]
+            known = kernel.GetProcessTimes(handle, *map(ctypes.byref, times))
+            kernel.CloseHandle(handle)
+            return str(times[0].value) if known else ""
+        if Path("/proc/self/stat").exists():
+            return (
+                Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+            )
+        command = ["ps", "-o", "lstart=", "-p", str(pid)]
+        return subprocess.run(command, capture_output=True, check=False, text=True).stdout.strip()
+    return ""
+
+
 def own_group() -> dict[str, Any]:
     """Arguments for ``subprocess.Popen`` that let :func:`end_tree` reach the grandchildren too.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ import pytest
 import model_folders
 import phantoms
 from command_line import command, environment, one_sentence, run, run_alone
-from medgan import models
+from medgan import models, processes
 from medgan.evaluation.table import from_png
 from medgan.job import Job, JobStatus
 from medgan.settings import TrainKind, TrainSettings
@@ -276,8 +277,25 @@ def test_full_disk_is_said_before_the_training(call, tmp_path, a_model, monkeypa
 def test_folder_in_which_another_process_trains_is_left_alone(call, tmp_path, a_model):
     data = volumes_in(tmp_path / "data", 2)
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "running.json").write_text(json.dumps({"pid": os.getppid()}))
-    one_sentence(call("train", "enhance", data, "--out", tmp_path / "run", *QUICK), "Another process")
+    held = tmp_path / "run" / "running.json"
+    entry = {"pid": os.getppid(), "host": platform.node(), "started": processes.started(os.getppid())}
+    for other, phrase in ((entry, "Another process"), ({**entry, "host": "elsewhere"}, "on 'elsewhere'")):
+        held.write_text(json.dumps(other))
+        done = call("train", "enhance", data, "--out", tmp_path / "run", *QUICK)
+        one_sentence(done, phrase)
+        assert str(held) in done.stderr
+
+
+@pytest.mark.parametrize(
+    "change", [{"started": "before"}, {"host": "elsewhere"}, {"pid": 0}], ids=["number given again", "silent", "none"]
+)
+def test_folder_of_a_training_that_is_gone_is_free(tmp_path, change):
+    settings = TrainSettings(name="own", out=str(tmp_path))
+    entry = {"pid": os.getppid(), "host": platform.node(), "started": processes.started(os.getppid())}
+    (tmp_path / "running.json").write_text(json.dumps({**entry, **change}))
+    os.utime(tmp_path / "running.json", (time.time() - 2 * claim.SILENT_S,) * 2)
+    with claim.opened(settings):
+        assert json.loads((tmp_path / "running.json").read_text())["pid"] == os.getpid()
 
 
 def test_data_is_checked_without_training(call, tmp_path, a_model):

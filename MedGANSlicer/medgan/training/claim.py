@@ -9,7 +9,9 @@ import contextlib
 import dataclasses
 import json
 import os
+import platform
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,10 @@ MAY_CHANGE = (
     "sample_every", "patience", "tensorboard",
 )  # fmt: skip
 """Settings that may differ when a training goes on."""
+
+
+SILENT_S = 3600.0
+"""A training on another host that wrote nothing for so long is over."""
 
 
 class RunError(ValueError):
@@ -120,11 +126,30 @@ def _same(name: str, one: Any, other: Any) -> bool:
 
 
 def _check_alone(folder: Path) -> None:
-    path = folder / "running.json"
+    path, host = folder / "running.json", platform.node()
     try:
-        pid = int(json.loads(path.read_text(encoding="utf-8"))["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pid = 0
-    if pid and pid != os.getpid() and processes.alive(pid):
-        raise RunError(f"Another process ({pid}) is training in '{folder}'; wait for it or choose another folder.")
-    exchange.write_json({"pid": os.getpid()}, path)
+        held = json.loads(path.read_text(encoding="utf-8"))
+        pid, where, started = int(held["pid"]), str(held.get("host", host)), str(held.get("started", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pid, where, started = 0, host, ""
+    elsewhere = where != host
+    if elsewhere:
+        trains = _written_lately(folder)
+    else:  # a number is given again to other processes
+        trains = pid not in (0, os.getpid()) and processes.alive(pid) and started in ("", processes.started(pid))
+    if trains:
+        which = f"process {pid} on '{where}'" if elsewhere else f"process ({pid})"
+        raise RunError(
+            f"Another {which} is training in '{folder}'; wait for it or choose another folder. If none is, delete "
+            f"'{path}'."
+        )
+    exchange.write_json({"pid": os.getpid(), "host": host, "started": processes.started(os.getpid())}, path)
+
+
+def _written_lately(folder: Path) -> bool:
+    """Whether a training has left a sign of life in its folder, which is all that is seen of one on another host."""
+    written = 0.0
+    for name in ("running.json", "log.jsonl", "checkpoint.pt"):
+        with contextlib.suppress(OSError):
+            written = max(written, (folder / name).stat().st_mtime)
+    return time.time() - written < SILENT_S
