@@ -128,9 +128,12 @@ def test_a_disk_that_is_full_ends_in_one_sentence_and_keeps_the_last_checkpoint(
     assert "is whole. Make room and start it again in the same folder" in last
     state, told = checkpoint.read(folder)
     assert told == []
-    assert f"the checkpoint of step {state['step']} is whole" in last
+    assert f"The checkpoint of step {state['step']} is whole" in last
     _, resumed = run(folder, steps=state["step"] + 1)
     assert resumed.steps == state["step"] + 1
+    done = child(tmp_path / "new", limit_bytes=1000, steps=2)
+    _, said = done.communicate(timeout=300)
+    assert said.strip().endswith("so the training stopped at step 0. Make room and start it again.")
 
 
 def test_a_checkpoint_that_does_not_fit_ends_in_one_sentence(tmp_path, monkeypatch):
@@ -143,7 +146,7 @@ def test_a_checkpoint_that_does_not_fit_ends_in_one_sentence(tmp_path, monkeypat
 
     monkeypatch.setattr(checkpoint, "save_whole", no_room)
     with pytest.raises(
-        TrainingStopped, match=r"No space left on device.* GB are free.*the checkpoint of step 2 is whole"
+        TrainingStopped, match=r"No space left on device.* GB are free.*The checkpoint of step 2 is whole"
     ):
         run(tmp_path, steps=4)
     assert checkpoint.read(tmp_path)[0]["step"] == 2

@@ -380,8 +380,9 @@ class Training:
                 self.critic.load(state["critic"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise TrainingStopped(
-                f"The checkpoint in {self.folder.path} belongs to other networks than these settings make; choose "
-                "another folder, or the settings in its settings.json."
+                f"The checkpoint in {self.folder.path} belongs to other networks than these settings and this data "
+                "(its labels, channels and classes) make; choose another folder, or the settings in its settings.json "
+                "and the data that it began with."
             ) from error
         self.validation.load(state["validation"])
         self.means.load(state["means"], self.world.device)

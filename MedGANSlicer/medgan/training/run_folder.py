@@ -26,7 +26,9 @@ class RunFolder:
         self.path, self._world = folder, world
         self.messages: list[str] = []
         """Sentences for the person."""
-        self.step, self.saved_step = 0, 0
+        self.step = 0
+        self.saved_step: int | None = None
+        """Step of the checkpoint; None where there is none yet."""
         self._journal: Journal | None = None
         if world.main:
             with self._writing():
@@ -79,7 +81,7 @@ class RunFolder:
             with self._writing():
                 self._journal.go_back(state["step"] if state else 0)
         state = self._world.object_from_main(state)
-        self.step = self.saved_step = state["step"] if state else 0
+        self.step, self.saved_step = (state["step"], state["step"]) if state else (0, None)
         return state
 
     def close(self) -> None:
@@ -94,8 +96,13 @@ class RunFolder:
             free = ""
             with contextlib.suppress(OSError):
                 free = f", {shutil.disk_usage(self.path).free / 1e9:.2g} GB are free"
+            kept = "Make room and start it again."
+            if self.saved_step is not None:
+                kept = (
+                    f"The checkpoint of step {self.saved_step} is whole. Make room and start it again in the same "
+                    "folder: it goes on from there."
+                )
             raise TrainingStopped(
                 f"Folder {self.path} can not be written ({error.strerror or error}{free}), so the training stopped at "
-                f"step {self.step}; the checkpoint of step {self.saved_step} is whole. Make room and start it again in "
-                "the same folder: it goes on from there."
+                f"step {self.step}. {kept}"
             ) from error
