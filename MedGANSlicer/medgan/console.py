@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from medgan.quiet import TERMINAL
 
@@ -24,12 +26,23 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 """The option that all commands have."""
 
 
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that command a terminal, all but the tab and the end of a line."""
+
+
+class _Terminal(Console):
+    """Shows what models, files and tables say without letting it command the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        return super().render_str(CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text), **options)
+
+
 def out() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+    return _Terminal(highlight=False, soft_wrap=True)
 
 
 def err() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
@@ -126,7 +139,7 @@ def models_table(cards: list[Any]) -> None:
         grid.add_column(heading, no_wrap=heading in ("Name", "Task", "Licence"), min_width=least, max_width=most)
     for card in cards:
         grid.add_row(*map(_plain, (card.name, card.version, card.title, card.task, card.modality, card.licence)))
-    Console(highlight=False).print(grid)
+    _Terminal(highlight=False).print(grid)
 
 
 def _plain(value: Any) -> str:

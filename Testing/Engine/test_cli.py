@@ -22,7 +22,7 @@ import medgan
 import model_folders
 import phantoms
 from command_line import PACKAGES, command, environment, one_sentence, run, run_alone
-from medgan import cli, models_command
+from medgan import cli, models, models_command
 from medgan.batch import Result
 from medgan.settings import Device, EnhanceSettings
 from medgan.volume import Volume, read_volume, write_volume
@@ -352,6 +352,15 @@ def test_device_that_was_asked_for_and_is_not_there_is_said(monkeypatch, call, t
 
 def test_version():
     assert run_alone("--version").stdout == f"medgan {medgan.__version__}\n"
+
+
+def test_what_a_model_says_does_not_command_the_terminal(a_model, call):
+    path = models.find(a_model).folder / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    metadata["medgan"]["title"] = "[b]\x1b[2JTi\x07"
+    path.write_text(json.dumps(metadata))
+    assert "[b]\ufffd[2JTi\ufffd" in call("models").stdout
+    assert "no model '\ufffd[2J'" in call("models", "pack", "\x1b[2J", "out.zip").stderr
 
 
 def test_models_lists_the_shipped_and_the_own_and_the_broken(a_model, call):
