@@ -60,6 +60,12 @@ def pack(card: ModelCard, path: Path) -> Path:
         raise ModelError(f"'{path.name}' is no zip file by its name; end it with .zip.")
     verify(card)
     files = [file for file in sorted(card.folder.rglob("*")) if file.is_file() and _is_known(_relative(file, card))]
+    for file in files:
+        if not file.resolve().is_relative_to(card.folder.resolve()):
+            raise ModelError(
+                f"'{_relative(file, card)}' of model '{card.name}' is a link to a file outside its folder, which does "
+                "not belong to the model; remove it, or put a copy of the file in its place."
+            )
     left = {weight.path.resolve() for weight in card.weights.values()} - {file.resolve() for file in files}
     if left:
         raise ModelError(
@@ -156,7 +162,7 @@ def _placed(source: Path, parent: Path, replace: bool = False) -> ModelCard:
     if not replace and (source.name in catalogue() or target.exists()):
         raise ModelError(f"There is a model '{source.name}' already; give this one another name.")
     if target.exists():  # of the same training: aside first, so that it is whole in one moment and new in the next
-        os.replace(target, source.with_name("before"))
+        os.replace(target, source.with_name(".before"))  # which no model is called
     os.replace(source, target)
     return read_card(target)
 

@@ -10,9 +10,9 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from medgan.bundle import MONAI_PREFIX, RESTORES, ModelCard, ModelError, WeightFile, read_card
 
@@ -34,6 +34,8 @@ __all__ = [
     "sha256_of",
     "verify",
 ]
+
+T = TypeVar("T")
 
 SHIPPED = Path(__file__).parent / "bundles"
 """The models that come with the extension."""
@@ -136,7 +138,7 @@ def _sum(card: ModelCard, difference: dict[str, torch.Tensor], key: str) -> dict
 def verify(card: ModelCard) -> None:
     """Raise :class:`ModelError` for a weight file that is missing or not the one the card describes; no torch."""
     for key in card.weights:
-        _verified(card, key)
+        _compare(card, key, _read(card, key, sha256_of))
 
 
 def build_network(card: ModelCard, state: dict[str, torch.Tensor] | None) -> torch.nn.Module:
@@ -164,7 +166,11 @@ def build_network(card: ModelCard, state: dict[str, torch.Tensor] | None) -> tor
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    with path.open("rb") as file:  # in blocks: it may be larger than the memory
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def _scan(extra_folders: Iterable[str | Path]) -> tuple[dict[str, ModelCard], dict[Path, str]]:
@@ -195,23 +201,32 @@ def _bundles(root: Path) -> list[Path]:
 
 
 def _verified(card: ModelCard, key: str) -> bytes:
+    # One read for both: the bytes that are loaded are the bytes that were compared.
+    content = _read(card, key, Path.read_bytes)
+    _compare(card, key, hashlib.sha256(content).hexdigest())
+    return content
+
+
+def _read(card: ModelCard, key: str, how: Callable[[Path], T]) -> T:
+    """What ``how`` finds in the file of the weights called ``key``."""
     if key not in card.weights:
         raise ModelError(f"Model '{card.name}' has no weights '{key}'; it has {', '.join(card.weights)}.")
-    weight = card.weights[key]
+    path = card.weights[key].path
     try:
-        content = weight.path.read_bytes()
+        return how(path)
     except OSError as error:
         raise ModelError(
-            f"Model '{card.name}': '{weight.path.name}' can not be read ({error.strerror}); install the model again."
+            f"Model '{card.name}': '{path.name}' can not be read ({error.strerror}); install the model again."
         ) from error
-    # One read for both: the bytes that are loaded are the bytes that were compared.
-    found = hashlib.sha256(content).hexdigest()
+
+
+def _compare(card: ModelCard, key: str, found: str) -> None:
+    weight = card.weights[key]
     if weight.sha256 and found != weight.sha256:
         raise ModelError(
             f"Model '{card.name}': '{weight.path.name}' is not the file its card describes (SHA-256 {found[:12]}..., "
             f"not {weight.sha256[:12]}...); install the model again."
         )
-    return content
 
 
 def _network(card: ModelCard) -> Any:

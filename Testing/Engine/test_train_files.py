@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -73,6 +74,50 @@ def test_model_is_not_packed_without_its_weights(tmp_path):
     with pytest.raises(ModelError, match=r"'model_natural\.pth' of model 'tiny' can not be packed; .* ends in \.pt"):
         bundle_files.pack(models.read_card(bundle), tmp_path / "tiny.zip")
     assert not (tmp_path / "tiny.zip").exists()
+
+
+def test_what_a_link_points_to_is_not_packed(tmp_path):
+    bundle = model_folders.write_bundle(tmp_path / "tiny")
+    (tmp_path / "private.txt").write_text("secret")
+    try:
+        (bundle / "LICENSE.txt").symlink_to(tmp_path / "private.txt")
+    except OSError:
+        pytest.skip("this system makes no links")
+    with pytest.raises(ModelError, match=r"'LICENSE\.txt' of model 'tiny' is a link to a file outside its folder"):
+        bundle_files.pack(models.read_card(bundle), tmp_path / "tiny.zip")
+    (bundle / "LICENSE.txt").unlink()
+    (bundle / "LICENSE.txt").symlink_to("configs/metadata.json")
+    bundle_files.pack(models.read_card(bundle), tmp_path / "tiny.zip")
+
+
+@pytest.mark.parametrize("name", ["before", "own"])
+def test_model_of_the_same_training_is_replaced(tmp_path, elsewhere, name):
+    bundle = model_folders.write_bundle(tmp_path / "run" / name)
+    path = bundle / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    metadata["medgan"]["run"] = "one"
+    for version in ("0.1.0", "0.2.0"):
+        path.write_text(json.dumps({**metadata, "version": version}))
+        card = bundle_files.install(bundle, name)
+        assert (card.name, card.version) == (name, version)
+    assert [folder.name for folder in elsewhere.iterdir()] == [name]
+
+
+def test_verifying_takes_less_memory_than_the_weights(tmp_path):
+    bundle = model_folders.write_bundle(tmp_path / "large")
+    file = bundle / "models" / "model_natural.pt"
+    with file.open("wb") as held:
+        held.truncate(3 * 10**7)
+    path = bundle / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    metadata["medgan"]["weights"]["natural"]["sha256"] = hashlib.sha256(bytes(3 * 10**7)).hexdigest()
+    path.write_text(json.dumps(metadata))
+    tracemalloc.start()
+    try:
+        models.verify(models.read_card(bundle))
+        assert tracemalloc.get_traced_memory()[1] < 5 * 10**6
+    finally:
+        tracemalloc.stop()
 
 
 def test_model_never_takes_the_place_of_another(packed, elsewhere):
