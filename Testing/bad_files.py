@@ -124,6 +124,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda f: _npz(f, "huge.npz", array=np.linspace(0, 1e300, 60).reshape(3, 4, 5), ijk_to_ras=np.eye(4)),
         "beyond 3.4e38",
     ),
+    "far offset nii": (lambda f: _nifti(f, "far.nii", (108, "<f", (1e30,))), "has a damaged NIfTI header"),
     "zero spacing nii": (lambda f: _nifti(f, "zero.nii", (84, "<f", (0.0,))), "spacing of 0 mm along axis j"),
     "zero spacing mha": (
         lambda f: _patched(f, "zero.mha", b"ElementSpacing = 1 2 3", b"ElementSpacing = 1 0 3"),

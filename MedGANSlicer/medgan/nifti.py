@@ -8,6 +8,7 @@ with NaN or infinity (it takes 0). So the file is looked through once beside it.
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Header:
     @property
     def file_bytes(self) -> int:
         """Length of the whole file, decompressed."""
-        return self.data_offset + int(np.prod(self.shape, dtype=np.int64)) * self.voxel_bits // 8
+        return self.data_offset + math.prod(self.shape) * self.voxel_bits // 8
 
 
 _MM = {1: 1000.0, 3: 0.001}
@@ -117,7 +118,7 @@ def read_header(path: Path, start: bytes) -> Header:
             break
     else:
         raise VolumeError(f"'{path.name}' is not in NIfTI format, whatever its ending says; give a volume file.")
-    if not 1 <= dim[0] <= 7 or min(dim[1 : dim[0] + 1]) < 1 or bits < 1 or not np.isfinite(offset):
+    if not 1 <= dim[0] <= 7 or min(dim[1 : dim[0] + 1]) < 1 or bits < 1 or not 0 <= offset < 2**62:
         raise VolumeError(f"'{path.name}' has a damaged NIfTI header; copy it again from its source.")
     mm = _MM.get(units & 7, 1.0)
     spacing = (spacing[0], *(step * mm for step in spacing[1:4]), *spacing[4:])
@@ -150,8 +151,10 @@ def _look_through(file: BinaryIO, header: Header) -> tuple[int, np.ndarray]:
 
     Reading a gzip to its end also checks its checksum.
     """
-    if header.floating is None and not isinstance(file, gzip.GzipFile):
-        return file.seek(0, 2), np.empty(0, np.int64)
+    if not isinstance(file, gzip.GzipFile):
+        length = file.seek(0, 2)
+        if header.floating is None or length < header.file_bytes:
+            return length, np.empty(0, np.int64)
     file.seek(header.data_offset)
     found, place = [np.empty(0, np.int64)], 0
     while chunk := file.read(1 << 20):
@@ -161,7 +164,7 @@ def _look_through(file: BinaryIO, header: Header) -> tuple[int, np.ndarray]:
             found.append(place + np.flatnonzero(~np.isfinite(values)))
             place += len(values)
     places = np.concatenate(found)
-    return file.tell(), places[places < np.prod(header.shape, dtype=np.int64)]
+    return file.tell(), places[places < math.prod(header.shape)]
 
 
 def _sizes(steps: object) -> str:

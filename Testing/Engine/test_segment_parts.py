@@ -253,6 +253,7 @@ def test_zoo_network_gives_what_monai_gives(tmp_path):
         ({"labels": []}, "names no labels"),
         ({"labels": [{"index": 2, "name": "x"}]}, "indices 1, 2, 3"),
         ({"labels": [{"index": 1, "value": 0}]}, "label values must differ"),
+        ({"labels": [{"index": 1, "value": 10**12}]}, "label values must be 2147483647 at most"),
         ({"normalise": "magic"}, "'normalise' must be one of percentiles"),
         ({"orientation": "UP"}, "'UP' is no orientation"),
         ({"spacing_mm": [1, 0, 1]}, "three numbers above zero"),

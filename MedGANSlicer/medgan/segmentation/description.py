@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medgan.bundle import ModelCard, ModelError
-from medgan.labeltable import default_color
+from medgan.labeltable import LARGEST_VALUE, default_color
 from medgan.segmentation.orientation import axes_of
 from medgan.volume import Label
 
@@ -270,6 +270,8 @@ def _checked(description: Description) -> Description:
 def _check_values(values: Sequence[int]) -> None:
     if len(set(values)) < len(values) or min(values, default=1) < 1:
         raise ValueError("its label values must differ from each other and be above 0.")
+    if max(values, default=1) > LARGEST_VALUE:
+        raise ValueError(f"its label values must be {LARGEST_VALUE} at most.")
 
 
 def _pair(numbers: Any) -> Any:
