@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medgan import plan
+from medgan.cells import plain_cell
 from medgan.job import JobState
 from medgan.models import ModelError
 from medgan.segmentation.files import stem_of
@@ -150,7 +151,7 @@ def _csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows(map(plain_cell, row) for row in rows)
     return text.getvalue()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import medgan
 from medgan.batch import Item, Result
+from medgan.cells import plain_cell
 
 COLUMNS = (
     "input",
@@ -68,7 +69,7 @@ def write(path: Path, table: Sequence[dict[str, Any]]) -> None:
         held = io.StringIO()
         writer = csv.DictWriter(held, COLUMNS)
         writer.writeheader()
-        writer.writerows(table)
+        writer.writerows({name: plain_cell(value) for name, value in row.items()} for row in table)
         text = held.getvalue()
     part = path.with_name(f".{path.name}.part")
     try:

@@ -13,6 +13,7 @@ import typer
 
 import medgan
 from medgan import console
+from medgan.cells import plain_cell
 from medgan.settings import Device, RecogniseSettings, Saliency
 from medgan.volume import FORMATS, Volume, VolumeError, file_format, read_volume
 
@@ -125,7 +126,7 @@ def table_text(results: Sequence[Result]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: plain_cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 

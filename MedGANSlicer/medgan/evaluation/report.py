@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import medgan
+from medgan.cells import plain_cell
 from medgan.evaluation.report_html import html_report
 from medgan.evaluation.report_text import extra_columns
 from medgan.evaluation.table import Evaluation
@@ -77,7 +78,7 @@ def _csv(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     held = io.StringIO()
     writer = csv.DictWriter(held, columns, extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: plain_cell(value) for name, value in row.items()} for row in rows)
     return held.getvalue()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from medgan import records
 from medgan.batch import FileFailed
+from medgan.cells import plain_cell
 from medgan.job import Job, JobError, JobState
 from medgan.labelfiles import names_beside, table_beside
 from medgan.labeltable import TableError, write_table
@@ -140,7 +141,7 @@ def table_text(results: Sequence[Result]) -> str:
     writer.writerow(["file", *columns])
     for result in results:
         for row in result.report.get("segments", ()):
-            writer.writerow([str(result.item.source), *(_shown(row.get(name)) for name in columns)])
+            writer.writerow(map(plain_cell, [result.item.source, *(_shown(row.get(name)) for name in columns)]))
     return text.getvalue()
 
 

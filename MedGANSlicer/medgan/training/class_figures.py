@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from medgan.cells import plain_cell
 from medgan.evaluation import report
 from medgan.evaluation.predictions import class_name, evaluate_predictions
 from medgan.evaluation.table import png
@@ -56,7 +57,7 @@ class ClassFigures:
         held = io.StringIO()
         writer = csv.writer(held, lineterminator="\n")
         writer.writerow(["truth", *(f"found {name}" for name in self.classes)])
-        writer.writerows([name, *row] for name, row in zip(self.classes, self.matrix, strict=True))
+        writer.writerows([plain_cell(name), *row] for name, row in zip(self.classes, self.matrix, strict=True))
         return held.getvalue()
 
     def picture(self) -> bytes:
