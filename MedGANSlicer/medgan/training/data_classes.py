@@ -7,7 +7,7 @@ one patient, who is either trained on or kept.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from medgan.settings import TrainSettings
 from medgan.training import data_names as names
