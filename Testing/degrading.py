@@ -1,8 +1,11 @@
-"""What tests and benchmarks take away from a volume [k, j, i]: thin slices and sharpness. Independent of the engine."""
+"""What tests and benchmarks take away from a volume [k, j, i]: thin slices, sharpness and the outer part of k-space.
+
+Independent of the engine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -32,3 +35,11 @@ def thick_geometry(ijk_to_ras: np.ndarray, axes: Iterable[int], ratio: int) -> n
 def blurred_by(array: np.ndarray, sigma: float) -> np.ndarray:
     """A Gaussian blur of ``sigma`` voxels along each axis (cut off at 4 sigma, mirrored at the edges)."""
     return gaussian_filter(np.asarray(array, np.float32), sigma, mode="reflect")
+
+
+def zero_filled(array: np.ndarray, matrix: Sequence[int]) -> np.ndarray:
+    """The complex volume of so many of the lowest frequencies along each axis, with zeros for the others."""
+    k_space = np.fft.fftshift(np.fft.fftn(array))
+    for axis, (side, few) in enumerate(zip(array.shape, matrix, strict=True)):
+        np.moveaxis(k_space, axis, 0)[np.abs(np.arange(side) - side // 2) > (few - 1) / 2] = 0.0
+    return np.fft.ifftn(np.fft.ifftshift(k_space))

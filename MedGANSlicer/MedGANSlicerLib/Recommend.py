@@ -81,9 +81,16 @@ def look(array: np.ndarray, spacing_mm: Iterable[float], modality: str = "", uni
     if not finite.all():
         sample = np.where(finite, sample, np.float32(np.median(sample[finite])))
     low, high = intensity_range(sample)
-    sigma = noise_profile(sample).sigma
+    acquired = _acquired(array) if finite.all() else None
+    sides = spacing[::-1]
+    if acquired is None:
+        sigma, blur = noise_profile(sample).sigma, _blurOf(array, sides)
+    else:
+        coarse, times = acquired
+        sigma = noise_profile(coarse).sigma
+        blur = _blurOf(coarse, tuple(side * longer for side, longer in zip(sides, times, strict=True)))
     share = sigma / (high - low) if high > low else 0.0
-    return Seen(_kind(sample, modality, unit), sigma, share, spacing, thickness, _blurOf(array, spacing[::-1]))
+    return Seen(_kind(sample, modality, unit), sigma, share, spacing, thickness, blur)
 
 
 def lookAt(volumeNode) -> Seen | None:
@@ -130,6 +137,15 @@ def advise(seen: Seen, cards: Iterable[Any]) -> Advice:
     much = "noise" in needs and seen.share > MUCH_NOISE
     caution = "there is more noise than the model was trained for: check the result" if much else ""
     return Advice("enhance", JOINT.join(best[need].name for need in needs), caution, needs)
+
+
+def _acquired(array: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]] | None:
+    """The middle on the matrix that was acquired, where the scanner delivered a finer one; see medgan.acquired."""
+    try:
+        from medgan.acquired import acquired_middle
+    except ImportError:  # without SciPy, which the first run installs
+        return None
+    return acquired_middle(array)
 
 
 def _blurOf(array: np.ndarray, sides: tuple[float, ...]) -> float | None:

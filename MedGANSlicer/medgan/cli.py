@@ -85,6 +85,7 @@ def info(
     if json:
         console.print_json({"file": str(file), **said})
         return
+    noise = said["noise_sigma"]
     turned = f", up to {said['oblique_degrees']:g} degrees oblique" if said["oblique_degrees"] > 0.1 else ""
     rows = [
         ("File", f"{file} ({said['format']})"),
@@ -95,7 +96,7 @@ def info(
         ("Axes", f"{said['axes']} ({said['handedness']}-handed{turned})"),
         ("Voxel type", said["voxel_type"]),
         ("Intensity", f"{said['minimum']:g} to {said['maximum']:g}, mean {said['mean']:.4g}"),
-        ("Noise", f"standard deviation about {said['noise_sigma']:.3g}"),
+        ("Noise", "too few voxels to tell" if noise is None else f"standard deviation about {noise:.3g}"),
     ]
     if "frames" in said:
         unit = " s" if said["format"] == "NIfTI" else ""

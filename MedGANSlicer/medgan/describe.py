@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from medgan.noise import intensity_range, noise_profile
+from medgan.acquired import acquired_sigma
+from medgan.noise import intensity_range, noise_sigma
 from medgan.volume import Volume
 
 
@@ -31,7 +32,7 @@ def describe(volume: Volume) -> dict[str, Any]:
         "maximum": float(known.max()),
         "mean": float(known.mean(dtype=np.float64)),
         "not_finite": int(array.size - known.size),
-        "noise_sigma": float(noise_profile(filled.astype(np.float32)).sigma),
+        "noise_sigma": acquired_sigma(filled) or noise_sigma(filled.astype(np.float32)),
         "looks_like": looks_like(known, volume.voxel_type),
         "messages": list(volume.meta.get("messages", [])),
     }

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from medgan.noise import noise_of_means
 from medgan.progress import Progress, part, silent
 from medgan.restoration.step import State, Step
 
@@ -25,6 +26,9 @@ ADDED_SHARE = 0.15
 ADDED_SHARE_SHARPER = 0.3
 """Share of the intensity range by which a result may pass its neighbourhood in the input without being named; more
 where a blur was taken away, because that had flattened fine structures."""
+
+MOST_BELIEVED = 3.0
+"""A noise that somebody has named is believed up to so many times the noise that is found."""
 
 FEWEST_VOXELS = 8
 MOST_PLACES = 20
@@ -77,16 +81,16 @@ def suspicions(
     """Places that were changed by more than the input supports, worst first, at most 20, each with a sentence.
 
     Three kinds. *contradicts*: averaged over 27 voxels, the result seen through the scanner differs from the input by
-    more than 1.5 sigma of its noise, within the anatomy. *added*: the result goes beyond the darkest and brightest
-    value of its neighbourhood in the input by more than noise and sharpening explain. *unsure*: the model disagrees
-    with itself by more than 8 % of the intensity range (only with an uncertainty map). ``start`` is the input on the
-    grid of the result.
+    more than 1.5 sigma of its noise and more than correlated noise does, within the anatomy. *added*: the result goes
+    beyond the darkest and brightest value of its neighbourhood in the input by more than noise and sharpening explain.
+    *unsure*: the model disagrees with itself by more than 8 % of the intensity range (only with an uncertainty map).
+    ``start`` is the input on the grid of the result.
     """
-    scale, sigma = state.normalisation.scale, state.sigma
+    scale, sigma = state.normalisation.scale, min(state.sigma, MOST_BELIEVED * state.found_sigma)
     anatomy = ndimage.uniform_filter(state.array, 3) > state.normalisation.low + max(4.0 * sigma, 0.03 * scale)
     places: list[dict[str, Any]] = []
     mean = ndimage.uniform_filter(residual, 3)
-    limit = max(CONTRADICTS_SIGMAS * sigma, 0.01 * scale)
+    limit = max(CONTRADICTS_SIGMAS * sigma, 0.01 * scale, _correlated(mean[anatomy], state))
     places += named_places("contradicts", np.where(anatomy, mean, 0.0), limit, state.ijk_to_ras)
     if any(step.card.restores != "noise" for step in steps):
         width = max((float(step.details.get("blur_sigma", 0.0)) for step in steps), default=0.0)
@@ -101,6 +105,19 @@ def suspicions(
         )
     places.sort(key=lambda place: -place.pop("severity"))
     return places[:MOST_PLACES]
+
+
+def _correlated(means: np.ndarray, state: State) -> float:
+    """How far means over 27 voxels of what the result leaves unexplained reach where noise is correlated, as in
+    filtered scans: there it does not average out, and the finest detail tells little of it.
+
+    Five times the spread of ``means``, which few inventions do not change; but not of more than the noise explains that
+    is found at all frequencies where the volume is flattest.
+    """
+    if not means.size or state.found is None:
+        return 0.0
+    spread = 1.4826 * float(np.median(np.abs(means)))
+    return 5.0 * min(spread, noise_of_means(state.found) * state.normalisation.scale)
 
 
 def _reach(before: np.ndarray, after: np.ndarray, axis: int, blur: float) -> int:

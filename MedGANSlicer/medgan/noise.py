@@ -104,6 +104,20 @@ def cosine_orders(size: int = BLOCK) -> np.ndarray:
     return (order[:, None, None] + order[None, :, None] + order[None, None, :]).ravel()
 
 
+def noise_of_means(profile: NoiseProfile) -> float:
+    """Standard deviation of means over 3x3x3 voxels of noise with that profile: sigma / sqrt(27) where it is white.
+
+    Of smooth noise about two thirds of it, as blocks of four voxels know little of what is longer than they are.
+    """
+    frequency = 2.0 * np.pi * np.fft.fftfreq(64)
+    passed = np.square((1.0 + 2.0 * np.cos(frequency)) / 3.0)
+    power = np.square(np.abs(np.fft.fft(cosine_matrix(), 64, axis=1))) / 64
+    share = power @ passed
+    variance = np.square(profile.spread.astype(np.float64)).reshape(BLOCK, BLOCK, BLOCK)
+    variance[0, 0, 0] = (variance[0, 0, 1] + variance[0, 1, 0] + variance[1, 0, 0]) / 3.0  # the mean is no noise
+    return float(np.sqrt(np.einsum("kji,k,j,i->", variance, share, share, share) / BLOCK**3))
+
+
 def block_coefficients(array: np.ndarray) -> np.ndarray:
     """(n, 64) cosine coefficients of the non-overlapping 4x4x4 blocks of a [k, j, i] array.
 

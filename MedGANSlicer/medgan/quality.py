@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from medgan.acquired import acquired_sigma
 from medgan.ghosting import strongest_ghost
 from medgan.lost_slices import LostSlices, lost_slices
 from medgan.noise import intensity_range, noise_sigma, padding_as_air, sampled_blocks
@@ -80,7 +81,7 @@ def measure(volume: Volume, names: Collection[str] = ()) -> list[dict[str, Any]]
     low, high = intensity_range(array)
     sides = np.array(volume.spacing_mm[::-1])  # along k, j, i
     noisy = not {"noise", "missing slices"}.isdisjoint(wanted)
-    sigma = noise_sigma(sampled_blocks(array, BLOCKS)) if noisy else None
+    sigma = (acquired_sigma(array) or noise_sigma(sampled_blocks(array, BLOCKS))) if noisy else None
     ways: dict[str, Callable[[], dict[str, Any]]] = {
         "noise": lambda: _noise(sigma, low, high, unit, float(array.min()) <= HOUNSFIELD_AIR),
         "blur": lambda: _blur(array, sides),

@@ -119,7 +119,7 @@ def test_constant_volume_comes_back_as_it_is(a_volume):
     flat = a_volume.like(np.full(a_volume.shape, 33.0, np.float32))
     outputs = run({"volume": flat}, settings())
     assert np.array_equal(outputs.volumes["volume"].array, flat.array)
-    assert outputs.report["messages"] == ["There is no noise in this volume: nothing was denoised."]
+    assert outputs.report["messages"][-1] == "There is no noise in this volume: nothing was denoised."
 
 
 def test_voxels_that_are_no_numbers_are_kept_and_counted(an_oblique_volume):
@@ -153,6 +153,25 @@ def test_a_noise_level_that_is_given_is_used(an_oblique_volume):
     assert little.report["sigma_before"] == pytest.approx(5.0)
     assert little.report["sigma_source"] == "given"
     assert little.report["mean_absolute_change"] < 0.5 * much.report["mean_absolute_change"]
+
+
+def test_a_noise_level_far_from_what_is_found_is_said(an_oblique_volume):
+    found = run({"volume": an_oblique_volume}, settings()).report["sigma_before"]
+    (message,) = run({"volume": an_oblique_volume}, settings(noise_sigma=4 * found)).report["messages"]
+    assert f"is 4 times what is found in the volume, {found:.3g}" in message
+    assert run({"volume": an_oblique_volume}, settings(noise_sigma=2 * found)).report["messages"] == []
+    with pytest.raises(ValueError, match=r"A noise of 1e\+05 is more than the whole intensity range of this volume"):
+        run({"volume": an_oblique_volume}, settings(noise_sigma=1e5))
+
+
+def test_what_rounding_makes_is_no_noise(an_oblique_volume):
+    clean = an_oblique_volume.like(180.0 * (phantoms.head(an_oblique_volume.shape) > 0), "float32")
+    outputs = run({"volume": clean}, settings())
+    assert np.array_equal(outputs.volumes["volume"].array, clean.array)
+    assert outputs.report["messages"][-1] == "There is no noise in this volume: nothing was denoised."
+    assert outputs.report["sigma_before"] == outputs.report["sigma_after"] == 0.0
+    assert outputs.report["consistency"]["residual_sigmas"] is None
+    assert outputs.report["suspicions"] == []
 
 
 def test_thin_volume_is_refused_with_its_size(a_single_slice):

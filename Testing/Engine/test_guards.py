@@ -51,6 +51,26 @@ def test_invented_lesion_is_found_where_it_is(a_state):
     assert place["finding"] == "Here " + place["sentence"].partition(" mm ")[2], "the rest, wherever it then lies"
 
 
+def test_correlated_noise_is_no_suspicion_but_an_invention_in_it_is():
+    clean = 200 + ndimage.gaussian_filter(phantoms.head((40, 40, 40)), 0.7)
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 1, clean.shape), 0.8)
+    noisy = (clean + 20 / noise.std() * noise).astype(np.float32)
+    state = measured(noisy, phantoms.awkward_geometry(), EnhanceSettings())
+    assert state.sigma < 5, "the finest detail tells little of such noise"
+    assert named(state, clean) == []
+    clean[22:26, 8:12, 24:28] += 150
+    (place,) = named(state, clean)
+    assert np.allclose(place["ras_mm"], (state.ijk_to_ras @ [25.5, 9.5, 23.5, 1])[:3], atol=2.0)
+
+
+def test_a_level_that_can_not_be_silences_nothing(a_state):
+    told = measured(a_state.array, a_state.ijk_to_ras, EnhanceSettings(noise_sigma=300.0))
+    assert told.sigma == 300.0
+    assert told.found_sigma == pytest.approx(a_state.sigma)
+    flattened = np.full_like(a_state.array, 250.0)
+    assert {place["kind"] for place in named(told, flattened)} == {"contradicts"}
+
+
 def test_overshoot_beyond_its_surroundings_is_named_as_added(a_state):
     result = a_state.array.copy()
     result[10:13, 20:23, 20:23] += 600

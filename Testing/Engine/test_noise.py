@@ -7,7 +7,17 @@ import pytest
 from scipy import fft, ndimage
 
 import phantoms
-from medgan.noise import BLOCK, SIGNED, block_coefficients, cosine_matrix, cosine_orders, intensity_range, noise_profile
+from medgan.noise import (
+    BLOCK,
+    SIGNED,
+    NoiseProfile,
+    block_coefficients,
+    cosine_matrix,
+    cosine_orders,
+    intensity_range,
+    noise_of_means,
+    noise_profile,
+)
 from medgan.sharpness import estimate_blur
 
 
@@ -22,6 +32,15 @@ def test_values_far_above_0_have_a_dark_end_of_their_own():
     assert intensity_range((array + 32768).astype(np.float32))[0] > 32600
     offset, plain = (noise_profile(each.astype(np.float32)).sigma for each in (array + 32768, array + 100))
     assert offset == pytest.approx(plain, rel=0.1)
+
+
+@pytest.mark.parametrize("width", [0.0, 0.5, 0.8])
+def test_noise_of_means_is_that_of_the_noise(width):
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(50, 20, (56, 60, 64)), width).astype(np.float32)
+    means = ndimage.uniform_filter(noise, 3)
+    profile = NoiseProfile(20.0, block_coefficients(noise).std(axis=0))
+    assert 0.6 * means.std() < noise_of_means(profile) < 1.05 * means.std()
+    assert noise_of_means(profile) > 0.95 * noise.std() / np.sqrt(27)
 
 
 def test_cosine_matrix_is_the_orthonormal_transform_of_scipy():

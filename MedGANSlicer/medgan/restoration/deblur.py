@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medgan.acquired import enlarged, reduced
 from medgan.blur import Blur, measure_blur
 from medgan.deconvolution import Widths, blurred, inverse_for, noise_after, suited
 from medgan.inference import autocast
@@ -44,21 +46,52 @@ inverse of a blur that the volume does not have."""
 
 
 def prepare(state: State, card: ModelCard, work: Work) -> Step:
-    """A step that deblurs by the width the settings name or the edges tell."""
+    """A step that deblurs by the width the settings name or the edges tell.
+
+    A volume that was filled up from a coarser matrix is deblurred on that matrix: what was never acquired is no blur.
+    """
+    coarse = state.on_matrix()
+    shape, acquired = state.array.shape, coarse.array.shape
+    step = _prepared(coarse, card, work, tuple(few / side for side, few in zip(shape, acquired, strict=True)))
+    if coarse is state:
+        return step
+
+    def moved(array: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        before = reduced(array, acquired, state.positive)
+        after = array + enlarged(change(before) - before, shape)
+        return np.maximum(after, 0.0, out=after) if state.positive else after
+
+    def apply(given: State, network: nn.Module) -> np.ndarray:
+        if not step.details["blur_sigma"] or work.settings.strength == 0.0:
+            return given.array
+        return moved(given.array, lambda array: step.apply(replace(coarse, array=array), network))
+
+    def degrade(array: np.ndarray) -> np.ndarray:
+        return moved(array, step.degrade) if step.details["blur_sigma"] else array
+
+    return replace(step, ijk_to_ras=state.ijk_to_ras, apply=apply, degrade=degrade, noise=state.noise)
+
+
+def _prepared(state: State, card: ModelCard, work: Work, voxels: tuple[float, ...]) -> Step:
+    """The step for the grid of ``state``; ``voxels``: how long those of the volume are on it along k, j and i."""
     seen = state.blur or measure_blur(state.array, spacing_of(state.ijk_to_ras)[::-1])
     asked = work.settings.strength > 0.0
     tell = work.tell if asked else _silent
     width, source = blur_of(seen, work.settings)
+    shares, unit = seen.shares(), max(voxels)
+    if source == "given":
+        width *= unit
+        shares = tuple(share * length / unit for share, length in zip(shares, voxels, strict=True))
     if source == "not measurable":
         tell("The blur can not be measured, because the volume is too small or has no clear edges: say how wide it is.")
     elif width < LEAST and source == "given":
-        tell(f"A blur of {width:.2g} voxels is too small to be taken away: nothing was deblurred.")
+        tell(f"A blur of {width / unit:.2g} voxels is too small to be taken away: nothing was deblurred.")
     elif width < LEAST:
         tell("No blur was found that could be taken away: nothing was deblurred.")
     elif width > MOST:
-        tell(f"The blur of {width:.2g} voxels is wider than the model knows; at most {MOST:g} are taken away.")
+        most = f"at most {MOST / unit:.2g} are taken away"
+        tell(f"The blur of {width / unit:.2g} voxels is wider than the model knows; {most}.")
     wanted = 0.0 if width < LEAST or not asked else min(width, MOST)
-    shares = seen.shares()
     if wanted:
         _tell_of_axes(seen, shares, tell)
 
@@ -67,8 +100,8 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
 
     width = possible_blur(state, wanted, along)
     if width < wanted:
-        taken = f"{width:.2g} voxels were taken away" if width else "nothing was deblurred"
-        tell(f"The volume is sharper than a blur of {wanted:.2g} voxels would have left it: {taken}.")
+        taken = f"{width / unit:.2g} voxels were taken away" if width else "nothing was deblurred"
+        tell(f"The volume is sharper than a blur of {wanted / unit:.2g} voxels would have left it: {taken}.")
 
     def degrade(array: np.ndarray) -> np.ndarray:
         return blurred(array, along(width)) if width else array
@@ -84,8 +117,13 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
         result = projected(result, normal, along(width), given.noise.sigma, darkest)
         return given.changed(given.normalisation.invert(result), given.array, work.settings.strength)
 
-    found = {"kji"[axis]: width * share for axis, share in enumerate(shares) if width * share > 0.0}
-    details = {"blur_sigma": width, "blur_source": source, "blurred_axes": "".join(found), "blur_along": found}
+    found = {"kji"[n]: width * share / voxels[n] for n, share in enumerate(shares) if width * share > 0.0}
+    details = {
+        "blur_sigma": max(found.values(), default=0.0),
+        "blur_source": source,
+        "blurred_axes": "".join(found),
+        "blur_along": found,
+    }
     patches = _patches_of(state, width if min(shares) == 1.0 else 0.0)
     return Step(card, details, state.ijk_to_ras, apply, _same, degrade, state.noise, patches)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medgan.acquired import enlarged, reduced
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks import NOISE_CONDITIONED
@@ -31,22 +32,44 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
     """A step that denoises a volume by the noise that was measured in it."""
     if state.noise.sigma <= 0.0:
         work.tell("There is no noise in this volume: nothing was denoised.")
+    per_voxel = BYTES_PER_VOXEL.get(card.network, BYTES_PER_VOXEL_UNKNOWN)
+
+    def denoised(array: np.ndarray, noise: NoiseProfile, given: State, network: nn.Module, counts: bool) -> np.ndarray:
+        """A volume of relative intensities with that noise, denoised; ``counts``: it may be one of counts."""
+        even = evened(array, counts, noise.sigma) if isinstance(network, NOISE_CONDITIONED) else Evened(array)
+        if even.counts or even.field is not None:
+            _tell(even, work)
+            noise = _noise_of(even, array, noise, given, work.settings.noise_sigma > 0)
+        del array  # memory: the evened volume is another one
+        result = work.tiles(conditioned_on(network, noise), even.array, per_voxel, "Denoising:")
+        return even.back(result, noise.sigma)
 
     def apply(given: State, network: nn.Module) -> np.ndarray:
         if given.noise.sigma <= 0.0 or work.settings.strength == 0.0:
             return given.array
-        per_voxel = BYTES_PER_VOXEL.get(card.network, BYTES_PER_VOXEL_UNKNOWN)
-        normal, noise = given.normalisation.apply(given.array), given.noise
-        even = evened(normal, given.positive, noise.sigma) if isinstance(network, NOISE_CONDITIONED) else Evened(normal)
-        del normal  # memory: the evened volume is another one
-        if even.counts or even.field is not None:
-            _tell(even, work)
-            noise = _noise_of(even, given, work.settings.noise_sigma > 0)
-        result = work.tiles(conditioned_on(network, noise), even.array, per_voxel, "Denoising:")
-        result = given.normalisation.invert(even.back(result, noise.sigma))
-        return given.changed(result, given.array, work.settings.strength)
+        acquired = state.acquired if isinstance(network, NOISE_CONDITIONED) else None
+        if acquired is None:
+            result = denoised(given.normalisation.apply(given.array), given.noise, given, network, given.positive)
+        else:
+            work.tell(_reached(acquired.shape, given.array.shape))
+            normal = given.normalisation.apply(given.array)
+            coarse = reduced(normal, acquired.shape)
+            change = denoised(
+                np.maximum(coarse, 0.0) if given.positive else coarse, acquired.noise, given, network, False
+            )
+            result = normal + enlarged(change - coarse, normal.shape)
+        return given.changed(given.normalisation.invert(result), given.array, work.settings.strength)
 
     return Step(card, {"sigma": state.sigma}, state.ijk_to_ras, apply, _same, _same, state.noise)
+
+
+def _reached(acquired: Sequence[int], shape: Sequence[int]) -> str:
+    axes = zip("kji", acquired, shape, strict=True)
+    shares = " and ".join(f"{100 * few / side:.0f} % along {axis}" for axis, few, side in axes if few < side)
+    return (
+        f"There is next to no noise in the finest detail (it reaches to {shares}), as in volumes that were filled up "
+        "from a coarser matrix: it was taken away on that matrix."
+    )
 
 
 def _tell(even: Evened, work: Work) -> None:
@@ -60,16 +83,16 @@ def _tell(even: Evened, work: Work) -> None:
         )
 
 
-def _noise_of(even: Evened, given: State, told: bool) -> NoiseProfile:
-    """The noise of the evened volume; for a level that the person ``told``, as much more or less as for the volume."""
+def _noise_of(even: Evened, array: np.ndarray, before: NoiseProfile, given: State, told: bool) -> NoiseProfile:
+    """The noise of the evened ``array``; for a level that the person ``told``, as much more or less as for that."""
     if even.counts:
         found = noise_profile(even.array).signed()  # where counts are few, their noise does not brighten as magnitudes
     else:  # in the unit of the volume values below 0 show as such
         found = noise_in(given.normalisation.invert(even.array), given.normalisation)
     if not told:
         return found
-    plain = noise_in(given.array, given.normalisation).sigma if even.counts else found.sigma
-    return found.scaled_to(found.sigma * given.noise.sigma / plain) if plain > 0.0 else found
+    plain = noise_in(given.normalisation.invert(array), given.normalisation).sigma if even.counts else found.sigma
+    return found.scaled_to(found.sigma * before.sigma / plain) if plain > 0.0 else found
 
 
 def conditioned_on(network: nn.Module, profile: NoiseProfile) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:

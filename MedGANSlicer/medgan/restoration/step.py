@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medgan.acquired import acquired_grid, acquired_shape, reduced
 from medgan.blur import Blur
 from medgan.inference import (
     COPIES_WITH_UNCERTAINTY,
@@ -27,6 +28,10 @@ from medgan.settings import EnhanceSettings
 
 if TYPE_CHECKING:
     from medgan.recipes.training import PatchSource
+
+
+ROUNDING = 1e-6
+"""Noise, as a share of the range, that rounding makes of a volume without any."""
 
 
 @dataclass
@@ -72,6 +77,16 @@ class Work:
         return result
 
 
+@dataclass(frozen=True)
+class Acquired:
+    """The shape of the matrix that was acquired, and the noise there, relative to the normalised volume: to be reckoned
+    with, and as it was found."""
+
+    shape: tuple[int, ...]
+    noise: NoiseProfile
+    found: NoiseProfile
+
+
 @dataclass
 class State:
     """The volume between two steps: finite float32 [k, j, i], its grid, its unit, and the noise it was measured with.
@@ -85,12 +100,44 @@ class State:
     noise: NoiseProfile
     positive: bool
     blur: Blur | None = None
-    """As it was measured before an earlier step took the noise away, where one did."""
+    """As it was measured before an earlier step took the noise away, where one did; on the matrix that was acquired."""
+
+    acquired: Acquired | None = None
+    """The coarser matrix that the scanner acquired, where it filled one up."""
+
+    found: NoiseProfile | None = None
+    """The noise as it was measured, where ``noise`` is what the settings say."""
+
+    told: float = 0.0
+    """The noise that the settings name, in the unit of the volume; 0 for none."""
 
     @property
     def sigma(self) -> float:
-        """Noise in the unit of the volume."""
-        return self.noise.sigma * self.normalisation.scale
+        """The noise to be reckoned with, in the unit of the volume."""
+        return self.told or self._of(self.acquired.noise if self.acquired else self.noise)
+
+    @property
+    def found_sigma(self) -> float:
+        """The noise as it was measured, in the unit of the volume."""
+        return self._of(self.acquired.found if self.acquired else self.found or self.noise)
+
+    def _of(self, noise: NoiseProfile) -> float:
+        return noise.sigma * self.normalisation.scale
+
+    def sigma_of(self, result: np.ndarray) -> float:
+        """The noise of an array in the unit of the volume, seen as that of the volume was."""
+        if self.acquired is not None and result.shape == self.array.shape:
+            result = reduced(result, self.acquired.shape, self.positive)
+        return self._of(noise_in(result, self.normalisation))
+
+    def on_matrix(self) -> State:
+        """The same on the matrix that was acquired; this state where the volume has no other."""
+        if self.acquired is None:
+            return self
+        shape = self.acquired.shape
+        grid = acquired_grid(self.ijk_to_ras, self.array.shape, shape)
+        coarse = reduced(self.array, shape, self.positive)
+        return State(coarse, grid, self.normalisation, self.acquired.noise, self.positive, self.blur)
 
     def changed(self, target: np.ndarray, start: np.ndarray, strength: float) -> np.ndarray:
         """``start`` moved towards ``target`` (unit of the volume); never below 0 where the volume never is."""
@@ -123,17 +170,38 @@ class Step:
 
 
 def measured(filled: np.ndarray, ijk_to_ras: np.ndarray, settings: EnhanceSettings) -> State:
-    """A finite volume with its intensity range and its noise, which the settings may name."""
+    """A finite volume with its intensity range and its noise, which the settings may name.
+
+    Raises ``ValueError`` for a level that is more than the range.
+    """
     normalisation = robust_normalisation(filled)
-    profile = noise_in(filled, normalisation)
-    if settings.noise_sigma > 0:
-        profile = profile.scaled_to(settings.noise_sigma / normalisation.scale)
-    return State(filled, ijk_to_ras, normalisation, profile, not (filled < 0).any())
+    told = settings.noise_sigma
+    if told > normalisation.scale:
+        raise ValueError(
+            f"A noise of {told:.3g} is more than the whole intensity range of this volume, {normalisation.scale:.3g}; "
+            "give its standard deviation in the unit of the volume, or leave it out to have it estimated."
+        )
+    found = noise_in(filled, normalisation)
+    relative = told / normalisation.scale
+
+    def reckoned(noise: NoiseProfile) -> NoiseProfile:
+        return noise.scaled_to(relative) if told > 0.0 else noise
+
+    state = State(filled, ijk_to_ras, normalisation, reckoned(found), not (filled < 0).any(), found=found, told=told)
+    shape = acquired_shape(filled)
+    if shape != filled.shape and found.sigma > 0.0:
+        coarse = noise_in(reduced(filled, shape, state.positive), normalisation)
+        state.acquired = Acquired(shape, reckoned(coarse), coarse)
+    return state
 
 
 def noise_in(array: np.ndarray, normalisation: Normalisation) -> NoiseProfile:
-    """The noise of a volume for its normalised copy. Measured in its own unit: there values below 0 show as such."""
-    return noise_profile(array).in_units_of(normalisation.scale)
+    """The noise of a volume for its normalised copy. Measured in its own unit: there values below 0 show as such.
+
+    What rounding alone makes is none.
+    """
+    found = noise_profile(array).in_units_of(normalisation.scale)
+    return found if found.sigma > ROUNDING else NoiseProfile(0.0, np.zeros_like(found.spread))
 
 
 def network_of(card: ModelCard, character: float, work: Work) -> nn.Module:

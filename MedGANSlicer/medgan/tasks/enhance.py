@@ -21,6 +21,7 @@ import numpy as np
 from torch import nn
 
 import medgan
+from medgan.acquired import reduced
 from medgan.blur import measure_blur
 from medgan.guards import consistency, suspicions, uncertainty
 from medgan.inference import choose_device, fill_not_finite, set_deterministic
@@ -30,7 +31,7 @@ from medgan.progress import Progress, part, silent
 from medgan.recognition.fits import fits, recognised
 from medgan.restoration import deblur, denoise, superres
 from medgan.restoration.fit import fitted
-from medgan.restoration.step import State, Step, Work, measured, network_of, noise_in
+from medgan.restoration.step import Acquired, State, Step, Work, measured, network_of, noise_in
 from medgan.settings import EnhanceSettings
 from medgan.settings.enhance import SETTINGS_FOR
 from medgan.tasks import Outputs
@@ -38,6 +39,9 @@ from medgan.volume import LabelMap, Volume, spacing_of
 
 SHORTEST_SIDE = 4
 """Fewest voxels along an axis that a 3D model can learn anything from."""
+
+UNLIKELY = 3.0
+"""A noise that is named is so many times the noise that is found at most, or else a word is due."""
 
 PREPARE = {"noise": denoise.prepare, "blur": deblur.prepare, "resolution": superres.prepare}
 
@@ -70,6 +74,12 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
     for sentence in (sentence for card in cards for sentence in fits(card, seen)):
         work.tell(sentence)
     state = measured(filled, volume.ijk_to_ras, settings)
+    if state.told > UNLIKELY * state.found_sigma > 0.0:
+        times = state.told / state.found_sigma
+        work.tell(
+            f"The noise level given, {state.told:.3g}, is {times:.2g} times what is found in the volume, "
+            f"{state.found_sigma:.3g}: look whether detail was taken for noise."
+        )
     steps, given, result = _restored(state, cards, work, progress)
     grid = steps[-1].ijk_to_ras if steps else volume.ijk_to_ras
     same_grid = result.shape == volume.shape
@@ -99,7 +109,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
         volumes["residual"] = volume.like(residual, "float32")
     if unsure is not None:
         volumes["uncertainty"] = _on(grid, volume, unsure, "float32")
-    after = noise_in(fill_not_finite(result)[0], state.normalisation)
+    sigma_after = state.sigma_of(fill_not_finite(result)[0])
     found = suspicions(result, start, residual, unsure, state, grid, steps)
     report = {
         "task": "enhance",
@@ -113,7 +123,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
         "device_reason": work.chosen.reason,
         "seconds": round(time.monotonic() - begun, 2),
         "sigma_before": state.sigma,
-        "sigma_after": after.sigma * state.normalisation.scale,
+        "sigma_after": sigma_after,
         "sigma_source": "given" if settings.noise_sigma > 0 else "estimated",
         "noise_unit": "intensity unit of the input",
         "mean_absolute_change": float(np.abs(difference).mean()),
@@ -141,7 +151,8 @@ def _restored(
     if settings.strength > 0.0 and "resolution" in restored:
         superres.check_memory(state, work)
     if "blur" in restored[1:]:  # what takes noise away changes what blur is measured by
-        state = dataclasses.replace(state, blur=measure_blur(state.array, spacing_of(state.ijk_to_ras)[::-1]))
+        matrix = state.on_matrix()
+        state = dataclasses.replace(state, blur=measure_blur(matrix.array, spacing_of(matrix.ijk_to_ras)[::-1]))
     if settings.strength == 0.0:
         finer = any(card.restores == "resolution" for card in cards)
         work.tell("The strength is 0: the result is the input" + (", interpolated." if finer else "."))
@@ -163,10 +174,11 @@ def _restored(
         steps.append(step)
         given.append(state.array)
         if number + 1 < len(cards):
-            noise = noise_in(array, state.normalisation)
+            noise, acquired = noise_in(array, state.normalisation), None
             if card.restores == "noise":
                 noise = _left(noise, state.noise)
-            state = State(array, step.ijk_to_ras, state.normalisation, noise, state.positive, state.blur)
+                acquired = _left_on_matrix(array, state)
+            state = State(array, step.ijk_to_ras, state.normalisation, noise, state.positive, state.blur, acquired)
         else:
             state = State(array, step.ijk_to_ras, state.normalisation, state.noise, state.positive)
     return steps, given, state.array
@@ -181,6 +193,14 @@ def _left(found: NoiseProfile, before: NoiseProfile) -> NoiseProfile:
     least = 0.5
     spread = np.maximum(found.spread, np.float32(least) * before.spread)
     return NoiseProfile(max(found.sigma, least * before.sigma), spread)
+
+
+def _left_on_matrix(array: np.ndarray, before: State) -> Acquired | None:
+    """The same on the matrix that was acquired."""
+    if before.acquired is None:
+        return None
+    found = noise_in(reduced(array, before.acquired.shape, before.positive), before.normalisation)
+    return dataclasses.replace(before.acquired, noise=_left(found, before.acquired.noise))
 
 
 def _tell_of_idle_settings(restored: Sequence[str], work: Work) -> None:

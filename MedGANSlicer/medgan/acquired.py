@@ -1,0 +1,167 @@
+"""The matrix that a scanner acquired, where it delivered a finer one.
+
+MR scanners fill the outer part of k-space with zeros, CT kernels and interpolation let little through there: the volume
+has more voxels than it knows, and its noise is correlated. Noise that reaches as far as the cosine coefficients of the
+acquired matrix do is as strong at all of them, so that on a grid with as many voxels it is white, which is what
+networks take away best. The coefficients beyond hold next to nothing and stay as they are.
+
+The cosine transform (DCT-II) stands for the Fourier transform: it does not take the faces of a volume for edges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import fft, ndimage
+
+from medgan.noise import noise_profile
+
+LONGEST = 96
+"""Voxels along each axis, in the middle of what is bright, in which the band is measured."""
+
+BRIGHT = 0.3
+"""Share of the range of a smoothed volume from which on it is bright."""
+
+SAMPLES = 1_000_000
+"""Voxels, about, from which the middle is found."""
+
+SHORTEST = 24
+"""Voxels along an axis in which a band can be told; and fewest that are left of it."""
+
+STRONG, LITTLE = 0.03, 0.05
+"""Share of the noise within the band below which there is next to none beyond; and where it falls to it at once."""
+
+LEVEL = 0.3
+"""What a blur leaves falls faster than this from one part of the band (0.6 to 0.8) to the next, before its end."""
+
+WIDEST = 0.98
+"""A band that holds a larger share of the coefficients is left as it is."""
+
+NARROWEST = 0.35
+
+
+def acquired_shape(array: np.ndarray) -> tuple[int, ...]:
+    """How many cosine coefficients along each axis of a [k, j, i] array reach as far as its noise does.
+
+    The shape of the array along axes where the noise reaches all, or where it can not be told.
+    """
+    part = np.asarray(array[_middle(array)], dtype=np.float32)
+    part = part / max(float(np.abs(part).max()), 1e-30)  # squares of very large or small numbers do not fit float32
+    squares = np.square(fft.dctn((part - part.mean()) * _window(part), norm="ortho", workers=-1))
+    # Of the other axes first what is certainly acquired, anatomy among it, then what is mostly noise.
+    shares = [_edge(_power(squares, axis, (0.125, NARROWEST), (1.0,) * 3)) for axis in range(3)]
+    return tuple(
+        round(share * side) if _confirmed(_power(squares, axis, (0.5, 0.95), shares), share) else side
+        for axis, (side, share) in enumerate(zip(array.shape, shares, strict=True))
+    )
+
+
+def acquired_middle(array: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]] | None:
+    """The middle of a finite [k, j, i] array on the matrix that was acquired, float32, and how many voxels of the array
+    one is long there along each axis; None where the array has no other matrix."""
+    part = array[_middle(array)]
+    shape = acquired_shape(part)
+    if shape == part.shape:
+        return None
+    coarse = reduced(part, shape, not (part < 0).any())
+    return coarse, tuple(side / few for side, few in zip(part.shape, shape, strict=True))
+
+
+def acquired_sigma(array: np.ndarray) -> float | None:
+    """The noise of a finite [k, j, i] array on the matrix that was acquired; None where that is the array's own."""
+    coarse = acquired_middle(array)
+    return None if coarse is None else noise_profile(coarse[0]).sigma
+
+
+def _middle(array: np.ndarray) -> tuple[slice, ...]:
+    """A box of at most ``LONGEST`` voxels a side around the middle of what is brighter than the darkest."""
+    box = []
+    step = max(1, round((array.size / SAMPLES) ** (1 / 3)))
+    sample = array[::step, ::step, ::step]
+    low = float(sample.min())
+    for axis, side in enumerate(array.shape):
+        others = tuple(each for each in range(3) if each != axis)
+        weight = sample.mean(axis=others, dtype=np.float64) - low
+        middle = step * float(np.average(np.arange(len(weight)), weights=weight)) if weight.any() else side / 2
+        start = min(max(0, round(middle - LONGEST / 2)), max(0, side - LONGEST))
+        box.append(slice(start, start + LONGEST))
+    return tuple(box)
+
+
+def _window(part: np.ndarray) -> np.ndarray:
+    """From 0 in the dark to 1 in the bright, without edges: magnitudes of noise in air hold all frequencies."""
+    smooth = ndimage.gaussian_filter(part, 3.0)
+    dark, bright = np.percentile(smooth, (1.0, 95.0))
+    window = ndimage.gaussian_filter((smooth > dark + BRIGHT * (bright - dark)).astype(np.float32), 6.0)
+    return np.clip(2.0 * window - 1.0, 0.0, 1.0)
+
+
+def _power(squares: np.ndarray, axis: int, ring: tuple[float, float], shares: Sequence[float]) -> np.ndarray:
+    """The median of squared coefficients for each frequency along an axis, over a ring of those of the other axes: from
+    and to a part of the share of each that is believed to be acquired."""
+    among = tuple(
+        slice(None) if each == axis else slice(int(ring[0] * share * side), max(1, math.ceil(ring[1] * share * side)))
+        for each, (side, share) in enumerate(zip(squares.shape, shares, strict=True))
+    )
+    return np.median(np.moveaxis(squares[among], axis, 0).reshape(squares.shape[axis], -1), axis=1)
+
+
+def _confirmed(power: np.ndarray, share: float) -> bool:
+    """Whether there is next to no noise beyond that share of the frequencies."""
+    count = len(power)
+    if share > WIDEST:
+        return False
+    edge = share * count
+    beyond = power[min(count - 1, round(edge + 0.02 * count)) :].mean()
+    return float(beyond) < LITTLE * float(np.median(power[int(0.5 * edge) : int(0.95 * edge)]))
+
+
+def _edge(power: np.ndarray) -> float:
+    """The share of ``power`` (one value a frequency) after which it falls off a cliff; 1 where there is none."""
+    count = len(power)
+    if count < SHORTEST:
+        return 1.0
+    width = max(1, count // 40)
+    smooth = np.convolve(np.pad(power, width, mode="edge"), np.ones(2 * width + 1) / (2 * width + 1), "valid")
+    for end in range(int(NARROWEST * count), count - 2):
+        within = np.median(power[int(0.7 * end) : end - 2 * width])
+        beyond = min(smooth[end:].max(), power[end:].mean()) if end > count - 2 * width else smooth[end:].max()
+        if beyond < LITTLE * within:
+            edge = end - int(np.argmax(power[end - 1 :: -1] > 0.5 * within))
+            near, before = power[int(0.8 * edge) : edge - width], power[int(0.6 * edge) : int(0.8 * edge)]
+            if (beyond < STRONG * within or end - edge <= 2 * width + 1) and np.median(near) > LEVEL * np.median(
+                before
+            ):
+                return edge / count
+    return 1.0
+
+
+def reduced(array: np.ndarray, shape: Sequence[int], positive: bool = False) -> np.ndarray:
+    """The array on a grid of that shape over the same field of view: float32, of its first cosine coefficients.
+
+    ``positive``: no value of it is below 0, and none is to become so.
+    """
+    coefficients = fft.dctn(np.asarray(array, dtype=np.float32), norm="ortho", workers=-1)
+    kept = coefficients[tuple(slice(side) for side in shape)] * np.float32(np.sqrt(np.prod(shape) / array.size))
+    result = fft.idctn(kept, norm="ortho", workers=-1, overwrite_x=True)
+    return np.maximum(result, 0.0, out=result) if positive else result
+
+
+def enlarged(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The same on a finer grid: the inverse of :func:`reduced` for what has no other coefficients."""
+    filled = np.zeros(shape, np.float32)
+    coefficients = fft.dctn(np.asarray(array, dtype=np.float32), norm="ortho", workers=-1)
+    filled[tuple(slice(side) for side in array.shape)] = coefficients * np.float32(np.sqrt(filled.size / array.size))
+    return fft.idctn(filled, norm="ortho", workers=-1, overwrite_x=True)
+
+
+def acquired_grid(ijk_to_ras: np.ndarray, shape: Sequence[int], fewer: Sequence[int]) -> np.ndarray:
+    """The 4x4 ijk-to-RAS of the grid of so many voxels [k, j, i] over the field of view of one of that shape."""
+    grid = ijk_to_ras.copy()
+    for axis, (side, few) in enumerate(zip(shape, fewer, strict=True)):
+        column = ijk_to_ras[:3, 2 - axis]
+        grid[:3, 2 - axis] = column * (side / few)
+        grid[:3, 3] += column * (side / few - 1.0) / 2.0
+    return grid

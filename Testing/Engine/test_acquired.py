@@ -1,0 +1,113 @@
+"""Volumes that were filled up from a coarser matrix are known by their noise, and denoised on that matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import fft, ndimage
+
+import phantoms
+from degrading import zero_filled
+from medgan.acquired import acquired_shape, acquired_sigma, enlarged, reduced
+from medgan.describe import describe
+from medgan.noise import noise_profile
+from medgan.quality import measure
+from medgan.settings import EnhanceSettings
+from medgan.tasks import enhance
+from medgan.volume import Volume
+
+SHAPE = (48, 64, 72)
+SIGMA = 25.0
+
+
+def a_soft_head() -> np.ndarray:
+    return np.maximum(ndimage.gaussian_filter(phantoms.head(SHAPE), 0.7), 0.0)
+
+
+def magnitudes(array: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:
+    return np.abs(zero_filled(array, matrix)).astype(np.float32)
+
+
+def scanned(clean: np.ndarray, matrix: tuple[int, ...], sigma: float = SIGMA) -> np.ndarray:
+    real, imaginary = np.random.default_rng(1).normal(size=(2, *clean.shape)) * sigma
+    return magnitudes(clean + real + 1j * imaginary, matrix)
+
+
+def error(array: np.ndarray, clean: np.ndarray) -> float:
+    inside = clean > 100
+    return float(np.sqrt(np.square(array[inside] - clean[inside]).mean()))
+
+
+@pytest.mark.parametrize("matrix", [(48, 44, 72), (48, 44, 50), (48, 32, 36), (48, 54, 72), (30, 64, 72)])
+@pytest.mark.parametrize("sigma", [8.0, 60.0])
+def test_matrix_is_found(matrix, sigma):
+    found = acquired_shape(scanned(a_soft_head(), matrix, sigma))
+    assert np.abs(np.subtract(found, matrix)).max() <= 2
+    assert [a < b for a, b in zip(found, SHAPE, strict=True)] == [a < b for a, b in zip(matrix, SHAPE, strict=True)]
+
+
+@pytest.mark.parametrize("sigma", [1.0, 8.0, 60.0])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_white_noise_reaches_everywhere(sigma, seed):
+    noise = np.random.default_rng(seed).normal(size=SHAPE) * sigma
+    assert acquired_shape((a_soft_head() + noise).astype(np.float32)) == SHAPE
+    assert acquired_shape(noise.astype(np.float32)) == SHAPE
+
+
+def test_short_axes_and_constants_are_left_alone():
+    few = scanned(a_soft_head(), (48, 32, 36))[:10]
+    assert acquired_shape(few)[0] == 10
+    assert acquired_shape(few[:, :20, :20]) == (10, 20, 20)
+    assert acquired_shape(np.full(SHAPE, 7.0, np.float32)) == SHAPE
+
+
+def test_scale_of_the_values_does_not_matter():
+    array = scanned(a_soft_head(), (48, 44, 50))
+    assert (
+        acquired_shape(array * np.float32(1e25)) == acquired_shape(array * np.float32(1e-25)) == acquired_shape(array)
+    )
+    assert acquired_shape(np.rint(array).astype(np.int16)) == acquired_shape(array)
+
+
+def test_coarser_grid_and_back():
+    coarse = np.random.default_rng(2).normal(3.0, 1.0, (48, 44, 50)).astype(np.float32)
+    fine = enlarged(coarse, SHAPE)
+    assert fine.shape == SHAPE
+    assert fine.mean() == pytest.approx(coarse.mean(), rel=1e-5)
+    assert fine.std() == pytest.approx(coarse.std(), rel=0.05)
+    assert np.allclose(reduced(fine, coarse.shape), coarse, atol=1e-4)
+    # The centre of voxel n of N lies at (n + 1/2) / N of the field of view on both grids.
+    ramp = np.cos(np.pi * (np.arange(72) + 0.5) / 72)[None, None].astype(np.float32)
+    assert np.allclose(reduced(ramp, (1, 1, 50))[0, 0], np.cos(np.pi * (np.arange(50) + 0.5) / 50), atol=1e-5)
+
+
+def test_noise_is_that_of_the_matrix():
+    array = scanned(a_soft_head(), (48, 44, 50))
+    true = SIGMA * np.sqrt(44 * 50 / (64 * 72))
+    assert noise_profile(array).sigma < 0.7 * true  # the finest detail knows little of it
+    volume = Volume(array, phantoms.geometry())
+    (noise,) = measure(volume, ["noise"])
+    for found in (acquired_sigma(array), describe(volume)["noise_sigma"]):
+        assert found == pytest.approx(true, rel=0.15)
+    assert noise["value"] == pytest.approx(100 * true / np.ptp(a_soft_head()), rel=0.3)
+
+
+def test_denoising_takes_place_on_the_matrix():
+    clean = magnitudes(a_soft_head(), (48, 44, 50))
+    noisy = scanned(a_soft_head(), (48, 44, 50))
+    outputs = enhance.run({"volume": Volume(noisy, phantoms.geometry())}, EnhanceSettings())
+    result = outputs.volumes["volume"].array
+    assert error(result, clean) < 0.6 * error(noisy, clean)
+    assert outputs.report["sigma_before"] == pytest.approx(SIGMA * np.sqrt(44 * 50 / (64 * 72)), rel=0.15)
+    assert outputs.report["sigma_after"] < 0.3 * outputs.report["sigma_before"]
+    assert [message for message in outputs.report["messages"] if "% along j" in message and "% along i" in message]
+    assert outputs.report["suspicions"] == []
+    # What lies beyond the matrix stays as it is, but for what would be below 0.
+    beyond = fft.dctn(result - noisy, norm="ortho")[:, 48:]
+    assert np.sqrt(np.mean(np.square(beyond))) < 0.1 * SIGMA
+
+
+def test_strength_none_changes_nothing():
+    noisy = scanned(a_soft_head(), (48, 44, 50))
+    outputs = enhance.run({"volume": Volume(noisy, phantoms.geometry())}, EnhanceSettings(strength=0.0))
+    assert np.array_equal(outputs.volumes["volume"].array, noisy)
