@@ -20,8 +20,9 @@ HIGHEST_ORDER = 8
 """Coefficients whose three orders add up to this or more carry almost no anatomy."""
 
 _QUANTILE = 0.1
-_HIGHEST, _CHI_SQUARE = 4, 1.0636232167792243
-"""How many highest coefficients there are, and the 0.1 quantile of chi-square with as many degrees of freedom."""
+_HIGHEST, _CHI_SQUARE, _CHI_SQUARE_MEDIAN = 4, 1.0636232167792243, 3.3566939800333224
+"""How many highest coefficients there are; the 0.1 quantile and the median of chi-square with as many degrees of
+freedom."""
 
 _FLAT = 0.25
 """Share of the blocks that counts as flat."""
@@ -39,6 +40,17 @@ SIGNED = 1000.0
 
 _WHITE, _HARDLY_ANY = 0.35, 0.02
 """Shares of the noise over all frequencies: from the first on the highest count as white, up to the second as none."""
+
+QUIET = 0.01
+"""Blocks with less than this share of the noise were filled in, cut off at a limit or masked: chance leaves a block
+with so little of it once in fifty million times."""
+
+_FEWEST_QUIET, _FEWEST_LOUD = 0.01, 0.1
+"""Shares of the blocks: with fewer quiet ones nothing changes, with fewer others there is nothing else to measure."""
+
+_ALIKE = 0.65
+"""Noise level from the low quantile of the blocks over that from their median: 0.7 to 1 for noise, also where it is
+uneven; at most 0.6 for the edges of drawn volumes, which have no noise."""
 
 _NEGATIVE = 0.002
 """Magnitudes have no larger share of values below 0; interpolation makes a few."""
@@ -215,6 +227,7 @@ def noise_profile(array: np.ndarray) -> NoiseProfile:
     varying = np.abs(coefficients[:, 1:]).max(axis=1) > 1e-6 * max(abs(low), abs(high), 1e-30)
     if not varying.any():
         return NoiseProfile(0.0, np.zeros(BLOCK**3, np.float32))
+    varying[varying] = ~_filled_in(coefficients[varying], high - low)
     mean = coefficients[:, 0] / BLOCK**1.5 - low
     sigma = 0.0
     for _ in range(3):
@@ -283,6 +296,20 @@ def _sigma_of_blocks(coefficients: np.ndarray) -> float:
     lowest, middle = level_of_energies(energy), np.median([level_of_energies(part) for part in parts])
     # Almost nothing in a tenth of all blocks: a drawn volume without noise, whose edges make the middle.
     return lowest if lowest < 0.02 * middle else float(middle)
+
+
+def _filled_in(coefficients: np.ndarray, span: float) -> np.ndarray:
+    """Which blocks hold none of the noise that all others do, as where voxels were filled in smoothly; none in a volume
+    without noise. ``span``: of the intensities."""
+    energy = np.square(coefficients[:, cosine_orders() >= HIGHEST_ORDER]).mean(axis=1)
+    loud = energy > (1e-5 * span) ** 2  # the others hold rounding at most
+    none = np.zeros(len(energy), dtype=bool)
+    if not loud.any():
+        return none
+    level = math.sqrt(float(np.median(energy[loud])) * _HIGHEST / _CHI_SQUARE_MEDIAN)
+    quiet = energy < (QUIET * level) ** 2
+    told = _FEWEST_QUIET <= quiet.mean() <= 1.0 - _FEWEST_LOUD and (~quiet).sum() >= _GROUP_BLOCKS
+    return quiet if told and level_of_energies(energy[~quiet]) > _ALIKE * level else none
 
 
 def level_of_energies(energy: np.ndarray) -> float:

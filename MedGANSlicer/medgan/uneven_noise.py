@@ -19,6 +19,7 @@ from scipy import ndimage
 from medgan.noise import (
     BLOCK,
     HIGHEST_ORDER,
+    QUIET,
     block_coefficients,
     cosine_orders,
     foreground_threshold,
@@ -109,7 +110,10 @@ def _foreground(array: np.ndarray, sigma: float) -> _Blocks:
         coefficients = block_coefficients(array[BLOCK * number : BLOCK * (number + 1)])
         energy[number] = np.square(coefficients[:, highest]).mean(axis=1).reshape(counts[1:])
         mean[number] = (coefficients[:, 0] / BLOCK**1.5).reshape(counts[1:]) - low
-    return _Blocks(energy, mean, (mean > foreground_threshold(mean, low, high, sigma)) & (energy > 0.0))
+    bright = mean > foreground_threshold(mean, low, high, sigma)
+    # What was filled in, masked or cut off at a limit has no noise, and the blocks at its rim have but a part of it.
+    quiet = bright & (energy <= (QUIET * sigma) ** 2)
+    return _Blocks(energy, mean, bright & ~ndimage.binary_dilation(quiet, np.ones((3, 3, 3))))
 
 
 def _follows_counts(array: np.ndarray, sigma: float, first: _Blocks) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from scipy import fft, ndimage
 
 import phantoms
+from medgan.inference import fill_not_finite
 from medgan.noise import (
     BLOCK,
     SIGNED,
@@ -182,3 +183,21 @@ def test_metal_far_above_bone_leaves_air_the_dark_end_of_a_ct():
     magnitudes = phantoms.head((40, 40, 40))
     magnitudes[::9, 0, 0] = -60.0  # undershoot of an interpolation
     assert intensity_range(magnitudes)[0] == 0.0
+
+
+def test_voxels_that_were_filled_in_do_not_speak_for_the_noise():
+    noisy = phantoms.rician(a_soft_head(), 50.0).astype(np.float32)
+    noisy[12:44, 16:44, 24:40] = np.nan
+    assert np.isnan(noisy).mean() > 0.06
+    # A little less is found: the blocks at the rim hold a part of the noise.
+    assert noise_profile(fill_not_finite(noisy)[0]).sigma == pytest.approx(50, rel=0.25)
+
+
+def test_smooth_padding_does_not_speak_for_the_noise():
+    """As constant padding becomes where a volume is divided by a smooth field."""
+    noisy = a_soft_head() + np.random.default_rng(0).normal(0, 50, (56, 60, 64)).astype(np.float32)
+    noisy[:, :, 40:] = 1000.0
+    ramp = np.linspace(1.0, 1.2, 64, dtype=np.float32)
+    assert noise_profile(noisy / ramp).sigma == pytest.approx(45, rel=0.15)
+    drawn = phantoms.head((56, 60, 64)) * ramp
+    assert noise_profile(drawn).sigma < 1e-3

@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 import phantoms
+from medgan.inference import fill_not_finite
 from medgan.noise import noise_profile
 from medgan.settings import EnhanceSettings
 from medgan.tasks import enhance
@@ -65,6 +66,29 @@ def test_even_noise_is_left_as_it_is(sigma):
         assert made_even(noisy, bool(noisy.min() >= 0)).array is noisy
 
 
+def with_a_hole(array: np.ndarray) -> np.ndarray:
+    array = array.copy()
+    array[14:34, 20:44, 20:44] = np.nan
+    return fill_not_finite(array)[0]
+
+
+def in_a_circle(array: np.ndarray, outside: float) -> np.ndarray:
+    """With a constant outside of a circle within the slices."""
+    j, i = np.meshgrid(*(np.linspace(-1, 1, side) for side in SHAPE[1:]), indexing="ij")
+    return np.where(j**2 + i**2 > 0.9, np.float32(outside), array)
+
+
+def test_regions_that_hold_no_noise_do_not_make_it_uneven():
+    """Filled in, or padded with what is not the darkest."""
+    hounsfield = (a_soft_head() - 1000 + np.random.default_rng(3).normal(0, 30, SHAPE)).astype(np.float32)
+    for noisy in (
+        with_a_hole(phantoms.rician(a_soft_head(), 30.0).astype(np.float32)),
+        in_a_circle(hounsfield, 0.0),
+        in_a_circle(-hounsfield, 1000.0),
+    ):
+        assert made_even(noisy, bool(noisy.min() >= 0)).array is noisy
+
+
 def test_too_little_to_measure_is_left_as_it_is():
     for array in (np.zeros((4, 4, 4)), np.ones((12, 12, 12)), np.random.default_rng(0).random((4, 40, 40))):
         array = array.astype(np.float32)
@@ -95,6 +119,17 @@ def test_uneven_noise_is_taken_away_as_well_as_even_noise_and_said():
     assert any("not as strong everywhere" in sentence for sentence in said)
     even = phantoms.rician(clean, error(noisy, clean)).astype(np.float32)
     assert error(result, clean) < 1.15 * error(denoised(even)[0], clean)
+
+
+def test_uneven_noise_around_padding_is_taken_away():
+    """Divided by the field the padding is a gentle ramp, which is no noise either."""
+    clean = in_a_circle(a_soft_head() - 1000, 0.0)
+    noise = np.random.default_rng(3).normal(0, 12, SHAPE) * stronger_to_one_side()
+    noisy = in_a_circle((a_soft_head() - 1000 + noise).astype(np.float32), 0.0)
+    result, said = denoised(noisy)
+    assert any("not as strong everywhere" in sentence for sentence in said)
+    inside = in_a_circle(a_soft_head(), 0.0) > 100
+    assert np.square(result - clean)[inside].mean() < 0.3 * np.square(noisy - clean)[inside].mean()
 
 
 def test_counts_are_denoised_and_keep_their_mean():
