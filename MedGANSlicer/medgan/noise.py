@@ -58,6 +58,9 @@ _NEGATIVE = 0.002
 AIR_HU = -1024.0
 """What stands in for padding."""
 
+_FEWEST_PADDED = 0.001
+"""Share of the voxels."""
+
 
 @dataclass(frozen=True)
 class NoiseProfile:
@@ -191,13 +194,16 @@ def _is_undershoot(sample: np.ndarray, low: float) -> bool:
 def padding_as_air(array: np.ndarray) -> np.ndarray:
     """The array with air in place of the padding that CT scanners write around what they saw, as -2000 or -3024.
 
-    Padding is a lowest value below -1024 from which all others lie far; other arrays come back as they are.
+    Padding is a lowest value below -1024 that many voxels have and from which all others lie far; other arrays come
+    back as they are.
     """
     finite = np.isfinite(array)
     lowest = float(array.min(where=finite, initial=np.inf))
     if lowest >= AIR_HU:
         return array
     padding = array == lowest
+    if padding.mean() < _FEWEST_PADDED:  # the darkest of noise
+        return array
     others = float(array.min(where=finite & ~padding, initial=np.inf))
     return np.where(padding, np.asarray(AIR_HU, array.dtype), array) if others > (lowest + AIR_HU) / 2 else array
 

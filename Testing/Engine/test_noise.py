@@ -18,6 +18,7 @@ from medgan.noise import (
     intensity_range,
     noise_of_means,
     noise_profile,
+    padding_as_air,
 )
 from medgan.sharpness import estimate_blur
 
@@ -201,3 +202,12 @@ def test_smooth_padding_does_not_speak_for_the_noise():
     assert noise_profile(noisy / ramp).sigma == pytest.approx(45, rel=0.15)
     drawn = phantoms.head((56, 60, 64)) * ramp
     assert noise_profile(drawn).sigma < 1e-3
+
+
+def test_padding_counts_as_air_and_the_darkest_voxel_of_noise_does_not():
+    noisy = a_soft_head() - 1000 + np.random.default_rng(0).normal(0, 20, (56, 60, 64)).astype(np.float32)
+    noisy[0, 0, 0] = noisy.min() - 100
+    assert padding_as_air(noisy) is noisy
+    noisy[:, :4] = -2000.0
+    assert (padding_as_air(noisy)[:, :4] == -1024.0).all()
+    assert np.array_equal(padding_as_air(noisy)[:, 4:], noisy[:, 4:])
