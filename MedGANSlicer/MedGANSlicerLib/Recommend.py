@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medgan.bundle import RESTORES
-from medgan.noise import intensity_range, noise_profile, sampled_blocks
+from medgan.noise import intensity_range, noise_profile, padding_as_air, sampled_blocks
 from MedGANSlicerLib.Chains import JOINT
 from MedGANSlicerLib.SceneBridge import arrayOf
 from MedGANSlicerLib.SceneEdits import subjectHierarchy
@@ -80,6 +80,7 @@ def look(array: np.ndarray, spacing_mm: Iterable[float], modality: str = "", uni
         return Seen(_kind(sample[finite], modality, unit), None, 0.0, spacing, thickness)
     if not finite.all():
         sample = np.where(finite, sample, np.float32(np.median(sample[finite])))
+    sample = padding_as_air(sample)
     low, high = intensity_range(sample)
     acquired = _acquired(array) if finite.all() else None
     sides = spacing[::-1]

@@ -17,6 +17,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from medgan.noise import noise_profile
+from medgan.outside import filled, outside
 
 LONGEST = 96
 """Voxels along each axis, in the middle of what is bright, in which the band is measured."""
@@ -48,8 +49,10 @@ def acquired_shape(array: np.ndarray) -> tuple[int, ...]:
     The shape of the array along axes where the noise reaches all, or where it can not be told.
     """
     part = np.asarray(array[_middle(array)], dtype=np.float32)
+    cut = outside(part)
+    part = filled(part, cut)
     part = part / max(float(np.abs(part).max()), 1e-30)  # squares of very large or small numbers do not fit float32
-    squares = np.square(fft.dctn((part - part.mean()) * _window(part), norm="ortho", workers=-1))
+    squares = np.square(fft.dctn((part - part.mean()) * _window(part, cut), norm="ortho", workers=-1))
     # Of the other axes first what is certainly acquired, anatomy among it, then what is mostly noise.
     shares = [_edge(_power(squares, axis, (0.125, NARROWEST), (1.0,) * 3)) for axis in range(3)]
     return tuple(
@@ -61,10 +64,11 @@ def acquired_shape(array: np.ndarray) -> tuple[int, ...]:
 def acquired_middle(array: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]] | None:
     """The middle of a finite [k, j, i] array on the matrix that was acquired, float32, and how many voxels of the array
     one is long there along each axis; None where the array has no other matrix."""
-    part = array[_middle(array)]
+    part = np.asarray(array[_middle(array)], dtype=np.float32)
     shape = acquired_shape(part)
     if shape == part.shape:
         return None
+    part = filled(part, outside(part))
     coarse = reduced(part, shape, not (part < 0).any())
     return coarse, tuple(side / few for side, few in zip(part.shape, shape, strict=True))
 
@@ -90,11 +94,15 @@ def _middle(array: np.ndarray) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _window(part: np.ndarray) -> np.ndarray:
-    """From 0 in the dark to 1 in the bright, without edges: magnitudes of noise in air hold all frequencies."""
+def _window(part: np.ndarray, cut: np.ndarray | None) -> np.ndarray:
+    """From 0 in the dark, and outside, to 1 in the bright, without edges: magnitudes of noise in air hold all
+    frequencies."""
     smooth = ndimage.gaussian_filter(part, 3.0)
     dark, bright = np.percentile(smooth, (1.0, 95.0))
-    window = ndimage.gaussian_filter((smooth > dark + BRIGHT * (bright - dark)).astype(np.float32), 6.0)
+    inside = smooth > dark + BRIGHT * (bright - dark)
+    if cut is not None:
+        inside &= ~cut
+    window = ndimage.gaussian_filter(inside.astype(np.float32), 6.0)
     return np.clip(2.0 * window - 1.0, 0.0, 1.0)
 
 

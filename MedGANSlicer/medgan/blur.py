@@ -19,6 +19,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from medgan.noise import intensity_range
+from medgan.outside import filled, outside
 from medgan.sharpness import NATIVE, WIDEST, estimate_blur
 
 WEIGHTS = Path(__file__).with_suffix(".npz")
@@ -77,12 +78,14 @@ TINY = 1e-6
 def blur_along(array: np.ndarray) -> np.ndarray:
     """(3,) standard deviations in voxels of the blur along k, j and i of a volume [k, j, i], 0 to 3.
 
-    NaN along axes that are too short, or where there are no edges. Not finite voxels are taken as the median.
+    NaN along axes that are too short, or where there are no edges. Not finite voxels are taken as the median. The rim
+    of padding and masks is no edge.
     """
     array = _middle(np.asarray(array, dtype=np.float32))
     finite = np.isfinite(array)
     if not finite.all():
         array = np.where(finite, array, np.float32(np.median(array[finite])) if finite.any() else np.float32(0.0))
+    array = filled(array, outside(array))
     found = np.full(3, np.nan)
     low, high = intensity_range(array)
     if not high > low or array.min() == array.max():
@@ -140,7 +143,7 @@ def measure_blur(array: np.ndarray, spacing: Sequence[float]) -> Blur:
     along = blur_along(array)
     width, within = _reference(along, spacing), _shorter(spacing, THICK)
     if not math.isnan(width) and min(array.shape[axis] for axis in within) < SURE_SIDE:
-        edges = estimate_blur(array, within)
+        edges = estimate_blur(filled(array, outside(array)), within)
         width = min(width, math.sqrt(max(edges**2 - NATIVE**2, 0.0))) if not math.isnan(edges) else math.nan
     return Blur(along, width, spacing)
 

@@ -41,6 +41,16 @@ def test_blur_is_found_without_noise_too(width):
     assert measure_blur(ndimage.gaussian_filter(whole, width), (1.0, 1.0, 1.0)).width == pytest.approx(width, rel=0.15)
 
 
+def test_rims_of_masks_and_padding_are_no_sharp_edges(a_scan):
+    """They are the sharpest edges that there are, and along two axes only where a circle was cut out."""
+    soft = noisy(ndimage.gaussian_filter(a_scan, 1.2))
+    j, i = np.meshgrid(*(np.linspace(-1, 1, side) for side in soft.shape[1:]), indexing="ij")
+    for cut in (j**2 + i**2 > 0.9, ndimage.binary_erosion(a_scan < 0.2, iterations=2)):
+        found = measure_blur(np.where(cut, np.float32(0.0), soft), (1.0, 1.0, 1.0))
+        assert found.width == pytest.approx(measure_blur(soft, (1.0, 1.0, 1.0)).width, rel=0.2)
+        assert found.shares() == (1.0, 1.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("along", "spacing", "width", "shares"),
     [

@@ -47,6 +47,22 @@ def thick(volume: Volume, axis: int, ratio: int) -> Volume:
     return Volume(along(operator.measure, volume.array, axis), matrix)
 
 
+@pytest.mark.parametrize("model", ["denoise", "superres"])
+def test_padding_of_a_ct_stays_padding(a_fine_volume, model):
+    """To the models it is air, so that neither it nor what is beside it changes by its value."""
+    array = a_fine_volume.array - 1000
+    array[:, :6] = -2000.0
+    results = []
+    for padding in (-2000.0, -1024.0):
+        array[:, :6] = padding
+        volume = thick(a_fine_volume.like(array), 0, 2) if model == "superres" else a_fine_volume.like(array)
+        results.append(run({"volume": volume}, settings(model)).volumes)
+    padded, air = (volumes["volume"].array for volumes in results)
+    assert (padded[:, :6] == -2000.0).all()
+    assert np.array_equal(padded[:, 6:], air[:, 6:])
+    assert not results[0]["difference"].array[:, :6].any()
+
+
 @pytest.mark.parametrize(("axis", "chosen"), [(0, Axis.K), (2, Axis.AUTO)])
 def test_thick_slices_come_back_on_the_grid_they_came_from(a_fine_volume, axis, chosen):
     outputs = run({"volume": thick(a_fine_volume, axis, 4)}, settings("superres", axis=chosen))
@@ -233,6 +249,39 @@ def test_deblurring_after_denoising_does_not_sharpen_what_noise_is_left(a_scan, 
     outputs = run({"volume": a_scan.like(soft)}, settings("denoise+deblur", blur_sigma=given))
     assert error_within(outputs.volumes["volume"].array, a_scan.array) < 0.8 * error_within(soft, a_scan.array)
     assert outputs.report["steps"][1]["blur_sigma"] == pytest.approx(1.2, rel=0.15)
+
+
+def cut_out(shape: tuple[int, ...]) -> np.ndarray:
+    """What is beyond a circle within the slices that leads through the brain (bool)."""
+    j, i = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape[1:]), indexing="ij")
+    return np.broadcast_to(j**2 + i**2 > 0.9, shape)
+
+
+@pytest.mark.parametrize(("model", "value"), [("deblur", 0.0), ("deblur", -2000.0), ("denoise+deblur", 0.0)])
+def test_deblurring_leaves_the_rim_of_what_was_cut_out(a_scan, model, value):
+    """Nothing that sharp was ever blurred; its inverse swings far beyond all intensities."""
+    noise = np.random.default_rng(3).normal(0, 2.5, a_scan.shape).astype(np.float32)
+    soft, beyond = ndimage.gaussian_filter(a_scan.array, 1.2) + noise, cut_out(a_scan.shape)
+    padded = np.where(beyond, np.float32(value), soft)
+    outputs = run({"volume": a_scan.like(padded)}, settings(model))
+    result = outputs.volumes["volume"].array
+    assert outputs.report["steps"][-1]["blur_sigma"] == pytest.approx(1.15, abs=0.2)
+    error, before = (np.square(array - a_scan.array)[~beyond].mean() for array in (result, soft))
+    assert error < 0.72 * before
+    if model == "deblur":
+        assert np.array_equal(result[beyond], padded[beyond])
+    assert outputs.report["suspicions"] == []
+
+
+def test_uncertainty_of_what_was_cut_out_is_that_of_its_inside(a_scan):
+    """The mirrored copies have their outside elsewhere."""
+    beyond = cut_out(a_scan.shape).copy()
+    beyond[:, :, :20] = True
+    soft = np.where(beyond, np.float32(0.0), ndimage.gaussian_filter(a_scan.array, 1.2))
+    outputs = run({"volume": a_scan.like(soft)}, settings("deblur", blur_sigma=1.2, uncertainty=True))
+    unsure = outputs.volumes["uncertainty"].array
+    assert unsure[beyond].max() == 0.0
+    assert 0.0 < unsure.max() < 60.0
 
 
 def test_few_thick_slices_are_said_to_be_too_few(a_scan):

@@ -103,6 +103,14 @@ def test_not_finite_voxels_do_not_spoil_the_look():
     assert look(np.full((16, 16, 16), np.nan, np.float32), (1, 1, 1)).sigma is None
 
 
+def test_padding_of_a_ct_is_no_intensity():
+    array = a_noisy_head(20.0) - 1000
+    array[:, :8] = -1024.0
+    plain = look(array, (1, 1, 1)).share
+    array[:, :8] = -3024.0
+    assert look(array, (1, 1, 1)).share == pytest.approx(plain)
+
+
 def test_node_is_looked_at_with_the_modality_of_its_hierarchy(a_scene, a_volume_node):
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(a_scene)
     item = hierarchy.CreateItem(hierarchy.GetSceneItemID(), a_volume_node)

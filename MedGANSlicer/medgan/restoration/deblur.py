@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan.acquired import enlarged, reduced
 from medgan.blur import Blur, measure_blur
 from medgan.deconvolution import Widths, blurred, inverse_for, noise_after, suited
 from medgan.inference import autocast
@@ -19,6 +18,7 @@ from medgan.models import ModelCard, ModelError
 from medgan.networks.deblur import DeblurNet
 from medgan.networks.denoise import shift_averaged
 from medgan.noise import NoiseProfile
+from medgan.outside import filled
 from medgan.restoration.step import State, Step, Work
 from medgan.settings import EnhanceSettings
 from medgan.volume import spacing_of
@@ -48,26 +48,28 @@ inverse of a blur that the volume does not have."""
 def prepare(state: State, card: ModelCard, work: Work) -> Step:
     """A step that deblurs by the width the settings name or the edges tell.
 
-    A volume that was filled up from a coarser matrix is deblurred on that matrix: what was never acquired is no blur.
+    What is outside of the scan is filled in for that, and comes back as it was. A volume that was filled up from a
+    coarser matrix is deblurred on that matrix: what was never acquired is no blur.
     """
     coarse = state.on_matrix()
     shape, acquired = state.array.shape, coarse.array.shape
     step = _prepared(coarse, card, work, tuple(few / side for side, few in zip(shape, acquired, strict=True)))
     if coarse is state:
         return step
-
-    def moved(array: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        before = reduced(array, acquired, state.positive)
-        after = array + enlarged(change(before) - before, shape)
-        return np.maximum(after, 0.0, out=after) if state.positive else after
+    idle = not step.details["blur_sigma"]
 
     def apply(given: State, network: nn.Module) -> np.ndarray:
-        if not step.details["blur_sigma"] or work.settings.strength == 0.0:
+        if idle or work.settings.strength == 0.0:
             return given.array
-        return moved(given.array, lambda array: step.apply(replace(coarse, array=array), network))
+        before = state.coarse(given.array, given.outside)
+        after = state.moved(given.array, step.apply(replace(coarse, array=before), network) - before, given.outside)
+        return given.changed(after, given.array, 1.0)
 
     def degrade(array: np.ndarray) -> np.ndarray:
-        return moved(array, step.degrade) if step.details["blur_sigma"] else array
+        if idle:
+            return array
+        before = state.coarse(array, state.outside)
+        return state.moved(array, step.degrade(before) - before, state.outside)
 
     return replace(step, ijk_to_ras=state.ijk_to_ras, apply=apply, degrade=degrade, noise=state.noise)
 
@@ -75,6 +77,7 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
 def _prepared(state: State, card: ModelCard, work: Work, voxels: tuple[float, ...]) -> Step:
     """The step for the grid of ``state``; ``voxels``: how long those of the volume are on it along k, j and i."""
     seen = state.blur or measure_blur(state.array, spacing_of(state.ijk_to_ras)[::-1])
+    state = replace(state, array=filled(state.array, state.outside))
     asked = work.settings.strength > 0.0
     tell = work.tell if asked else _silent
     width, source = blur_of(seen, work.settings)
@@ -104,18 +107,22 @@ def _prepared(state: State, card: ModelCard, work: Work, voxels: tuple[float, ..
         tell(f"The volume is sharper than a blur of {wanted / unit:.2g} voxels would have left it: {taken}.")
 
     def degrade(array: np.ndarray) -> np.ndarray:
-        return blurred(array, along(width)) if width else array
+        if not width:
+            return array
+        return _back(blurred(filled(array, state.outside), along(width)), array, state.outside)
 
     def apply(given: State, network: nn.Module) -> np.ndarray:
         if width == 0.0 or work.settings.strength == 0.0:
             return given.array
-        normal = given.normalisation.apply(given.array)
+        array = filled(given.array, given.outside)
+        normal = given.normalisation.apply(array)
         inverse = suited(inverse_for(normal, along(width), given.noise.sigma), normal, given.noise.sigma)
         predictor = _predictor(network, width, noise_after(inverse, given.noise))
         result = work.tiles(predictor, inverse(normal), BYTES_PER_VOXEL, "Deblurring:")
         darkest = given.normalisation.apply(np.zeros(1, np.float32))[0] if given.positive else -np.inf
         result = projected(result, normal, along(width), given.noise.sigma, darkest)
-        return given.changed(given.normalisation.invert(result), given.array, work.settings.strength)
+        result = given.changed(given.normalisation.invert(result), array, work.settings.strength)
+        return _back(result, given.array, given.outside)
 
     found = {"kji"[n]: width * share / voxels[n] for n, share in enumerate(shares) if width * share > 0.0}
     details = {
@@ -228,6 +235,11 @@ def _patches_of(state: State, width: float) -> Callable[[torch.device], PatchSou
         return OwnBlur(half, state.noise.sigma / math.sqrt(8.0), width, state.noise.sigma)
 
     return make
+
+
+def _back(result: np.ndarray, array: np.ndarray, outside: np.ndarray | None) -> np.ndarray:
+    """The result within, the array outside."""
+    return result if outside is None else np.where(outside, array, result)
 
 
 def _same(array: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan.acquired import enlarged, reduced
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks import NOISE_CONDITIONED
@@ -50,15 +49,14 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
         acquired = state.acquired if isinstance(network, NOISE_CONDITIONED) else None
         if acquired is None:
             result = denoised(given.normalisation.apply(given.array), given.noise, given, network, given.positive)
+            target = given.normalisation.invert(result)
         else:
             work.tell(_reached(acquired.shape, given.array.shape))
-            normal = given.normalisation.apply(given.array)
-            coarse = reduced(normal, acquired.shape)
-            change = denoised(
-                np.maximum(coarse, 0.0) if given.positive else coarse, acquired.noise, given, network, False
-            )
-            result = normal + enlarged(change - coarse, normal.shape)
-        return given.changed(given.normalisation.invert(result), given.array, work.settings.strength)
+            coarse = state.coarse(given.array, given.outside)
+            # Only k-space is filled up, and its noise is not that of counts.
+            result = denoised(given.normalisation.apply(coarse), acquired.noise, given, network, counts=False)
+            target = state.moved(given.array, given.normalisation.invert(result) - coarse, given.outside)
+        return given.changed(target, given.array, work.settings.strength)
 
     return Step(card, {"sigma": state.sigma}, state.ijk_to_ras, apply, _same, _same, state.noise)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan.acquired import acquired_grid, acquired_shape, reduced
+from medgan.acquired import acquired_grid, acquired_shape, enlarged, reduced
 from medgan.blur import Blur
 from medgan.inference import (
     COPIES_WITH_UNCERTAINTY,
@@ -23,6 +23,7 @@ from medgan.inference import (
 )
 from medgan.models import ModelCard, ModelError, build_network, load_state
 from medgan.noise import NoiseProfile, noise_profile
+from medgan.outside import filled, outside
 from medgan.progress import Progress, silent
 from medgan.settings import EnhanceSettings
 
@@ -111,6 +112,9 @@ class State:
     told: float = 0.0
     """The noise that the settings name, in the unit of the volume; 0 for none."""
 
+    outside: np.ndarray | None = None
+    """Where the volume was cut out of its surroundings (see :mod:`medgan.outside`), for steps that need to know."""
+
     @property
     def sigma(self) -> float:
         """The noise to be reckoned with, in the unit of the volume."""
@@ -127,17 +131,26 @@ class State:
     def sigma_of(self, result: np.ndarray) -> float:
         """The noise of an array in the unit of the volume, seen as that of the volume was."""
         if self.acquired is not None and result.shape == self.array.shape:
-            result = reduced(result, self.acquired.shape, self.positive)
+            result = self.coarse(result, self.outside)
         return self._of(noise_in(result, self.normalisation))
 
     def on_matrix(self) -> State:
-        """The same on the matrix that was acquired; this state where the volume has no other."""
+        """The same on the matrix that was acquired, without an outside; this state where the volume has no other."""
         if self.acquired is None:
             return self
-        shape = self.acquired.shape
-        grid = acquired_grid(self.ijk_to_ras, self.array.shape, shape)
-        coarse = reduced(self.array, shape, self.positive)
+        grid = acquired_grid(self.ijk_to_ras, self.array.shape, self.acquired.shape)
+        coarse = self.coarse(self.array, self.outside)
         return State(coarse, grid, self.normalisation, self.acquired.noise, self.positive, self.blur)
+
+    def coarse(self, array: np.ndarray, outside: np.ndarray | None) -> np.ndarray:
+        """An array of the shape and unit of the volume on the matrix that was acquired; what is outside filled in."""
+        assert self.acquired is not None
+        return reduced(filled(array, outside), self.acquired.shape, self.positive)
+
+    def moved(self, array: np.ndarray, change: np.ndarray, outside: np.ndarray | None) -> np.ndarray:
+        """An array of the shape of the volume with a change that was made on the matrix; but for what is outside."""
+        change = enlarged(change, array.shape)
+        return array + (change if outside is None else np.where(outside, np.float32(0.0), change))
 
     def changed(self, target: np.ndarray, start: np.ndarray, strength: float) -> np.ndarray:
         """``start`` moved towards ``target`` (unit of the volume); never below 0 where the volume never is."""
@@ -169,28 +182,30 @@ class Step:
     network: nn.Module | None = None
 
 
-def measured(filled: np.ndarray, ijk_to_ras: np.ndarray, settings: EnhanceSettings) -> State:
+def measured(array: np.ndarray, ijk_to_ras: np.ndarray, settings: EnhanceSettings) -> State:
     """A finite volume with its intensity range and its noise, which the settings may name.
 
     Raises ``ValueError`` for a level that is more than the range.
     """
-    normalisation = robust_normalisation(filled)
+    normalisation = robust_normalisation(array)
     told = settings.noise_sigma
     if told > normalisation.scale:
         raise ValueError(
             f"A noise of {told:.3g} is more than the whole intensity range of this volume, {normalisation.scale:.3g}; "
             "give its standard deviation in the unit of the volume, or leave it out to have it estimated."
         )
-    found = noise_in(filled, normalisation)
+    found = noise_in(array, normalisation)
     relative = told / normalisation.scale
 
     def reckoned(noise: NoiseProfile) -> NoiseProfile:
         return noise.scaled_to(relative) if told > 0.0 else noise
 
-    state = State(filled, ijk_to_ras, normalisation, reckoned(found), not (filled < 0).any(), found=found, told=told)
-    shape = acquired_shape(filled)
-    if shape != filled.shape and found.sigma > 0.0:
-        coarse = noise_in(reduced(filled, shape, state.positive), normalisation)
+    state = State(array, ijk_to_ras, normalisation, reckoned(found), not (array < 0).any(), found=found, told=told)
+    shape = acquired_shape(array)
+    if shape != array.shape and found.sigma > 0.0:
+        state.outside = outside(array)
+        state.acquired = Acquired(shape, found, found)
+        coarse = noise_in(state.coarse(array, state.outside), normalisation)
         state.acquired = Acquired(shape, reckoned(coarse), coarse)
     return state
 

@@ -5,7 +5,8 @@ Reads ``inputs["volume"]``; returns, in the unit of the input, the volumes
 - ``"volume"``: the result; on a new grid with the same field of view when slices were divided anew,
 - ``"difference"``: the result minus the input on the grid of the result (interpolated there when that is new),
 - ``"residual"``: the result as the scanner would have seen it minus the input, on the grid of the input (not for
-  denoising alone, where it is the difference); what a strength below 1 left as it was is not blurred again,
+  denoising alone, where it is the difference); what a strength below 1 left as it was is not blurred again, and next to
+  what is outside of the scan nothing is compared with an input that was blurred,
 - ``"uncertainty"``: how far the model disagrees with itself, when asked for,
 
 and a report of plain JSON values. The order of a chain is noise, blur, resolution.
@@ -14,19 +15,21 @@ and a report of plain JSON values. The order of a chain is noise, blur, resoluti
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy import ndimage
 from torch import nn
 
 import medgan
-from medgan.acquired import reduced
 from medgan.blur import measure_blur
 from medgan.guards import consistency, suspicions, uncertainty
 from medgan.inference import choose_device, fill_not_finite, set_deterministic
 from medgan.models import ModelCard, ModelError, find_chain
-from medgan.noise import NoiseProfile
+from medgan.noise import NoiseProfile, padding_as_air
+from medgan.outside import outside
 from medgan.progress import Progress, part, silent
 from medgan.recognition.fits import fits, recognised
 from medgan.restoration import deblur, denoise, superres
@@ -42,6 +45,9 @@ SHORTEST_SIDE = 4
 
 UNLIKELY = 3.0
 """A noise that is named is so many times the noise that is found at most, or else a word is due."""
+
+REACH_OF_BLUR = 2.0
+"""Standard deviations of a blur within which next to all of it comes from."""
 
 PREPARE = {"noise": denoise.prepare, "blur": deblur.prepare, "resolution": superres.prepare}
 
@@ -70,6 +76,8 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
     work = Work(settings, choose_device(settings.device))
     progress(0.01, "Measuring the volume")
     filled, broken = fill_not_finite(volume.array)
+    padded, filled = filled, padding_as_air(filled)
+    padding = padded != filled  # air to the models, and padding again in the result
     seen = recognised(volume)
     for sentence in (sentence for card in cards for sentence in fits(card, seen)):
         work.tell(sentence)
@@ -80,6 +88,8 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
             f"The noise level given, {state.told:.3g}, is {times:.2g} times what is found in the volume, "
             f"{state.found_sigma:.3g}: look whether detail was taken for noise."
         )
+    if state.outside is None and any(card.restores == "blur" for card in cards):
+        state = dataclasses.replace(state, outside=outside(filled))
     steps, given, result = _restored(state, cards, work, progress)
     grid = steps[-1].ijk_to_ras if steps else volume.ijk_to_ras
     same_grid = result.shape == volume.shape
@@ -98,13 +108,14 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
         seen_again = _seen_again(seen_again, before, step, settings.strength)
     if same_grid:
         result = np.where(broken, volume.array, result)
-    difference = np.where(broken, 0.0, result - start) if same_grid else result - start
+    unseen = padding if same_grid else _nearest(padding, result.shape)
+    difference = np.where(broken | unseen if same_grid else unseen, 0.0, result - start)
     volumes: dict[str, Volume | LabelMap] = {
-        "volume": _on(grid, volume, result),
+        "volume": _on(grid, volume, np.where(unseen, padded.min(), result)),
         "difference": _on(grid, volume, difference, "float32"),
     }
     residual = seen_again - filled
-    residual[broken] = 0.0
+    residual[broken | padding | _from_outside(state, steps)] = 0.0
     if [card.restores for card in cards] != ["noise"]:
         volumes["residual"] = volume.like(residual, "float32")
     if unsure is not None:
@@ -178,7 +189,10 @@ def _restored(
             if card.restores == "noise":
                 noise = _left(noise, state.noise)
                 acquired = _left_on_matrix(array, state)
-            state = State(array, step.ijk_to_ras, state.normalisation, noise, state.positive, state.blur, acquired)
+            state = State(
+                array, step.ijk_to_ras, state.normalisation, noise, state.positive, state.blur, acquired,
+                outside=state.outside,
+            )  # fmt: skip
         else:
             state = State(array, step.ijk_to_ras, state.normalisation, state.noise, state.positive)
     return steps, given, state.array
@@ -199,7 +213,7 @@ def _left_on_matrix(array: np.ndarray, before: State) -> Acquired | None:
     """The same on the matrix that was acquired."""
     if before.acquired is None:
         return None
-    found = noise_in(reduced(array, before.acquired.shape, before.positive), before.normalisation)
+    found = noise_in(before.coarse(array, before.outside), before.normalisation)
     return dataclasses.replace(before.acquired, noise=_left(found, before.acquired.noise))
 
 
@@ -210,6 +224,21 @@ def _tell_of_idle_settings(restored: Sequence[str], work: Work) -> None:
             if getattr(work.settings, name) != getattr(EnhanceSettings, name):
                 purpose = {"blur": "deblurring", "resolution": "super-resolution"}[kind]
                 work.tell(f"Setting '{name}' is for {purpose} and has no effect here.")
+
+
+def _from_outside(state: State, steps: Sequence[Step]) -> np.ndarray:
+    """Where the input holds what was blurred into it from outside, which is not known (bool), and the outside."""
+    if state.outside is None:
+        return np.zeros(state.array.shape, dtype=bool)
+    width = max(float(step.details.get("blur_sigma", 0.0)) for step in steps)
+    reach = math.ceil(REACH_OF_BLUR * width)
+    return ndimage.binary_dilation(state.outside, iterations=reach) if reach else state.outside
+
+
+def _nearest(mask: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """A mask on a grid of that shape with the same field of view, by nearest voxel."""
+    places = ((np.arange(fine) * 2 + 1) * side // (2 * fine) for side, fine in zip(mask.shape, shape, strict=True))
+    return mask[np.ix_(*places)]
 
 
 def _seen_again(result: np.ndarray, given: np.ndarray, step: Step, strength: float) -> np.ndarray:
@@ -249,9 +278,10 @@ def _variant(
     state: State, array: np.ndarray, steps: Sequence[Step], character: float, work: Work, progress: Progress
 ) -> np.ndarray:
     """What the chain makes of a mirrored copy of the input, or with weights of another character."""
+    cut = None if state.outside is None else outside(array)
     for number, step in enumerate(steps):
         work.progress = part(progress, number / len(steps), (number + 1) / len(steps))
-        given = State(array, state.ijk_to_ras, state.normalisation, step.noise, state.positive)
+        given = State(array, state.ijk_to_ras, state.normalisation, step.noise, state.positive, outside=cut)
         network: nn.Module | None = step.network
         if character != work.settings.character and _has_character(step):
             network = network_of(step.card, character, work)

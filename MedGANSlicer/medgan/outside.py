@@ -1,0 +1,53 @@
+"""The constant voxels around what was scanned, as padding, masks and cut-out circles leave them. NumPy and SciPy only.
+
+Where they begin, intensities jump more sharply than any scanner's point spread lets them: that is no anatomy, and
+nothing that a blur can be measured by or be taken away from.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from medgan.noise import intensity_range
+
+SMOOTHING = 1.0
+"""Standard deviation in voxels of the Gaussian that takes the seams out of what is filled in, which would be edges:
+beside a circle around a blurred chest or brain all of the blur is measured with it, and half of it without."""
+
+THICKNESS = 3
+"""Voxels along every axis that are constant somewhere in an outside; chance does not make so many in noise."""
+
+JUMP, SHARE = 0.1, 0.1
+"""It was cut out where this share of the voxels at its rim differs from it by more than this share of the intensity
+range. Anatomy that was blurred fades into its background."""
+
+
+def outside(array: np.ndarray) -> np.ndarray | None:
+    """Where a [k, j, i] volume is outside (bool); None where nothing was cut out of it.
+
+    It has the commonest value at the faces; holes in a mask, which have that value too, belong to it.
+    """
+    faces = [array.take(place, axis).ravel() for axis in range(3) for place in (0, -1)]
+    values, counts = np.unique(np.concatenate(faces), return_counts=True)
+    value = values[counts.argmax()]
+    constant = array == value
+    if constant.all():
+        return None
+    cube = np.ones((THICKNESS,) * 3)
+    core = ndimage.binary_erosion(constant, cube, border_value=1)
+    # Where it is thin, as along the sides of a circle, it goes on for a little.
+    mask = ndimage.binary_dilation(core, iterations=2 * THICKNESS, mask=constant)
+    rim = array[ndimage.binary_dilation(mask) & ~mask]
+    low, high = intensity_range(array)
+    if not rim.size or not np.quantile(np.abs(rim - value), 1.0 - SHARE) > JUMP * (high - low):
+        return None
+    return mask
+
+
+def filled(array: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """The array with the intensities of the nearest voxels within, smoothed, outside; itself where nothing is."""
+    if mask is None:
+        return array
+    nearest = ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True)
+    return np.where(mask, ndimage.gaussian_filter(array[tuple(nearest)], SMOOTHING), array)
