@@ -36,13 +36,13 @@ def outside(array: np.ndarray) -> np.ndarray | None:
         return None
     cube = np.ones((THICKNESS,) * 3)
     core = ndimage.binary_erosion(constant, cube, border_value=1)
-    # Where it is thin, as along the sides of a circle, it goes on for a little.
+    # Where it is thin, as along the sides of a circle, its rim goes on for a little.
     mask = ndimage.binary_dilation(core, iterations=2 * THICKNESS, mask=constant)
     rim = array[ndimage.binary_dilation(mask) & ~mask]
     low, high = intensity_range(array)
     if not rim.size or not np.quantile(np.abs(rim - value), 1.0 - SHARE) > JUMP * (high - low):
         return None
-    return mask
+    return constant  # with the thin holes of a mask
 
 
 def filled(array: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

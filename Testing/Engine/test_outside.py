@@ -29,7 +29,7 @@ def test_circle_that_was_cut_out_is_found_whatever_is_around_it(value):
 
 def test_mask_is_found_with_its_holes():
     brain = a_soft_head() > 450
-    brain[16:24, 24:32, 28:36] = False
+    brain[16:24, 24:32, 28:36] = brain[19:21, 24:44, 40] = False  # a thin one as well
     assert np.array_equal(outside(np.where(brain, a_soft_head(), 0.0)), ~brain)
 
 
