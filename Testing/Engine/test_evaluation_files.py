@@ -134,7 +134,10 @@ def test_label_maps_are_told_from_images(study, tmp_path):
     write_volume(noisy(20, 0), tmp_path / "net" / "p1.npz")  # a drawn reference of an image
     images = evaluate_files([tmp_path / "net"], tmp_path / "labels", QUICK)
     assert images.kind == "images"
-    assert any("'p1.npz' looks like a label map and 'p1.npz' does not, so images" in said for said in images.messages)
+    assert any(
+        "'labels/p1.npz' looks like a label map and 'net/p1.npz' does not, so images" in said
+        for said in images.messages
+    )
     forced = evaluate_files([tmp_path / "net"], tmp_path / "labels", EvaluateSettings(figures=Figures.IMAGES))
     assert forced.kind == "images"
 

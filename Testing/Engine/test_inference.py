@@ -111,8 +111,9 @@ def test_volume_and_tiles_share_the_memory_of_an_apple_gpu(monkeypatch):
     monkeypatch.setattr(inference, "free_memory_bytes", lambda: 8_000_000_000)
     apple = ChosenDevice(torch.device("mps"), "Apple GPU")
     plan, free = inference.planned((300, 300, 300), 2000, apple, 0)
-    assert plan.tile_bytes + plan.volume_bytes <= free
-    assert plan.tile_bytes > 100_000_000
+    tile_bytes = 2000 * math.prod(plan.tile)
+    assert tile_bytes + plan.volume_bytes <= free
+    assert tile_bytes > 100_000_000
     with pytest.raises(MemoryRefused, match=r"needs at least 6\.\d+ GB of memory and the limit is 6 GB"):
         inference.planned((512, 512, 512), 2000, apple, 6_000_000_000)
 
