@@ -68,8 +68,7 @@ def acquired_middle(array: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]] |
     shape = acquired_shape(part)
     if shape == part.shape:
         return None
-    part = filled(part, outside(part))
-    coarse = reduced(part, shape, not (part < 0).any())
+    coarse = on_matrix(part, shape, not (part < 0).any(), outside(part))
     return coarse, tuple(side / few for side, few in zip(part.shape, shape, strict=True))
 
 
@@ -144,6 +143,19 @@ def _edge(power: np.ndarray) -> float:
             ):
                 return edge / count
     return 1.0
+
+
+def on_matrix(
+    array: np.ndarray, shape: Sequence[int], positive: bool, cut: np.ndarray | None, fill: bool = False
+) -> np.ndarray:
+    """The array on a matrix of that shape over the same field of view. What is outside (``cut``, see medgan.outside) is
+    so there, too, unless it is to be filled in; its rim does not ring."""
+    coarse = reduced(filled(array, cut), shape, positive)
+    if cut is None or fill:
+        return coarse
+    axes = zip(array.shape, shape, strict=True)
+    nearest = np.ix_(*((2 * np.arange(few) + 1) * side // (2 * few) for side, few in axes))
+    return np.where(cut[nearest], array[nearest], coarse)
 
 
 def reduced(array: np.ndarray, shape: Sequence[int], positive: bool = False) -> np.ndarray:

@@ -9,12 +9,14 @@ from scipy import fft, ndimage
 import phantoms
 from degrading import zero_filled
 from medgan.acquired import acquired_shape, acquired_sigma, enlarged, reduced
+from medgan.blur import measure_blur
 from medgan.describe import describe
 from medgan.noise import noise_profile
 from medgan.quality import measure
+from medgan.restoration.step import measured
 from medgan.settings import EnhanceSettings
 from medgan.tasks import enhance
-from medgan.volume import Volume
+from medgan.volume import Volume, spacing_of
 
 SHAPE = (48, 64, 72)
 SIGMA = 25.0
@@ -111,3 +113,26 @@ def test_strength_none_changes_nothing():
     noisy = scanned(a_soft_head(), (48, 44, 50))
     outputs = enhance.run({"volume": Volume(noisy, phantoms.geometry())}, EnhanceSettings(strength=0.0))
     assert np.array_equal(outputs.volumes["volume"].array, noisy)
+
+
+def test_outside_stays_and_its_rim_does_not_ring():
+    whole = scanned(a_soft_head(), (48, 44, 50))
+    inside = ndimage.binary_erosion(a_soft_head() > 100, iterations=4)
+    noisy = np.where(inside, whole, np.float32(0.0))
+    outputs = enhance.run({"volume": Volume(noisy, phantoms.geometry())}, EnhanceSettings())
+    result, clean = outputs.volumes["volume"].array, magnitudes(a_soft_head(), (48, 44, 50))
+    assert [message for message in outputs.report["messages"] if "% along j" in message]
+    assert np.array_equal(result[~inside], noisy[~inside])
+    assert np.abs(result - clean)[inside].mean() < 0.7 * np.abs(noisy - clean)[inside].mean()
+
+
+def test_what_was_never_acquired_is_no_blur():
+    clean = np.maximum(ndimage.gaussian_filter(phantoms.head((72, 96, 96)), 0.6), 0.0)
+    volume = Volume(scanned(clean, (72, 48, 48), 5.0), phantoms.geometry())
+    assert min(measure_blur(volume.array, (1.0, 1.0, 1.0)).along[1:]) > 0.5
+    matrix = measured(volume.array, volume.ijk_to_ras, EnhanceSettings()).on_matrix()
+    assert matrix.array.shape == pytest.approx((72, 47, 47), abs=2)
+    assert max(measure_blur(matrix.array, spacing_of(matrix.ijk_to_ras)[::-1]).along[1:]) < 0.45
+    given = enhance.run({"volume": volume}, EnhanceSettings("deblur", blur_sigma=1.0))
+    assert given.report["steps"][0]["blur_sigma"] == pytest.approx(1.0, rel=0.02), "in voxels of the volume"
+    assert given.report["consistency"]["residual_sigmas"] < 3.0

@@ -61,14 +61,14 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
     def apply(given: State, network: nn.Module) -> np.ndarray:
         if idle or work.settings.strength == 0.0:
             return given.array
-        before = state.coarse(given.array, given.outside)
+        before = state.coarse(given.array, given.outside, fill=True)
         after = state.moved(given.array, step.apply(replace(coarse, array=before), network) - before, given.outside)
         return given.changed(after, given.array, 1.0)
 
     def degrade(array: np.ndarray) -> np.ndarray:
         if idle:
             return array
-        before = state.coarse(array, state.outside)
+        before = state.coarse(array, state.outside, fill=True)
         return state.moved(array, step.degrade(before) - before, state.outside)
 
     return replace(step, ijk_to_ras=state.ijk_to_ras, apply=apply, degrade=degrade, noise=state.noise)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan.acquired import acquired_grid, acquired_shape, enlarged, reduced
+from medgan.acquired import acquired_grid, acquired_shape, enlarged, on_matrix
 from medgan.blur import Blur
 from medgan.inference import (
     COPIES_WITH_UNCERTAINTY,
@@ -23,7 +23,7 @@ from medgan.inference import (
 )
 from medgan.models import ModelCard, ModelError, build_network, load_state
 from medgan.noise import NoiseProfile, noise_profile
-from medgan.outside import filled, outside
+from medgan.outside import outside
 from medgan.progress import Progress, silent
 from medgan.settings import EnhanceSettings
 
@@ -135,17 +135,17 @@ class State:
         return self._of(noise_in(result, self.normalisation))
 
     def on_matrix(self) -> State:
-        """The same on the matrix that was acquired, without an outside; this state where the volume has no other."""
+        """The same on the matrix that was acquired, with what is outside filled in; this state where there is none."""
         if self.acquired is None:
             return self
         grid = acquired_grid(self.ijk_to_ras, self.array.shape, self.acquired.shape)
-        coarse = self.coarse(self.array, self.outside)
+        coarse = self.coarse(self.array, self.outside, fill=True)
         return State(coarse, grid, self.normalisation, self.acquired.noise, self.positive, self.blur)
 
-    def coarse(self, array: np.ndarray, outside: np.ndarray | None) -> np.ndarray:
-        """An array of the shape and unit of the volume on the matrix that was acquired; what is outside filled in."""
+    def coarse(self, array: np.ndarray, cut: np.ndarray | None, fill: bool = False) -> np.ndarray:
+        """An array of the shape and unit of the volume, see :func:`medgan.acquired.on_matrix`."""
         assert self.acquired is not None
-        return reduced(filled(array, outside), self.acquired.shape, self.positive)
+        return on_matrix(array, self.acquired.shape, self.positive, cut, fill)
 
     def moved(self, array: np.ndarray, change: np.ndarray, outside: np.ndarray | None) -> np.ndarray:
         """An array of the shape of the volume with a change that was made on the matrix; but for what is outside."""
