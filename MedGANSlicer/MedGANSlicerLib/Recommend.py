@@ -82,7 +82,7 @@ def look(array: np.ndarray, spacing_mm: Iterable[float], modality: str = "", uni
         sample = np.where(finite, sample, np.float32(np.median(sample[finite])))
     sample = padding_as_air(sample)
     low, high = intensity_range(sample)
-    acquired = _acquired(array) if finite.all() else None
+    acquired = _acquired(array)
     sides = spacing[::-1]
     if acquired is None:
         sigma, blur = noise_profile(sample).sigma, _blurOf(array, sides)

@@ -62,9 +62,14 @@ def acquired_shape(array: np.ndarray) -> tuple[int, ...]:
 
 
 def acquired_middle(array: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]] | None:
-    """The middle of a finite [k, j, i] array on the matrix that was acquired, float32, and how many voxels of the array
+    """The middle of a [k, j, i] array on the matrix that was acquired, float32, and how many voxels of the array
     one is long there along each axis; None where the array has no other matrix."""
     part = np.asarray(array[_middle(array)], dtype=np.float32)
+    finite = np.isfinite(part)
+    if not finite.any():
+        return None
+    if not finite.all():
+        part = np.where(finite, part, np.median(part[finite]))
     shape = acquired_shape(part)
     if shape == part.shape:
         return None
@@ -73,7 +78,7 @@ def acquired_middle(array: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]] |
 
 
 def acquired_sigma(array: np.ndarray) -> float | None:
-    """The noise of a finite [k, j, i] array on the matrix that was acquired; None where that is the array's own."""
+    """The noise of a [k, j, i] array on the matrix that was acquired; None where that is the array's own."""
     coarse = acquired_middle(array)
     return None if coarse is None else noise_profile(coarse[0]).sigma
 
@@ -83,7 +88,9 @@ def _middle(array: np.ndarray) -> tuple[slice, ...]:
     box = []
     step = max(1, round((array.size / SAMPLES) ** (1 / 3)))
     sample = array[::step, ::step, ::step]
-    low = float(sample.min())
+    finite = np.isfinite(sample)
+    low = float(sample[finite].min()) if finite.any() else 0.0
+    sample = sample if finite.all() else np.where(finite, sample, low)
     for axis, side in enumerate(array.shape):
         others = tuple(each for each in range(3) if each != axis)
         weight = sample.mean(axis=others, dtype=np.float64) - low

@@ -71,6 +71,17 @@ def test_scale_of_the_values_does_not_matter():
     assert acquired_shape(np.rint(array).astype(np.int16)) == acquired_shape(array)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_voxel_that_is_no_number_changes_nothing(value):
+    array = scanned(a_soft_head(), (48, 44, 50))
+    found = acquired_sigma(array)
+    for place in ((0, 0, 0), (24, 5, 36), (47, 63, 71)):
+        broken = array.copy()
+        broken[place] = value
+        assert acquired_sigma(broken) == pytest.approx(found, rel=0.05)
+    assert acquired_sigma(np.full(SHAPE, value, np.float32)) is None
+
+
 def test_coarser_grid_and_back():
     coarse = np.random.default_rng(2).normal(3.0, 1.0, (48, 44, 50)).astype(np.float32)
     fine = enlarged(coarse, SHAPE)

@@ -103,6 +103,14 @@ def test_not_finite_voxels_do_not_spoil_the_look():
     assert look(np.full((16, 16, 16), np.nan, np.float32), (1, 1, 1)).sigma is None
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_voxel_that_is_no_number_is_as_if_it_was_not_there(value):
+    array = np.tile(a_noisy_head(40.0), (2, 2, 2))
+    plain = look(array, (1, 1, 1))
+    array[17, 23, 29] = value  # in no block of the sample
+    assert look(array, (1, 1, 1)).sigma == pytest.approx(plain.sigma, rel=0.05)
+
+
 def test_padding_of_a_ct_is_no_intensity():
     array = a_noisy_head(20.0) - 1000
     array[:, :8] = -1024.0
