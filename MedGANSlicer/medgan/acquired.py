@@ -31,11 +31,15 @@ SAMPLES = 1_000_000
 SHORTEST = 24
 """Voxels along an axis in which a band can be told; and fewest that are left of it."""
 
-STRONG, LITTLE = 0.03, 0.05
-"""Share of the noise within the band below which there is next to none beyond; and where it falls to it at once."""
+LITTLE = 0.05
+"""Share of the noise within the band below which there is next to none beyond."""
 
-LEVEL = 0.3
-"""What a blur leaves falls faster than this from one part of the band (0.6 to 0.8) to the next, before its end."""
+STEEP = 0.1
+"""Share of the frequencies over which it falls from a half to that; interpolation and blur take more."""
+
+LEVEL = 0.4
+"""Share of the noise in the middle of the band (0.5 to 0.7) that there is towards its end: interpolation and blur leave
+less there."""
 
 WIDEST = 0.98
 """A band that holds a larger share of the coefficients is left as it is."""
@@ -123,13 +127,17 @@ def _power(squares: np.ndarray, axis: int, ring: tuple[float, float], shares: Se
 
 
 def _confirmed(power: np.ndarray, share: float) -> bool:
-    """Whether there is next to no noise beyond that share of the frequencies."""
+    """Whether there is next to no noise beyond that share of the frequencies, and up to there as much as before."""
     count = len(power)
     if share > WIDEST:
         return False
     edge = share * count
     beyond = power[min(count - 1, round(edge + 0.02 * count)) :].mean()
-    return float(beyond) < LITTLE * float(np.median(power[int(0.5 * edge) : int(0.95 * edge)]))
+    within, before, near = (
+        float(np.median(power[int(first * edge) : int(last * edge)]))
+        for first, last in ((0.5, 0.95), (0.5, 0.7), (0.8, 0.97))
+    )
+    return float(beyond) < LITTLE * within and near > LEVEL * before
 
 
 def _edge(power: np.ndarray) -> float:
@@ -144,10 +152,7 @@ def _edge(power: np.ndarray) -> float:
         beyond = min(smooth[end:].max(), power[end:].mean()) if end > count - 2 * width else smooth[end:].max()
         if beyond < LITTLE * within:
             edge = end - int(np.argmax(power[end - 1 :: -1] > 0.5 * within))
-            near, before = power[int(0.8 * edge) : edge - width], power[int(0.6 * edge) : int(0.8 * edge)]
-            if (beyond < STRONG * within or end - edge <= 2 * width + 1) and np.median(near) > LEVEL * np.median(
-                before
-            ):
+            if end - edge <= STEEP * count + width:
                 return edge / count
     return 1.0
 

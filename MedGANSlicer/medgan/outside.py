@@ -23,6 +23,10 @@ JUMP, SHARE = 0.1, 0.1
 range. Anatomy that was blurred fades into its background."""
 
 
+SHARE_OF_BRIGHT = 0.5
+"""The same for a value that is not the darkest: what is clipped at its bright end fades into that, too."""
+
+
 def outside(array: np.ndarray) -> np.ndarray | None:
     """Where a [k, j, i] volume is outside (bool); None where nothing was cut out of it.
 
@@ -40,7 +44,8 @@ def outside(array: np.ndarray) -> np.ndarray | None:
     mask = ndimage.binary_dilation(core, iterations=2 * THICKNESS, mask=constant)
     rim = array[ndimage.binary_dilation(mask) & ~mask]
     low, high = intensity_range(array)
-    if not rim.size or not np.quantile(np.abs(rim - value), 1.0 - SHARE) > JUMP * (high - low):
+    share = SHARE if value <= low + JUMP * (high - low) else SHARE_OF_BRIGHT
+    if not rim.size or not np.quantile(np.abs(rim - value), 1.0 - share) > JUMP * (high - low):
         return None
     return constant  # with the thin holes of a mask
 

@@ -52,3 +52,11 @@ def test_filling_leaves_the_inside_and_no_jump():
     assert np.array_equal(made[~mask], head[~mask])
     for axis in range(3):
         assert np.abs(np.diff(made, axis=axis)).max() < 1.2 * np.abs(np.diff(head, axis=axis)).max()
+
+
+def test_what_is_clipped_at_its_bright_end_is_no_outside():
+    soft = ndimage.gaussian_filter(phantoms.head((48, 56, 60)), 1.0)
+    noisy = soft + np.random.default_rng(4).normal(0, 10, soft.shape)
+    middle = (slice(14, 34), slice(16, 40), slice(16, 44))  # bright up to the faces
+    clipped = np.minimum(noisy[middle], np.quantile(noisy[middle], 0.5)).astype(np.float32)
+    assert outside(clipped) is None

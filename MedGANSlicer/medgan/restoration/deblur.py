@@ -81,7 +81,8 @@ def _prepared(state: State, card: ModelCard, work: Work, voxels: tuple[float, ..
     asked = work.settings.strength > 0.0
     tell = work.tell if asked else _silent
     width, source = blur_of(seen, work.settings)
-    shares, unit = seen.shares(), max(voxels)
+    found_shares, unit = seen.shares(), max(voxels)
+    shares = found_shares
     if source == "given":
         width *= unit
         shares = tuple(share * length / unit for share, length in zip(shares, voxels, strict=True))
@@ -96,7 +97,7 @@ def _prepared(state: State, card: ModelCard, work: Work, voxels: tuple[float, ..
         tell(f"The blur of {width / unit:.2g} voxels is wider than the model knows; {most}.")
     wanted = 0.0 if width < LEAST or not asked else min(width, MOST)
     if wanted:
-        _tell_of_axes(seen, shares, tell)
+        _tell_of_axes(seen, found_shares, tell)
 
     def along(width: float) -> tuple[float, ...]:
         return tuple(width * share for share in shares)

@@ -23,6 +23,9 @@ BYTES_PER_VOXEL = {"medgan.DenoiseNet": 450}
 
 BYTES_PER_VOXEL_UNKNOWN = 4000
 
+LEAST_SPREAD = 0.05
+"""Noise of a coefficient, as a share of that of all, that a network is told at least."""
+
 HALVINGS_OF_OTHERS = 32
 """A tile of a network that is not ours is filled up to multiples of this: as many voxels as five halvings ask for."""
 
@@ -101,7 +104,9 @@ def conditioned_on(network: nn.Module, profile: NoiseProfile) -> Callable[[torch
     def make(device: torch.device) -> Callable[[Tensor], Tensor]:
         network.to(device)
         sigma = torch.tensor([profile.sigma], dtype=torch.float32, device=device)
-        spread = torch.from_numpy(profile.spread).to(device)[None]
+        # Some coefficients of doubled voxels are exactly 0; training has seen no such noise.
+        least = LEAST_SPREAD * float(np.sqrt(np.mean(np.square(profile.spread[1:]))))
+        spread = torch.from_numpy(np.maximum(profile.spread, np.float32(least))).to(device)[None]
 
         def predict(tile: Tensor) -> Tensor:
             whole = tile if known else padded(tile, HALVINGS_OF_OTHERS)
