@@ -216,6 +216,38 @@ def test_every_case_has_a_row_for_every_label_whoever_is_measured_beside():
         assert all("value" not in row for row in report["rows"])
 
 
+def test_label_that_cases_call_differently_is_one():
+    truth, found = np.zeros((2, *SHAPE))
+    truth[2:8, 3:12, 4:12], found[5:11, 3:12, 4:12] = 1, 1
+    names = {"a": "tumor", "b": "Tumor", "c": "Segment_1", "d": ""}
+    inputs = {f"reference/{case}": labels(truth, v1=name) for case, name in names.items()}
+    inputs |= {f"result/{case}": labels(found) for case in names}
+    report = run(inputs, QUICK).report
+    assert [(row["case"], row["label"], row["dice"]) for row in report["rows"]] == [
+        (case, "tumor", 0.5) for case in names
+    ]
+    assert any("Label 1 is 'tumor' in one case and 'Segment_1' in another" in said for said in report["messages"])
+
+    inputs |= {f"result/{case}": labels(3 * found, v3="TUMOR") for case in "ab"}
+    inputs = {name: each for name, each in inputs.items() if name[-1] in "ab"}
+    report = run(inputs, EvaluateSettings(by_name=True)).report
+    assert [(row["label"], row["dice"]) for row in report["rows"]] == [("tumor", 0.5)] * 2
+    assert not any("in another" in said for said in report["messages"])
+
+
+def test_labels_of_one_name_are_told_apart_in_every_case():
+    """Also in a case that has only one of them."""
+    both, one = np.zeros((2, *SHAPE))
+    both[2:4], both[5:7], one[5:7] = 1, 2, 2
+    for cases in ({"a": both, "b": one}, {"b": one, "a": both}):
+        inputs = {f"reference/{case}": labels(array, v1="lesion", v2="lesion") for case, array in cases.items()}
+        inputs |= {f"result/{case}": labels(array * (array == 1)) for case, array in cases.items()}
+        rows = run(inputs, QUICK).report["rows"]
+        assert {(row["case"], row["label"]): row["dice"] for row in rows} == {
+            ("a", "lesion (1)"): 1.0, ("a", "lesion (2)"): 0.0, ("b", "lesion (1)"): 1.0, ("b", "lesion (2)"): 0.0,
+        }  # fmt: skip
+
+
 def test_case_in_which_both_sides_are_rightly_empty_counts():
     empty, drawn = np.zeros(SHAPE), np.zeros(SHAPE)
     drawn[2:8, 3:12, 4:12] = 1

@@ -14,7 +14,7 @@ import numpy as np
 from medgan.evaluation import pictures
 from medgan.evaluation.conclusions import conclude
 from medgan.evaluation.geometry import differences, on_grid_of
-from medgan.evaluation.labels import label_names, mask_of, names_of, renamed, tell_names, values_of
+from medgan.evaluation.labels import label_names, mask_of, names_of, one_name_each, renamed, tell_names, values_of
 from medgan.evaluation.overlap import MaskPair
 from medgan.evaluation.quality import Segment, Whole
 from medgan.evaluation.similarity import SCALE_WEIGHTS, ImagePair, windowed_axes
@@ -106,39 +106,32 @@ def evaluate_cases(kind: Figures, cases: Sequence[Case], settings: EvaluateSetti
             except Exception as error:
                 evaluation.rows.append(_failed(case, method, error))
     if kind is Figures.SEGMENTATIONS:
-        evaluation.rows = _with_absent(evaluation.rows)
+        evaluation.rows = _with_absent(evaluation)
     progress(0.95, "Intervals and comparisons")
     conclude(evaluation, settings, part(progress, 0.95, 1.0))
     progress(1.0, "Done")
     return evaluation
 
 
-def _with_absent(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_absent(evaluation: Evaluation) -> list[dict[str, Any]]:
     """The rows with one, in all that was measured, for every label of the evaluation that neither side has there.
 
-    What a case does not name is called as in the others; the values, which tell that, are taken off the rows.
+    Which label it is stands in "value", which is taken off the rows; it is called the same in all of them.
     """
+    names = one_name_each(evaluation, [(row["value"], row["label"]) for row in evaluation.rows if "value" in row])
     held: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    called: dict[int | str, set[str]] = {}
-    for row in rows:
+    for row in evaluation.rows:
         held.setdefault((row["case"], row["method"]), []).append(row)
-        if row.get("label") is not None and row["label"] != str(row["value"]):
-            called.setdefault(row["value"], set()).add(row["label"])
-    for group in held.values():
-        names = {row.get("label") for row in group}
-        for row in group:
-            others = called.get(row.pop("value", ""), set())
-            if row.get("label") not in others and len(others) == 1 and names.isdisjoint(others):
-                (row["label"],) = others
-    labels = dict.fromkeys(row["label"] for row in rows if row.get("label") is not None)
     filled: list[dict[str, Any]] = []
     for (case, method), group in held.items():
+        there = {row.pop("value"): row for row in group if "value" in row}
+        for value, row in there.items():
+            row["label"] = names[value]
         filled += [row for row in group if row.get("error") or row["label"] is not None]
         if any(row.get("error") for row in group):
             continue
-        there = {row["label"] for row in group}
-        filled += [_nothing(case, method, label) for label in labels if label not in there]
-        if not labels:
+        filled += [_nothing(case, method, name) for value, name in names.items() if value not in there]
+        if not names:
             why = "Neither the result nor the reference has a label; there is nothing to measure."
             filled.append({"case": case, "method": method, "error": why})
     return filled
@@ -262,15 +255,17 @@ def _segmentation(
     else:
         tell_names(evaluation, result, reference)
     spacing, voxel_mm3 = reference.spacing_mm[::-1], abs(np.linalg.det(reference.ijk_to_ras[:3, :3]))
+    called = result.labels | reference.labels
     rows = []
     for value, name in label_names(result, reference).items():
         masks = mask_of(result, value), mask_of(reference, value)
         pair = MaskPair(*masks, spacing, settings.tolerance_mm, voxel_mm3)
-        named = {"case": held.case.name, "method": method, "label": name, "value": name if settings.by_name else value}
-        rows.append({**named, **measure("segmentations", pair)})
+        named = {"case": held.case.name, "method": method, "label": called[value].name if value in called else ""}
+        same = name.strip().lower() if settings.by_name else value
+        rows.append({**named, "value": same, **measure("segmentations", pair)})  # see _with_absent
     if held.pictured:
         evaluation.pictures.append(pictures.of_labels(held.case.name, method, result, reference, held.before))
-    return rows or [{"case": held.case.name, "method": method, "label": None}]  # see _with_absent
+    return rows or [{"case": held.case.name, "method": method, "label": None}]
 
 
 def _alone(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from medgan import segments
 from medgan.evaluation.table import Evaluation
 from medgan.volume import Label, LabelMap, VolumeError
+
+Key = TypeVar("Key", bound=Hashable)
+"""What tells a label from the others of its file or evaluation: its value, or its name in small letters."""
 
 
 @dataclass(eq=False)
@@ -62,7 +66,7 @@ def label_names(result: LabelMap, reference: LabelMap) -> dict[int, str]:
     return names_of(values, result.labels | reference.labels)
 
 
-def names_of(values: Iterable[int], labels: Mapping[int, Label]) -> dict[int, str]:
+def names_of(values: Iterable[Key], labels: Mapping[Key, Label]) -> dict[Key, str]:
     """A name of its own for every value: that of its label, with the value where two have one; else the value."""
     names = {value: labels[value].name if value in labels and labels[value].name else str(value) for value in values}
     while len(set(names.values())) < len(names):  # also where a name is the number or the longer name of another
@@ -105,3 +109,23 @@ def tell_names(evaluation: Evaluation, result: LabelMap, reference: LabelMap) ->
                 "by value, unless they are to be matched by name (by_name)."
             )
             return
+
+
+def one_name_each(evaluation: Evaluation, called: Iterable[tuple[Key, str]]) -> dict[Key, str]:
+    """A name of its own for every label of an evaluation, from what each case calls it ("" for no name).
+
+    That is the first name that it is given. Says it where another case gives it another.
+    """
+    called = list(called)
+    first: dict[Key, Label] = {}
+    for key, name in called:
+        if name:
+            first.setdefault(key, Label(name))
+    for key, name in called:
+        if name and name.strip().lower() != first[key].name.strip().lower():
+            evaluation.tell(
+                f"Label {key} is '{first[key].name}' in one case and '{name}' in another; labels are matched by value, "
+                "unless they are to be matched by name (by_name)."
+            )
+            break
+    return names_of(dict.fromkeys(key for key, _ in called), first)
