@@ -169,6 +169,14 @@ def test_images_of_few_whole_numbers_are_no_labels():
     assert not is_label_map(Volume(np.zeros(SHAPE) - 1000, np.eye(4)))
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_images_with_repeated_slices_are_no_labels(axis):
+    slices = np.rint(phantoms.rician(phantoms.head((32, 40, 40)), 30.0))
+    assert not is_label_map(Volume(np.repeat(slices, 5, axis), np.eye(4)))
+    layers = np.moveaxis(np.broadcast_to(np.arange(1, 21), (20, 20, 20)), 2, axis)
+    assert is_label_map(Volume(layers.astype(np.float32), np.eye(4)))
+
+
 @pytest.mark.parametrize("name", ["p1.seg.nrrd", "p1.nii.gz"])
 def test_reference_that_says_it_holds_labels_makes_segmentations(tmp_path, name):
     """A result that looks like none is one that can not be measured, or is measured as what the reference says."""

@@ -171,7 +171,10 @@ def read_labels(path: Path) -> LabelMap:
 
 
 def is_label_map(volume: Volume) -> bool:
-    """Whether a volume looks like labels: whole numbers, few below 0, in patches of one value, however thin."""
+    """Whether a volume looks like labels: whole numbers, few below 0, in patches of one value, however thin.
+
+    Along most axes: along one, slices of an image may be repeated, or those of labels be far apart.
+    """
     array = volume.array
     positive = array > 0
     if not np.isfinite(array).all() or not np.array_equal(array, np.rint(array)):
@@ -184,7 +187,7 @@ def is_label_map(volume: Volume) -> bool:
         both = labelled[:-1] & labelled[1:]  # the border to what has no label says nothing: lesions are little else
         if both.any():
             shares.append(float((values[:-1] == values[1:])[both].mean()))
-    return max(shares, default=1.0) >= SMOOTH_SHARE
+    return not shares or float(np.median(shares)) >= SMOOTH_SHARE
 
 
 def _cases(
