@@ -246,6 +246,7 @@ def test_files_that_say_one_method_and_share_no_case_are_its_parts(tmp_path, qui
     ("text", "reason"),
     [
         ("case,guess\na,1\n", "needs a column 'truth'"),
+        ("Case,truth,score_A\n1,a,0.1\n", "it has Case, truth, score_A. No class is called like column 'score_A' of"),
         ("case,truth,prediction\na,,1\n", "no line with a truth"),
         ("case,truth,prediction\na,1,1\nb,1,1\n", "at least two classes"),
         ("case,truth,score\na,1,0.5\nb,2,0.5\nc,3,0.1\n", "one score for 3 classes"),

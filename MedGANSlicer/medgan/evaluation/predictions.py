@@ -118,12 +118,13 @@ def _read(file: Path, lines: dict[str, dict[str, _Line]], others: Sequence[Path]
     known = {role: next((columns[name] for name in names if name in columns), None) for role, names in COLUMNS.items()}
     by_class = _columns_of_classes(columns, known, rows)
     ignored = [name for name in columns.values() if _start(name) and name not in by_class.values()]
-    if ignored:
-        evaluation.tell(f"No class is called like column '{ignored[0]}' of '{file.name}', so it was not read.")
+    unread = f"No class is called like column '{ignored[0]}' of '{file.name}', so it was not read." if ignored else ""
+    if unread:
+        evaluation.tell(unread)
     if known["truth"] is None or not (known["prediction"] or known["score"] or by_class):
         raise ValueError(
             f"'{file.name}' needs a column 'truth' and a column 'prediction' or 'score'; it has "
-            f"{', '.join(columns) or 'no columns'}."
+            f"{', '.join(columns.values()) or 'no columns'}. {unread}".rstrip()
         )
     table = [{name: (raw.get(column) or "").strip() for name, column in known.items() if column} for raw in rows]
     held: dict[str, set[str]] = {}
