@@ -78,8 +78,11 @@ def named(source: Path, places: Places) -> Item:
     return Item(source, places.out / f"{stem}_enhanced{ending}", **extras, make_folders=True)
 
 
-def volume_files(path: Path) -> list[Path]:
-    """The files that a path stands for; the path itself unless it is a folder of volumes. Raises UsageError."""
+def volume_files(path: Path, only_results: bool = False) -> list[Path]:
+    """The files that a path stands for; the path itself unless it is a folder of volumes.
+
+    Results of earlier runs are no inputs; where there is nothing else, raises UsageError unless ``only_results``.
+    """
     try:
         if not path.is_dir():
             return [path]
@@ -89,6 +92,8 @@ def volume_files(path: Path) -> list[Path]:
     if found and all(map(records.is_result, found)):
         if _holds_more(path, found):
             return [path]
+        if only_results:
+            return found
         raise UsageError(f"'{path}' holds nothing but results of earlier runs; give the folder of the inputs.")
     return [file for file in found if not records.is_result(file)] or [path]
 

@@ -68,7 +68,7 @@ def recognise(
     try:
         use = Saliency.NONE if saliency is None else Saliency.GRAD_CAM if method is Saliency.NONE else method
         settings = RecogniseSettings(plan.resolved_model(model), use, target, device, memory)
-        sources = [file for path in paths for file in plan.volume_files(path)]
+        sources = [file for path in paths for file in plan.volume_files(path, only_results=True)]
         _check_usage(sources, table, saliency)
     except ValueError as error:
         raise console.failed(_with_options(str(error)), console.USAGE) from error

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import phantoms
-from medgan import samples
+from medgan import records, samples
 from medgan.bundle import ModelError
 from medgan.models import build_network, find, load_state, read_card
 from medgan.networks.recognise import SIDE, RecogniseNet
@@ -365,6 +365,15 @@ def test_command_makes_a_table_of_a_folder(call, a_head, tmp_path):
     assert rows[2]["kind"] == "unknown"
     assert rows[1]["error"]
     assert float(rows[0]["region_confidence"]) > 0.5
+
+
+def test_command_takes_a_folder_of_results(call, some_labels, tmp_path):
+    write_volume(some_labels, tmp_path / "a_labels.nii.gz")
+    records.note([tmp_path / "a_labels.nii.gz"], {"task": "segment"})
+    done = call("recognise", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    (told,) = json.loads(done.stdout)["files"]
+    assert told["report"]["what"]["kind"]["label"] == "label map"
 
 
 @pytest.mark.parametrize(
