@@ -80,15 +80,19 @@ def put(part: Path, place: Path, undo: contextlib.ExitStack) -> None:
 
 
 def make_folder(folder: Path, undo: contextlib.ExitStack | None = None) -> None:
-    """Make a folder unless it is there; ``undo`` removes it again if it is empty. Raises :class:`VolumeError`."""
+    """Make a folder, and those that it lies in, unless it is there; ``undo`` removes again what was made and is empty.
+
+    Raises :class:`VolumeError`.
+    """
     if folder.is_dir():
         return
+    if undo is not None:
+        for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
+            undo.callback(_try, missing.rmdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise VolumeError(f"Folder '{folder}' can not be made: {error.strerror}.") from error
-    if undo is not None:
-        undo.callback(_try, folder.rmdir)
 
 
 def write_text(text: str, path: Path) -> None:

@@ -288,9 +288,9 @@ def test_results_beside_their_inputs_are_not_enhanced_again(tmp_path, call, comp
 
 
 def test_failure_at_the_end_leaves_no_record(tmp_path, computed, monkeypatch):
-    item = Item(a_scan(tmp_path / "a.nrrd"), tmp_path / "new" / "b.nrrd", make_folders=True, recorded=True)
+    item = Item(a_scan(tmp_path / "a.nrrd"), tmp_path / "new" / "too" / "b.nrrd", make_folders=True, recorded=True)
     monkeypatch.setattr(records, "finish", lambda *told: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(FileFailed, match=r"record in '.*new' can not be written: No space left"):
+    with pytest.raises(FileFailed, match=r"record in '.*too' can not be written: No space left"):
         enhance_file(item, EnhanceSettings(), Manner(run="x"))
     assert [path.name for path in tmp_path.iterdir()] == ["a.nrrd"]
 
