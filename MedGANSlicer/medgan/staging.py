@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from medgan import processes
+from medgan import processes, records
 from medgan.labeltable import TableError
 from medgan.volume import VolumeError, file_format
 
@@ -27,7 +27,7 @@ def complete(
     A writer gets the name in that other folder. Returns all files that came of it: an .mhd or .nhdr has another one
     for its voxels, which comes before it. Raises :class:`VolumeError`, or what a writer raises; then no file that is
     new and no folder that was made for it stays, and what was to be replaced is as it was, unless moving failed half
-    way.
+    way. Records of how the files were made are forgotten, because they hold for what is replaced.
     """
     with contextlib.ExitStack() as undo, contextlib.ExitStack() as staging:
         if make_folders:
@@ -35,6 +35,7 @@ def complete(
                 make_folder(path.parent, undo)
         parts = [part for path, write_there in writers.items() for part in staged(path, write_there, staging)]
         before_moving()
+        records.forget(writers)
         replaced = False
         for part, place in parts:
             existed = place.exists()

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import phantoms
 from command_line import one_sentence
-from medgan import cli, freesurfer, labelfiles, labelmap_command, segnrrd
+from medgan import cli, freesurfer, labelfiles, labelmap_command, records, segnrrd
 from medgan.labels import Overlap, segmentation_of
 from medgan.labeltable import LabelTable, read_table, unnamed, write_table
 from medgan.resampling import onto
@@ -55,6 +55,16 @@ def test_segmentation_file_keeps_everything(tmp_path):
     segmentation = two_layers()
     assert labelfiles.write(segmentation, tmp_path / "brain.seg.nrrd")[0] == [tmp_path / "brain.seg.nrrd"]
     assert_same(labelfiles.read(tmp_path / "brain.seg.nrrd")[0], segmentation)
+
+
+@pytest.mark.parametrize("name", ["brain.seg.nrrd", "brain.nii.gz"])
+def test_what_replaces_the_result_of_a_model_has_no_record_of_it(tmp_path, name):
+    segnrrd.write(two_layers(), tmp_path / "drawn.seg.nrrd")
+    write_volume(LabelMap(np.ones((3, 4, 5), np.uint8), MATRIX), tmp_path / name)
+    records.note([tmp_path / name], {"model": "zoo"})
+    done = run_here("labelmap", tmp_path / "drawn.seg.nrrd", tmp_path / name, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert not records.is_result(tmp_path / name)
 
 
 def test_plain_volume_files_hold_no_segments(tmp_path):

@@ -180,7 +180,7 @@ def _write(item: Item, volumes: Mapping[str, Volume | LabelMap], report: Mapping
     labels = volumes["labels"]
     if _table_there(item.labels) and isinstance(labels, LabelMap):  # it would name other values
         writers[table_beside(item.labels)] = lambda part: lost.extend(write_table(labels.labels, part))
-    complete(writers, item.make_folder, functools.partial(records.forget, item.targets.values()))
+    complete(writers, item.make_folder)
     try:
         records.note(item.targets.values(), report)
     except OSError as error:
