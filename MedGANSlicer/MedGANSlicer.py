@@ -379,7 +379,8 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._bind(None)
 
     def _onStartImport(self, caller, event):
-        """The node's settings are about to be replaced, perhaps by those of another version."""
+        """The node's settings are about to be replaced, perhaps by those of another version or of another task."""
+        self._giveViewsBack()
         self._bind(None)
 
     def _onSceneChanged(self, caller, event):

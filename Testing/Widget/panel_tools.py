@@ -141,5 +141,17 @@ class Person:
         return [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
 
 
+def save_scene(path: Path) -> None:
+    """Write the nodes of the scene, for :func:`import_scene`."""
+    slicer.mrmlScene.SetURL(str(path))
+    assert slicer.mrmlScene.Commit()
+
+
+def import_scene(path: Path) -> None:
+    """Add the nodes of a file to the scene."""
+    slicer.mrmlScene.SetURL(str(path))
+    assert slicer.mrmlScene.Import()
+
+
 def job_folders(folder: Path) -> list[Path]:
     return list(folder.glob("medgan-job-*"))

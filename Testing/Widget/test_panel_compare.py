@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import slicer
 import slicer.util
+from panel_tools import import_scene, save_scene
 from standin import screens
 
 
@@ -50,6 +51,20 @@ def test_result_is_shown_over_its_input_and_fades(after_a_run):
         assert shown(view) == ("Head", "Head denoised", 1.0)
     after_a_run.ui.opacitySlider.value = 25
     assert shown("Red") == ("Head", "Head denoised", 0.25)
+
+
+def test_scene_of_another_task_that_is_imported_ends_the_comparison(after_a_run, tmp_path):
+    person = after_a_run
+    person.choose_task("segment")
+    save_scene(tmp_path / "scene.mrml")
+    person.choose_task("enhance")
+    person.press_apply()
+    person.wait_for_end()
+    assert person.widget.compare.active
+    import_scene(tmp_path / "scene.mrml")
+    assert person.parameters.task == "segment"
+    assert not person.widget.compare.active
+    assert person.ui.compareSection.isHidden()
 
 
 def test_difference_has_a_symmetric_legend_in_the_unit_of_the_input(after_a_run):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import slicer
 import slicer.util
-from panel_tools import SCENE_TESTS, job_folders
+from panel_tools import SCENE_TESTS, import_scene, job_folders, save_scene
 from standin import screens
 
 from medgan.job import Job
@@ -283,6 +283,21 @@ def test_cancel_and_failure_change_nothing(reader, ui, jobs_folder):
     reader.wait_for_work()
     reader.ui.applyButton.click()
     reader.wait_for_end(10)
+def test_scene_of_another_task_that_is_imported_takes_boxes_and_heat_map_out_of_the_views(reader, ui, tmp_path):
+    reader.volume()
+    reader.choose_task("convert")
+    save_scene(tmp_path / "scene.mrml")
+    reader.choose_task("recognise")
+    reader.parameters.anomaly.smallest_ml = 0.0
+    run(reader, "heat", "UNUSUAL")
+    boxes = [slicer.util.getNode(f"Head region {number}") for number in (1, 2)]
+    assert all(box.GetDisplayNode().GetVisibility() for box in boxes)
+    import_scene(tmp_path / "scene.mrml")
+    assert reader.parameters.task == "convert"
+    assert not any(box.GetDisplayNode().GetVisibility() for box in boxes)
+    assert not ui.layerCheckBox.checked
+
+
     assert reader.ui.progressLabel.text == "Cancelled; the scene is as it was."
     reader.parameters.recognise.model = "failing"
     reader.press_apply()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from panel_tools import SCENE_TESTS, oblique_volume
+from panel_tools import SCENE_TESTS, import_scene, oblique_volume, save_scene
 
 import phantoms
 from medgan.job import Job
@@ -185,6 +185,21 @@ def test_views_of_the_layout_show_the_two_charts(trainer):
     views = {node.GetLayoutName(): node for node in slicer.util.getNodesByClass("vtkMRMLPlotViewNode")}
     assert views["MedGANLosses"].GetPlotChartNode().GetName() == "my-noise: losses"
     assert views["MedGANValidation"].GetPlotChartNode().GetName() == "my-noise: validation"
+
+
+def test_scene_of_another_task_that_is_imported_brings_the_layout_back(trainer, tmp_path):
+    layout = slicer.app.layoutManager().layout
+    trainer.person.choose_task("segment")
+    save_scene(tmp_path / "scene.mrml")
+    trainer.person.choose_task("train")
+    trainer.tick("T1")
+    trainer.ui.steps.value = 100
+    trainer.person.press_apply()
+    trainer.person.wait_for_end()
+    assert slicer.app.layoutManager().layout != layout
+    import_scene(tmp_path / "scene.mrml")
+    assert trainer.person.parameters.task == "segment"
+    assert slicer.app.layoutManager().layout == layout
 
 
 def test_stop_saves_and_the_training_goes_on_later(trainer):
