@@ -61,7 +61,7 @@ class Recognised:
 
 @dataclass
 class Anomaly:
-    """``volume`` is what was looked at. ``boxes`` belong to the first of ``regions``.
+    """``volume`` is what was looked at. ``boxes`` are those of the first of ``regions``, by the region's number.
 
     Places in ``regions`` are RAS mm of the map before its transform, as ``ijkToRas`` of the map had them.
     """
@@ -75,11 +75,11 @@ class Anomaly:
     threshold: float = 0.0
     regions: list[dict[str, Any]] = field(default_factory=list)
     ijkToRas: Any = None
-    boxes: list = field(default_factory=list)
+    boxes: dict[int, Any] = field(default_factory=dict)
 
     def present(self) -> list:
         """The nodes that were made."""
-        return [node for node in (self.map, self.reconstruction, self.table, *self.boxes) if node is not None]
+        return [node for node in (self.map, self.reconstruction, self.table, *self.boxes.values()) if node is not None]
 
 
 def publishRecognised(outputs: Outputs, volumeNode, ijkToRas: np.ndarray) -> Recognised:
@@ -185,22 +185,21 @@ def showRegions(result: Anomaly, found: Sequence[Mapping[str, Any]], threshold: 
         rows = [_row(region, place) for region, place in zip(result.regions, places, strict=True)]
         addTable(scene, "", rows, REGIONS, tableNode=result.table)
     showFrom(result.map.GetDisplayNode(), result.threshold)
-    wanted = result.regions[:MOST_BOXES]
-    for box in result.boxes[len(wanted) :]:
-        removeNode(scene, box)
-    del result.boxes[len(wanted) :]
-    for number, region in enumerate(wanted):
-        if number == len(result.boxes):
-            box = _newBox(result)
+    wanted = {region["number"]: region for region in result.regions[:MOST_BOXES]}
+    for number in result.boxes.keys() - wanted.keys():
+        removeNode(scene, result.boxes.pop(number))
+    for number, region in wanted.items():
+        if number not in result.boxes:
+            box = _newBox(result, number)
             if box is None:  # a scene without markups
                 return
-            result.boxes.append(box)
+            result.boxes[number] = box
         _place(result.boxes[number], region, result)
 
 
 def showBoxes(result: Anomaly, shown: bool) -> None:
     """Show the boxes in the views, or hide them."""
-    for box in result.boxes:
+    for box in result.boxes.values():
         if box.GetDisplayNode() is not None:  # it goes first where a scene is closed
             box.GetDisplayNode().SetVisibility(shown)
 
@@ -218,9 +217,9 @@ def _row(region: Mapping[str, Any], place: Sequence[float]) -> dict[str, Any]:
     return {**region, "right_mm": right, "anterior_mm": anterior, "superior_mm": superior}
 
 
-def _newBox(result: Anomaly):
+def _newBox(result: Anomaly, number: int):
     scene = result.volume.GetScene()
-    name = uniqueName(scene, f"{result.volume.GetName()} region {len(result.boxes) + 1}")
+    name = uniqueName(scene, f"{result.volume.GetName()} region {number}")
     box = scene.AddNewNodeByClass(ROI_CLASS, name)
     if box is None:
         return None

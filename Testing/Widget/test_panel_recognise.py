@@ -16,6 +16,7 @@ from standin import screens
 
 from medgan.job import Job
 from medgan.settings.recognise import Saliency
+from MedGANSlicerLib.SceneEdits import removeNode
 from MedGANSlicerLib.TableNodes import rowsOf
 
 MODELS = {"recognise": ("quick", "unsure", "endless", "failing"), "classify": ("own",), "anomaly": ("heat",)}
@@ -239,6 +240,13 @@ def test_click_on_a_region_centres_the_views_and_boxes_can_be_hidden(reader, ui)
     ui.regionThreshold.value = 0.55
     reader.wait(lambda: "0.55" in ui.regionsLabel.text)
     assert len(names_of("vtkMRMLMarkupsROINode")) == 2
+    removeNode(slicer.mrmlScene, slicer.util.getNode("Head region 1"))
+    ui.regionThreshold.value = 0.45
+    reader.wait(lambda: "0.45" in ui.regionsLabel.text)
+    described = {box.GetName(): box.GetDescription() for box in slicer.util.getNodesByClass("vtkMRMLMarkupsROINode")}
+    assert described["Head region 1"].startswith("Region 1:")
+    assert described["Head region 2"].startswith("Region 2:")
+    assert len(described) == 2
     slicer.mrmlScene.RemoveNode(slicer.util.getNode("Head anomaly map"))
     assert ui.regionsSection.isHidden()
     assert ui.layer.isHidden()

@@ -68,8 +68,8 @@ class RegionsView:
             self._result = None
         elif node is result.table:
             result.table = None
-        elif node in result.boxes:
-            result.boxes.remove(node)
+        elif node in result.boxes.values():
+            result.boxes = {number: box for number, box in result.boxes.items() if box is not node}
         else:
             return
         self._draw()
