@@ -59,6 +59,7 @@ def test_segmentation_becomes_a_label_map_with_its_values_and_comes_back(convert
     np.testing.assert_array_equal(arrayOf(node), parts())
     assert {value: label.name for value, label in labelsOfNode(node).items()} == {v: f"part {v}" for v in VALUES}
     assert "part 17" in ui.reportLabel.text  # it has no voxel
+    assert "part 17" not in converter.ui.progressLabel.text, "once is enough"
     assert not ui.saveTableButton.isHidden()
     assert ui.openEditorButton.isHidden()
 

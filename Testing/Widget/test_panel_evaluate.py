@@ -159,6 +159,9 @@ def test_two_results_against_a_reference(examiner, slicer_standin, tmp_path):
     assert figures["before"]["psnr"] < figures["deblurred"]["psnr"] < figures["denoised"]["psnr"]
     assert f"denoised: PSNR {expected:.4g} dB" in examiner.ui.foundLabel.text
     chart = slicer.util.getNode("Evaluation PSNR")
+    done = examiner.shared.progressLabel.text
+    assert "3 rows of figures are in the table 'Evaluation'. MS-SSIM has " in done
+    assert done.endswith("more in the log.)")
     series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
     assert [each.GetName() for each in series] == ["before", "denoised", "deblurred"]
     table = series[1].GetTableNode().GetTable()

@@ -161,6 +161,16 @@ def test_failure_is_one_sentence_with_details_that_can_be_copied(person):
     assert "Head denoised" in person.volumes()
 
 
+def test_what_a_run_says_about_its_result_stands_beside_done(person):
+    person.volume()
+    person.choose_model("quick")
+    person.press_apply()
+    person.wait_for_end()
+    assert person.ui.progressLabel.text.startswith("Done in ")
+    assert person.ui.progressLabel.text.endswith(". A quick result.")
+    assert person.log().count("A quick result.") == 1
+
+
 def test_chosen_output_is_filled(person):
     node = person.volume()
     person.choose_model("quick")

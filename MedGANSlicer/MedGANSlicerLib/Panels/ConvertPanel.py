@@ -32,6 +32,7 @@ class ConvertPanel(Panel):
     uiFile = "UI/Convert.ui"
     inputs = ("convertSegmentation", "convertGridVolume", *VOLUMES)
     needsPackages = False
+    showsMessages = True
 
     def __init__(self, ui, host, getParameters) -> None:
         super().__init__(ui, host, getParameters)

@@ -57,6 +57,9 @@ class Panel:
     staysEnabled = False
     """Whether the panel can be used while it runs; what may not change then, it locks itself."""
 
+    showsMessages = False
+    """Whether the panel shows by itself what a run says about its result."""
+
     def __init__(self, ui, host, getParameters) -> None:
         self.ui, self._host, self._getParameters = ui, host, getParameters
         self.changedModels = _nothing

@@ -110,7 +110,7 @@ class TaskPanel:
     def conclude(self, sentence: str) -> None:
         """A few words about the result, after those that it is done."""
         if sentence:
-            self.ui.progressLabel.setText(f"{self.ui.progressLabel.text} {breakable(sentence)}".strip())
+            self._add(sentence)
             self._note(sentence)
 
     def fail(self, sentence: str, details: str = "") -> None:
@@ -167,11 +167,14 @@ class TaskPanel:
             return
         self._showIdle("")
         self.say(f"{_('Done in {time}.').format(time=timeText(elapsed))} {remark}".strip())
-        for message in report.get("messages", ()):
+        messages = list(report.get("messages", ()))
+        for message in messages:
             self._note(message)
         for suspicion in report.get("suspicions") or ():
             self._note(suspicion["sentence"])
         self._onResult(panel, result, report, self._preview)
+        if messages and not panel.showsMessages:
+            self._add(_inShort(messages))
 
     def _ended(self, state: JobState) -> None:
         dropped = self._work.dropped
@@ -233,9 +236,19 @@ class TaskPanel:
         parts = [self._error, self._host.describeInstall(), self.ui.errorDetails.toPlainText()]
         self._host.copyText("\n".join(part for part in parts if part))
 
+    def _add(self, sentence: str) -> None:
+        self.ui.progressLabel.setText(f"{self.ui.progressLabel.text} {breakable(sentence)}".strip())
+
     def _note(self, text: str) -> None:
         if text:
             self.ui.logText.appendPlainText(f"{time.strftime('%H:%M:%S')}  {text}")
+
+
+def _inShort(messages: list[str]) -> str:
+    """The first message, and how many more the log has: one of them may take the meaning from the result."""
+    if len(messages) == 1:
+        return messages[0]
+    return _("{message} (And {count} more in the log.)").format(message=messages[0], count=len(messages) - 1)
 
 
 def _told(error: Exception) -> tuple[str, str]:
