@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
+from standin import screens
 
 import phantoms
 
@@ -158,10 +159,10 @@ def test_two_results_against_a_reference(examiner, slicer_standin, tmp_path):
     assert figures["denoised"]["psnr"] == pytest.approx(expected, abs=1e-3)
     assert figures["before"]["psnr"] < figures["deblurred"]["psnr"] < figures["denoised"]["psnr"]
     assert f"denoised: PSNR {expected:.4g} dB" in examiner.ui.foundLabel.text
-    chart = slicer.util.getNode("Evaluation PSNR")
     done = examiner.shared.progressLabel.text
     assert "3 rows of figures are in the table 'Evaluation'. MS-SSIM has " in done
     assert done.endswith("more in the log.)")
+    chart = slicer.util.getNode("Evaluation PSNR")
     series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
     assert [each.GetName() for each in series] == ["before", "denoised", "deblurred"]
     table = series[1].GetTableNode().GetTable()
@@ -311,6 +312,21 @@ def test_method_is_what_a_name_says_beyond_that_of_its_reference(examiner):
     examiner.measure()
     assert examiner.ui.foundLabel.text.splitlines()[0].startswith("Headache denoised:")
     assert examiner.ui.foundLabel.text.splitlines()[1].startswith("denoised:")
+
+
+def test_figures_and_path_of_a_report_are_copied_as_they_are(examiner, slicer_standin, tmp_path):
+    name = "t1_mprage_sag_p2_iso_1mm_ND_prescan_normalized_rep2_moco_T1w"
+    volume("Clean")
+    volume(name, 10)
+    examiner.against(name, "Clean")
+    examiner.measure()
+    folder = tmp_path / name
+    folder.mkdir()
+    slicer_standin.answer(str(folder))
+    examiner.ui.saveButton.click()
+    assert examiner.ui.savedLabel.text == examiner.ui.savedLabel.toolTip == str(folder)
+    assert name in examiner.ui.foundLabel.text
+    assert screens.misfits(examiner.person.widget.parent) == []
 
 
 def test_result_removed_while_it_is_measured_drops_the_figures(examiner):

@@ -283,14 +283,6 @@ def test_only_boxes_of_the_last_run_are_in_the_views_and_only_beside_the_panel(r
     assert shown() == []
 
 
-def test_cancel_and_failure_change_nothing(reader, ui, jobs_folder):
-    reader.volume()
-    before = {node.GetID() for node in slicer.mrmlScene.GetNodes()}
-    reader.parameters.recognise.model = "endless"
-    reader.press_apply()
-    reader.wait_for_work()
-    reader.ui.applyButton.click()
-    reader.wait_for_end(10)
 def test_scene_of_another_task_that_is_imported_takes_boxes_and_heat_map_out_of_the_views(reader, ui, tmp_path):
     reader.volume()
     reader.choose_task("convert")
@@ -306,6 +298,14 @@ def test_scene_of_another_task_that_is_imported_takes_boxes_and_heat_map_out_of_
     assert not ui.layerCheckBox.checked
 
 
+def test_cancel_and_failure_change_nothing(reader, ui, jobs_folder):
+    reader.volume()
+    before = {node.GetID() for node in slicer.mrmlScene.GetNodes()}
+    reader.parameters.recognise.model = "endless"
+    reader.press_apply()
+    reader.wait_for_work()
+    reader.ui.applyButton.click()
+    reader.wait_for_end(10)
     assert reader.ui.progressLabel.text == "Cancelled; the scene is as it was."
     reader.parameters.recognise.model = "failing"
     reader.press_apply()
@@ -315,8 +315,16 @@ def test_scene_of_another_task_that_is_imported_takes_boxes_and_heat_map_out_of_
     assert job_folders(jobs_folder) == []
 
 
-def test_long_name_without_a_space_does_not_widen_the_panel(reader):
-    reader.volume("t1_mprage_sag_p2_iso_1mm_ND_prescan_normalized_rep2_moco_T1w")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "t1_mprage_sag_p2_iso_1mm_ND_prescan_normalized_rep2_moco_T1w",
+        "1.2.840.113619.2.55.3.2831165743.886.1415788112.327.4.20240131",
+        "T1MPRAGEisoSagittalPreContrastFatSatT1MPRAGEisoSagittalPreContrastFatSat",
+    ],
+)
+def test_long_name_without_a_space_does_not_widen_the_panel(reader, name):
+    reader.volume(name)
     run(reader, "quick")
     assert screens.misfits(reader.widget.parent) == []
 

@@ -16,6 +16,7 @@ import pytest
 import slicer
 import slicer.util
 from panel_tools import job_folders, oblique_volume
+from standin import screens
 
 from medgan.job import JobStatus
 from medgan.settings import EnhanceSettings
@@ -159,6 +160,17 @@ def test_failure_is_one_sentence_with_details_that_can_be_copied(person):
     assert person.ui.errorLabel.text == ""
     person.wait_for_end()
     assert "Head denoised" in person.volumes()
+
+
+def test_error_is_not_copied_with_what_breaks_its_lines(person):
+    import qt
+
+    path = "/data/a_study/t1_mprage_sag_p2_iso_1mm_ND_prescan_normalized_rep2_moco_T1w.nii.gz"
+    person.widget.taskPanel.fail(f"There is no file '{path}'.")
+    assert screens.misfits(person.widget.parent) == []
+    assert person.ui.errorLabel.textInteractionFlags == qt.Qt.LinksAccessibleByMouse, "text that can not be selected"
+    person.ui.errorCopyButton.click()
+    assert path in qt.QApplication.clipboard().text()
 
 
 def test_what_a_run_says_about_its_result_stands_beside_done(person):

@@ -12,7 +12,6 @@ from medgan.evaluation import report
 from medgan.evaluation.table import Evaluation
 from MedGANSlicerLib.EvaluationNodes import EvaluationNodes, publishEvaluation, removeEvaluation
 from MedGANSlicerLib.Panels.DataView import DataView
-from MedGANSlicerLib.Panels.LongNames import breakable
 
 SHOWN = 3
 """Metrics in the few words."""
@@ -65,7 +64,7 @@ class FiguresView:
         ui.foundSection.setVisible(evaluation is not None)
         if evaluation is None:
             return
-        ui.foundLabel.setText(breakable(inWords(evaluation, self._hidden())))
+        ui.foundLabel.setText(inWords(evaluation, self._hidden()))
         charts = list(self._nodes.charts) if self._inScene() else []
         chosen = ui.plotSelector.currentText
         ui.plotSelector.clear()
@@ -77,6 +76,7 @@ class FiguresView:
         ui.showButton.setEnabled(self._inScene())
         ui.openButton.setEnabled(self._page is not None)
         ui.savedLabel.setText(str(self._page.parent) if self._page is not None else "")
+        ui.savedLabel.setToolTip(ui.savedLabel.text)
         ui.savedLabel.setVisible(self._page is not None)
 
     def _listMetrics(self) -> None:
