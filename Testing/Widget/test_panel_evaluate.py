@@ -47,7 +47,7 @@ class Examiner:
 
     def names(self) -> list[str]:
         table = self.ui.resultsTable
-        return [table.item(n, 0).text() for n in range(table.rowCount)]
+        return [table.item(n, 0).toolTip() for n in range(table.rowCount)]
 
     def tick(self, *names: str) -> None:
         import qt
@@ -312,6 +312,19 @@ def test_method_is_what_a_name_says_beyond_that_of_its_reference(examiner):
     examiner.measure()
     assert examiner.ui.foundLabel.text.splitlines()[0].startswith("Headache denoised:")
     assert examiner.ui.foundLabel.text.splitlines()[1].startswith("denoised:")
+
+
+def test_long_names_can_be_told_apart_in_the_list_and_widen_nothing(examiner):
+    name = "sub-01_ses-02_acq-mprage_run-01_T1w"
+    volume("Clean")
+    volume(f"{name} denoised", 10)
+    volume(f"{name} deblurred", 20)
+    examiner.tick("Clean")
+    assert screens.misfits(examiner.person.widget.parent) == []
+    table = examiner.ui.resultsTable
+    heights = [table.rowHeight(row) for row in range(table.rowCount)]
+    assert min(heights[1:]) >= 3 * table.fontMetrics().height(), "every line of a long name is in sight"
+    assert heights[0] < 2 * table.fontMetrics().height()
 
 
 def test_figures_and_path_of_a_report_are_copied_as_they_are(examiner, slicer_standin, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import qt
 
 from MedGANSlicerLib.NodePairs import NodePairs, Pair
+from MedGANSlicerLib.Panels.LongNames import breakable
 
 _NODE, _PARTNER = 0, 1
 
@@ -41,6 +42,7 @@ class PairsTable:
         table.setColumnCount(2)
         table.verticalHeader().setVisible(False)
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)  # a long name is shown whole
         table.connect("itemChanged(QTableWidgetItem*)", self._changed)
         table.connect("itemSelectionChanged()", self._fillSelector)
         selector.connect("activated(int)", self._choosePartner)
@@ -70,10 +72,10 @@ class PairsTable:
         table.setRowCount(len(self._rows))
         for number, row in enumerate(self._rows):
             item = self._item(number, _NODE, qt.Qt.ItemIsUserCheckable)
-            item.setText(self._offer.shown(row.node))
+            item.setText(breakable(self._offer.shown(row.node)))
             item.setToolTip(self._offer.shown(row.node))
             item.setCheckState(qt.Qt.Checked if row.node.GetID() in self._ticked else qt.Qt.Unchecked)
-            self._item(number, _PARTNER).setText(row.partner.GetName() if row.partner is not None else "")
+            self._item(number, _PARTNER).setText(breakable(row.partner.GetName()) if row.partner is not None else "")
         if self._rows and not 0 <= current < len(self._rows):
             table.selectRow(0)
         self._filling = False
