@@ -202,6 +202,7 @@ def test_report_is_written_without_the_metrics_that_are_not_wanted(examiner, sli
     volume("Noisy", 30)
     examiner.against("Noisy", "Clean")
     examiner.measure()
+    assert "1 row of figures is in the table 'Evaluation'." in examiner.shared.progressLabel.text
     examiner.untick_metric("SSIM")
     assert not examiner.ui.openButton.enabled
     slicer_standin.answer(str(tmp_path))

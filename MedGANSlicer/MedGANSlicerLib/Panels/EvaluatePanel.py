@@ -66,9 +66,10 @@ class EvaluatePanel(Panel):
 
     def summary(self, result, report) -> str:
         evaluation, nodes = result
-        return _("{count} rows of figures are in the table '{table}'.").format(
-            count=len(evaluation.rows), table=nodes.figures.GetName()
-        )
+        count, table = len(evaluation.rows), nodes.figures.GetName()
+        if count == 1:
+            return _("1 row of figures is in the table '{table}'.").format(table=table)
+        return _("{count} rows of figures are in the table '{table}'.").format(count=count, table=table)
 
     def forget(self, parameters, node) -> None:
         super().forget(parameters, node)
