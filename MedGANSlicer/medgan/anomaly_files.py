@@ -76,7 +76,7 @@ def planned(paths: Sequence[Path], out: Path | None, reconstruction: Path | None
     if reconstruction is not None and file_format(reconstruction):
         raise plan.UsageError("With --out, --reconstruction takes a folder too, because each file gets its own.")
     items, owners = [], dict[Path, Path]()
-    for source in (file for path in paths for file in plan.volume_files(path)):
+    for source in (file for path in paths for file in plan.volume_files(path, only_results=True)):
         stem, ending = stem_of(source), file_format(source) or ".nii.gz"
         restored = None if reconstruction is None else reconstruction / f"{stem}_reconstruction{ending}"
         items.append(Item((source,), out / f"{stem}_anomaly{ending}", restored, makes_folder=True))

@@ -122,7 +122,7 @@ def planned(
             raise plan.UsageError(
                 f"'{target}' is not the name of a volume file; end it with {SEGMENTATION_ENDING}, {', '.join(FORMATS)}."
             )
-        found = plan.volume_files(source)
+        found = plan.volume_files(source, only_results=True)
         if len(found) > 1:
             raise plan.UsageError(f"'{source}' holds several volumes; write them into a folder with --out.")
         return [Item((found[0], *channels), target, uncertainty)]
@@ -135,7 +135,7 @@ def planned(
     if ending and not file_format(Path(f"name{ending}")):
         raise plan.UsageError(f"'{ending}' is no ending of a volume file; take {SEGMENTATION_ENDING} or .nii.gz.")
     items = []
-    for source in (file for path in paths for file in plan.volume_files(path)):
+    for source in (file for path in paths for file in plan.volume_files(path, only_results=True)):
         stem, own = stem_of(source), file_format(source) or ".nii.gz"
         unsure = None if uncertainty is None else uncertainty / f"{stem}_uncertainty{own}"
         items.append(Item((source,), out / f"{stem}_labels{ending or own}", unsure, make_folder=True))

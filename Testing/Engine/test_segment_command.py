@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 import phantoms
 from command_line import one_sentence, run
+from medgan import records
 from medgan.labeltable import read_table
 from medgan.segmentation.files import Item, segment_file
 from medgan.settings import Device, SegmentSettings
@@ -79,6 +80,16 @@ def test_disk_that_is_full_leaves_what_was_to_be_replaced(model, scan, tmp_path,
     with pytest.raises(VolumeError, match=r"'u\.nii' can not be written into"):
         segment_file(item, settings, overwrite=True, watch=lambda state: full_disk(15_000))
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path != scan} == before
+
+
+def test_folder_of_enhanced_volumes_is_segmented(model, scan, tmp_path):
+    folder = tmp_path / "enhanced"
+    folder.mkdir()
+    scan.rename(folder / "a.nrrd")
+    records.note([folder / "a.nrrd"], {"task": "enhance"})
+    ended = run("segment", folder, "--out", tmp_path / "out", "--model", model, "--device", "cpu")
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "out" / "a_labels.nrrd").is_file()
 
 
 def test_several_files_one_of_them_broken(model, scan, tmp_path):
