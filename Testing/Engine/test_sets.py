@@ -293,6 +293,32 @@ def test_files_of_one_name_are_of_several_patients(quick, bundles, tmp_path):
     assert patients == ["bert", "s-2", "s_2"] * 2
 
 
+def test_patient_has_one_name_in_all_sets(quick, bundles, tmp_path):
+    array = np.array([0, 3], np.int16)[np.arange(60).reshape(3, 4, 5) % 2]
+    paths = {name: tmp_path / "maps" / f"{name}.nii.gz" for name in ("a/p1", "b/p2", "c/mri/aseg", "d/mri/aseg")}
+    for number, path in enumerate(paths.values()):
+        path.parent.mkdir(parents=True)
+        write_volume(LabelMap(np.roll(array, number, axis=0) * (1 + number), np.eye(4)), path)
+    one, two, bert, ernie = paths.values()
+    for name, chosen in (("1", [one, two, bert, ernie]), ("2", [one]), ("3", [bert])):
+        sets.make(order(bundles, tmp_path / "sets" / name, chosen, count=len(chosen)))
+    assert [row["patient"] for row in rows_of(tmp_path / "sets" / "1")] == ["p1", "p2", "c", "d"]
+    assert [row["patient"] for row in rows_of(tmp_path / "sets" / "2")] == ["p1"]
+    cases = find_cases(search(str(tmp_path / "sets"), {}), TrainSettings(kind=TrainKind.SEGMENT)).cases
+    assert [case.patient for case in cases] == ["p1", "p2", "c", "d", "p1", "c"]
+
+
+def test_a_set_that_goes_on_calls_its_patients_by_one_name(quick, bundles, maps, tmp_path):
+    out = tmp_path / "made"
+    sets.make(order(bundles, out, maps, count=2))
+    for path in out.rglob("sub-*.json"):  # as an older version called them
+        held = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**held, "patient": held["patient"].replace("_", "")}), encoding="utf-8")
+    made = sets.make(order(bundles, out, maps, count=4, resume=True))
+    assert [entry["patient"] for entry in made] == ["head_one", "head_two"] * 2
+    assert [row["patient"] for row in rows_of(out)] == ["head_one", "head_two"] * 2
+
+
 def test_maps_of_one_patient_stay_together(quick, bundles, tmp_path):
     names = ("sub-01_ses-1_dseg", "sub-01_ses-2_dseg", "sub-02_dseg")
     paths = [tmp_path / f"{name}.nii.gz" for name in names]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,16 +121,21 @@ def planned(settings: SynthesizeSettings, sources: Sequence[Path], also: Mapping
 
 
 def patients_of(sources: Sequence[Source]) -> dict[Source, str]:
-    """Whose each file is, by which samples made from it stay together: what training takes from its name, with the
-    folders in which the files differ ("bert" of bert/mri/aseg.nii.gz)."""
+    """Whose each file is, by which samples made from it stay together: what training takes from its name, and only
+    where that tells files apart no more, with the folders in which they differ ("bert" of bert/mri/aseg.nii.gz)."""
     paths = {source: source.path.absolute() for source in sources}
     drives = {path.drive for path in paths.values()}
     root = os.path.commonpath([path.parent for path in paths.values()]) if len(drives) == 1 else ""
-    found = {}
+    plain = {source: data_names.patient(plain_name(path)) for source, path in paths.items()}
+    whole = {}
     for source, path in paths.items():
         parent = path.parent.relative_to(root or path.anchor)
-        found[source] = data_names.patient((parent / plain_name(path)).as_posix())
-    return found
+        whole[source] = data_names.patient((parent / plain_name(path)).as_posix())
+    count = Counter(name for name, _ in {(plain[source], whole[source]) for source in sources})
+    return {
+        source: plain[source] if count[plain[source]] == 1 and name.endswith(f"/{plain[source]}") else name
+        for source, name in whole.items()
+    }
 
 
 def plain_word(path: Path) -> str:

@@ -100,7 +100,8 @@ def make(
     for sample in samples:
         held = is_made(sidecar_of(layout.image(sample.name)), sample.key(weights)) if order.resume else None
         if held is not None:
-            found[sample.number] = entry_of(held, layout.image(sample.name), "done before")
+            entry = entry_of(held, layout.image(sample.name), "done before")
+            found[sample.number] = entry | {"patient": sample.patient}
             said(found[sample.number])
         elif not order.overwrite:
             _refuse_existing(layout, sample, sample.key(weights) if order.resume else None, guards)
@@ -111,6 +112,8 @@ def make(
             maps = {source.path: source for sample in missing for source in sample.sources if source.role == "labels"}
             layout.know(one for each in maps.values() if isinstance(one := read_source(each), LabelMap))
         listing = Listing(layout)
+        for entry in found.values():
+            listing.add(entry, Path(entry["output"]).parent)
         try:
             for lot in _run(order, layout, missing, len(found) / len(samples), watch):
                 for entry in lot.made:

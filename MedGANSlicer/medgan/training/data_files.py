@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medgan import exchange
+from medgan.synthesis.files import sidecar_of
 from medgan.synthesis.set_layouts import COLUMNS, MANIFEST
 from medgan.volume import LabelMap, Volume, file_format
 
@@ -127,6 +129,7 @@ def _in_folder(root: Path) -> Search:
             found.others += len(files) - len(volumes)
         # A model folder or the cache of another run inside the data is not data.
         pending += [entry for entry in reversed(folders) if not entry.is_symlink() and not _is_ours(entry)]
+    found.patients = _joined(found.patients)
     found.volumes.sort(key=lambda volume: volume.name)
     return found
 
@@ -146,6 +149,33 @@ def _patients_of_set(folder: Path) -> dict[Path, str]:
             }
     except (OSError, ValueError, csv.Error):
         return {}
+
+
+def _joined(patients: Mapping[Path, str]) -> dict[Path, str]:
+    """The same with one name for the patients that files made from one source have, whatever their sets call them."""
+    same: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while name in same:
+            name = same[name]
+        return name
+
+    first: dict[str, str] = {}
+    for path, patient in patients.items():
+        for source in _made_from(path):
+            one, other = root(first.setdefault(source, patient)), root(patient)
+            if one != other:
+                same[other] = one
+    return {path: root(patient) for path, patient in patients.items()}
+
+
+def _made_from(path: Path) -> list[str]:
+    """SHA-256 of the files of its patient that a volume of a set was made from."""
+    try:
+        held = exchange.read_json(sidecar_of(path))
+        return [source["sha256"] for source in held["inputs"] if source["role"] != "reference"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _relative(path: Path, root: Path) -> str:
