@@ -298,6 +298,19 @@ def test_folder_of_a_training_that_is_gone_is_free(tmp_path, change):
         assert json.loads((tmp_path / "running.json").read_text())["pid"] == os.getpid()
 
 
+def test_a_training_shows_that_it_is_alive(tmp_path, monkeypatch):
+    monkeypatch.setattr(claim, "RENEWED_S", 0.01)
+    path = tmp_path / "running.json"
+    with claim.opened(TrainSettings(name="own", out=str(tmp_path))):
+        os.utime(path, (time.time() - 2 * claim.SILENT_S,) * 2)
+        until = time.monotonic() + 10.0
+        while path.stat().st_mtime < time.time() - claim.SILENT_S and time.monotonic() < until:
+            time.sleep(0.01)
+        path.write_text(json.dumps({"pid": 1, "host": "elsewhere"}))
+        with pytest.raises(claim.RunError, match="If none is, wait 5 minutes or delete"):
+            claim.opened(TrainSettings(name="own", out=str(tmp_path))).__enter__()
+
+
 def test_data_is_checked_without_training(call, tmp_path, a_model):
     data = volumes_in(tmp_path / "data", 2)
     (data / "bad.nii.gz").write_bytes(b"bad")

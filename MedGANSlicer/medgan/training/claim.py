@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -29,8 +30,8 @@ MAY_CHANGE = (
 """Settings that may differ when a training goes on."""
 
 
-SILENT_S = 3600.0
-"""A training on another host that wrote nothing for so long is over."""
+RENEWED_S, SILENT_S = 30.0, 300.0
+"""A training shows every so many seconds that it is alive; one on another host that has not for so long is over."""
 
 
 class RunError(ValueError):
@@ -80,11 +81,22 @@ def opened(settings: TrainSettings) -> Iterator[str]:
         raise RunError(
             f"The run folder '{folder}' can not be written: {error.strerror or error}; choose another folder."
         ) from error
+    over = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(folder / "running.json", over), daemon=True)
+    renewing.start()
     try:
         yield run
     finally:
+        over.set()
+        renewing.join()
         with contextlib.suppress(OSError):
             (folder / "running.json").unlink()
+
+
+def _renew(path: Path, over: threading.Event) -> None:
+    while not over.wait(RENEWED_S):
+        with contextlib.suppress(OSError):
+            os.utime(path)
 
 
 def earlier(folder: Path) -> dict[str, Any]:
@@ -139,8 +151,9 @@ def _check_alone(folder: Path) -> None:
         trains = pid not in (0, os.getpid()) and processes.alive(pid) and started in ("", processes.started(pid))
     if trains:
         which = f"process {pid} on '{where}'" if elsewhere else f"process ({pid})"
+        free = f"wait {SILENT_S / 60:.0f} minutes or delete" if elsewhere else "delete"
         raise RunError(
-            f"Another {which} is training in '{folder}'; wait for it or choose another folder. If none is, delete "
+            f"Another {which} is training in '{folder}'; wait for it or choose another folder. If none is, {free} "
             f"'{path}'."
         )
     exchange.write_json({"pid": os.getpid(), "host": host, "started": processes.started(os.getpid())}, path)
