@@ -133,6 +133,8 @@ def test_validations_that_do_not_count_are_not_called_missing():
     answer = verdict(curve(2, every=30, val_psnr=lambda n: 32.0, val_score=lambda n: 32.0, val_counts=lambda n: False))
     assert answer.startswith("Nothing can be said: all validations so far came after the adversarial term began")
     assert "validate_every" in answer
+    anew = {"step": 60, "compares_anew": True, "val_psnr": 30.0, "val_score": 30.0, "val_step": 30}
+    assert verdict([anew]) == "Too early to say: 1 validation so far, PSNR 30 at step 30."
 
 
 def test_rows_that_hold_something_else_are_passed_over():

@@ -252,7 +252,10 @@ def test_scores_on_other_validation_volumes_are_not_compared(tmp_path):
     assert score < first.best["score"], "the same weights"
     _, second = run(tmp_path, samples=Brighter(), steps=44, validate_every=4)
     assert second.best["score"] == pytest.approx(max(score, named(second.curves, "val_score")[-1]))
-    assert second.done.startswith("Too early to say: 1 validation so far")
+    anew = next(row for row in second.curves if row.get("compares_anew"))
+    assert anew["val_score"] == pytest.approx(score)
+    assert (anew["step"], anew["val_step"]) == (40, first.best["step"])
+    assert second.done.startswith("Too early to say: 2 validations so far")
     log = (tmp_path / "log.jsonl").read_bytes()
     run(tmp_path, samples=Brighter(), steps=44, validate_every=4)
     assert (tmp_path / "log.jsonl").read_bytes() == log, "it is measured anew once"

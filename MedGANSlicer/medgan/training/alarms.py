@@ -60,7 +60,8 @@ def scores(rows: Rows) -> list[tuple[int, float]]:
     """(step, score) of the validations that may be compared: not those where the adversarial term lowers the score, and
     not those on other volumes than the last ones."""
     first = max((number for number, row in enumerate(rows) if row.get("compares_anew")), default=0)
-    return series([row for row in rows[first:] if row.get("val_counts", True)], "val_score")
+    found = [{**row, "step": row.get("val_step", row["step"])} for row in rows[first:] if row.get("val_counts", True)]
+    return series(found, "val_score")
 
 
 def _critic_too_strong(rows: Rows) -> str:

@@ -61,7 +61,9 @@ def score_name(rows: Rows) -> str:
     for row in reversed(rows):
         if "val_score" in row:
             same = [n for n, v in row.items() if n.startswith("val_") and n != "val_score" and v == row["val_score"]]
-            name = next((n.removeprefix("val_") for n in same if n != "val_counts"), "the validation score")
+            name = next(
+                (n.removeprefix("val_") for n in same if n not in ("val_counts", "val_step")), "the validation score"
+            )
             return name.upper() if name in INITIALS else name
     return "the validation score"
 

@@ -12,7 +12,9 @@ WIDTH, HEIGHT = 640, 200
 LEFT, RIGHT, TOP, BOTTOM = 70, 12, 22, 26
 COLORS = ((31, 119, 180), (214, 94, 0), (0, 138, 90), (160, 60, 160), (110, 110, 110))
 
-NOT_CURVES = ("step", "seconds", "steps_a_second", "loading", "adversarial", "skipped", "val_score", "val_counts")
+NOT_CURVES = (
+    "step", "seconds", "steps_a_second", "loading", "adversarial", "skipped", "val_score", "val_counts", "val_step",
+)  # fmt: skip
 
 # Three columns by five rows a letter, a row after the other, each as one octal digit.
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789-.+_%/ "

@@ -22,7 +22,10 @@ BLOCKS, PLAIN = "▁▂▃▄▅▆▇█", "_.-=+*%#"
 WIDTH = 44
 """Characters of a curve."""
 
-HIDDEN = ("step", "seconds", "steps_a_second", "loading", "adversarial", "rates", "skipped", "val_score", "val_counts")
+HIDDEN = (
+    "step", "seconds", "steps_a_second", "loading", "adversarial", "rates", "skipped", "val_score", "val_counts",
+    "val_step",
+)  # fmt: skip
 MOST_ROWS = 8
 
 

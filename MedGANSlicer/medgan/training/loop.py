@@ -328,9 +328,9 @@ class Training:
     def compare_anew(self) -> None:
         """The validation volumes are others than before: what is compared from now on is measured on these."""
         seed_everything(self.settings.seed, self.step, "validation", 0)
-        self.validation.measure_best_again(copy.deepcopy(self.average.network))
+        values = self.validation.measure_best_again(copy.deepcopy(self.average.network))
         note = "The validation volumes changed; figures from before can not be compared with later ones."
-        self.folder.write({"step": self.step, "note": note, "compares_anew": True})
+        self.folder.write({"step": self.step, "note": note, "compares_anew": True, **values})
         self.save()
 
     def state(self) -> dict[str, Any]:

@@ -73,14 +73,17 @@ class Validation:
         self.best, self.stale, self.last_step = state["best"], state["stale"], state["last_step"]
         self.of_other_data = state.get("digest", self.digest) != self.digest
 
-    def measure_best_again(self, generator: nn.Module) -> None:
-        """Give the best weights their figures on the batches there are now. ``generator``: to measure them in."""
+    def measure_best_again(self, generator: nn.Module) -> dict[str, Any]:
+        """Give the best weights their figures on the batches there are now, as "val_..." values with their "val_step";
+        {} where there is no best. ``generator``: to measure them in."""
         self.stale, self.last_step, self.of_other_data = 0, -1, False
         best, self.best = self.best, {}
-        if best:
-            generator.load_state_dict(best["state"])
-            self.measure(generator, best["step"], True)
-            self.last_step = -1
+        if not best:
+            return {}
+        generator.load_state_dict(best["state"])
+        values = self.measure(generator, best["step"], True)
+        self.last_step = -1
+        return {**values, "val_step": best["step"]} if values else {}
 
 
 def _digest(batches: list[dict[str, Tensor]]) -> str:
