@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import phantoms
-from medgan import models
+from medgan import exchange, models
 from medgan.classification import classify, prepared
 from medgan.evaluation.statistics import wilson
 from medgan.evaluation.table import from_png
@@ -132,7 +132,9 @@ def test_kept_patients_are_of_every_class_and_never_trained_on(tmp_path):
 def test_patients_of_classes_stay_on_their_side_when_the_data_changes(tmp_path):
     def uses(**numbers):
         inputs = {f"{name}/p{n}": a_ball(name == "b", n) for name, many in numbers.items() for n in many}
-        return {one["patient"]: one["use"] for one in prepare(inputs, settings(), tmp_path).report["read"]}
+        data = prepare(inputs, settings(), tmp_path)
+        exchange.write_json(data.report, tmp_path / "data.json")  # as when the training has had it
+        return {one["patient"]: one["use"] for one in data.report["read"]}
 
     was = uses(a=range(4), b=range(10, 14))
     (tmp_path / "checkpoint.pt").touch()

@@ -322,6 +322,30 @@ def test_data_is_checked_without_training(call, tmp_path, a_model):
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
+def test_checking_data_leaves_the_record_of_a_training(call, tmp_path, a_model):
+    data = volumes_in(tmp_path / "data", 2)
+    train = ("train", "enhance", data, "--out", tmp_path / "run", "--start", "tiny", "--steps", 1, *QUICK)
+    assert call(*train, "--check-data").returncode == 0
+
+    def record() -> dict:
+        held = json.loads((tmp_path / "run" / "data.json").read_text())
+        return {name: held[name] for name in ("sha256", "changed", "uses", "names")}
+
+    assert record()["uses"] == {}
+    done = call(*train)
+    assert done.returncode == 0, done.stderr
+    was = record()
+    assert sorted(was["uses"].values()) == ["train", "validation"]
+    write_volume(a_head(7), data / "p7_T1.nii.gz")
+    done = call(*train, "--check-data")
+    assert "The data changed" in done.stderr
+    assert record() == was
+    done = call(*train, "--steps", 2)
+    assert done.returncode == 0, done.stderr
+    assert record()["changed"]
+    assert record()["uses"].items() > was["uses"].items()
+
+
 def test_help_shows_kinds_and_groups(call):
     said = call("train", "--help").stdout
     for phrase in ("label-to-volume", "Data", "How long", "--validation-share", "the same command again goes on"):

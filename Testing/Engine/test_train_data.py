@@ -13,7 +13,7 @@ import torch
 
 import model_folders
 import phantoms
-from medgan import models
+from medgan import exchange, models
 from medgan.settings import Pairing, Restores, TrainKind, TrainSettings
 from medgan.training.data import DataError, TrainingData, prepare
 from medgan.training.data_files import search
@@ -39,6 +39,12 @@ def prepared(folder: Path, kind: TrainKind = TrainKind.ENHANCE, run: str = "run"
     out = folder.parent / run
     out.mkdir(exist_ok=True)
     return prepare(inputs or {}, settings, out)
+
+
+def begun(data: TrainingData, run: Path) -> None:
+    """The run folder as a training leaves it that has had this data."""
+    (run / "checkpoint.pt").touch()
+    exchange.write_json(data.report, run / "data.json")
 
 
 def why(data: TrainingData) -> dict[str, str]:
@@ -245,8 +251,7 @@ def test_data_that_changed_under_a_training_is_told(tmp_path):
     folder.mkdir()
     for number in range(2):
         write_volume(a_head(number), folder / f"p{number}.nrrd")
-    prepared(folder)
-    (tmp_path / "run" / "checkpoint.pt").touch()
+    begun(prepared(folder), tmp_path / "run")
     write_volume(a_head(1), folder / "p1.nrrd")
     assert prepared(folder).messages == [], "the file is new, its voxels are the same"
     write_volume(a_head(5), folder / "p1.nrrd")
@@ -266,11 +271,11 @@ def test_patients_stay_on_their_side_when_the_data_changes(tmp_path):
         data = prepared(folder)
         return data, {int(one["patient"][1:]): one["use"] for one in data.report["read"]}
 
-    was = uses(0, 1, 2, 3)[1]
-    (run / "checkpoint.pt").touch()
+    first, was = uses(0, 1, 2, 3)
+    begun(first, run)
     kept = next(number for number, use in was.items() if use == "validation")
     seen = [number for number in was if number != kept]
-    report = json.loads((run / "data.json").read_text(encoding="utf-8"))
+    record = json.loads((run / "data.json").read_text(encoding="utf-8"))
     with pytest.raises(DataError, match="were trained on when this training began, and none is left for validation"):
         uses(*seen)
     with pytest.raises(DataError, match="There is only one patient"):
@@ -278,11 +283,61 @@ def test_patients_stay_on_their_side_when_the_data_changes(tmp_path):
     again, now = uses(0, 1, 2, 3)
     assert now == was
     assert not again.fingerprint["changed"], "it was never trained on the others"
-    assert json.loads((run / "data.json").read_text(encoding="utf-8")) == report
+    held = json.loads((run / "data.json").read_text(encoding="utf-8"))
+    assert held == {name: record[name] for name in held}
     changed, now = uses(*seen, 4)
+    begun(changed, run)
     assert now == dict.fromkeys(seen, "train") | {4: "validation"}
     assert changed.fingerprint["changed"]
     assert uses(kept, *seen, 4, 5)[1] == was | {4: "validation", 5: "train"}, "who was away is known, too"
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_patients_of_an_older_run_folder_stay_on_their_side(tmp_path, renamed):
+    """There only what was read says who was what. ``renamed``: by other names than they have now."""
+    folder, run = tmp_path / "data", tmp_path / "run"
+    folder.mkdir()
+    for number in range(3):
+        write_volume(a_head(number), folder / f"p{number}.nrrd")
+    begun(prepared(folder), run)
+    record = json.loads((run / "data.json").read_text(encoding="utf-8"))
+    for row in record["read"]:  # not as it would be drawn
+        row["use"] = "validation" if row["patient"] == "p0" else "train"
+        row["patient"] = f"old {row['patient']}" if renamed else row["patient"]
+    exchange.write_json({"read": record["read"], "sha256": record["sha256"]}, run / "data.json")
+    for number in range(3, 7):
+        write_volume(a_head(number), folder / f"p{number}.nrrd")
+    data = prepared(folder)
+    used = {one["patient"]: one["use"] for one in data.report["read"]}
+    assert used.items() >= {"p0": "validation", "p1": "train", "p2": "train"}.items()
+    assert data.fingerprint["changed"]
+
+
+def test_a_patient_of_whom_anything_was_trained_on_is_to_train_on(tmp_path):
+    folder, run = tmp_path / "data", tmp_path / "run"
+    folder.mkdir()
+    for number in range(4):
+        write_volume(a_head(number), folder / f"p{number}.nrrd")
+    first = prepared(folder)
+    begun(first, run)
+    kept, seen, *others = (row["name"] for row in sorted(first.report["read"], key=lambda row: row["use"] == "train"))
+    write_volume(a_head(9), folder / "p9.nrrd")
+    patients = {kept: "A", seen: "A", **dict.fromkeys(others, "B"), "p9.nrrd": "C"}
+    (folder / "list.csv").write_text("\n".join(["image,patient", *map(",".join, patients.items())]))
+    data = prepare({}, TrainSettings(data=str(folder / "list.csv"), patch=16, batch=2), run)
+    assert {one["patient"]: one["use"] for one in data.report["read"]} == {
+        "A": "train",
+        "B": "train",
+        "C": "validation",
+    }
+    assert data.fingerprint["changed"]
+
+
+def test_data_found_cached_has_its_uses(tmp_path):
+    (tmp_path / "data").mkdir()
+    for number in range(3):
+        write_volume(a_head(number), tmp_path / "data" / f"p{number}.nrrd")
+    assert prepared(tmp_path / "data").report == prepared(tmp_path / "data").report
 
 
 def test_clean_volumes_bring_their_noise_along(tmp_path):

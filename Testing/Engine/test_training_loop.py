@@ -261,6 +261,30 @@ def test_scores_on_other_validation_volumes_are_not_compared(tmp_path):
     assert (tmp_path / "log.jsonl").read_bytes() == log, "it is measured anew once"
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_checkpoint_without_its_validation_volumes_goes_by_the_data(tmp_path, changed):
+    run(tmp_path, steps=8, validate_every=4)
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["validation"]["digest"]
+    torch.save(state, path)
+    more = settings(steps=12, validate_every=4)
+    result = train(HalfKind(more), RandomPairs(), more, tmp_path, data={"changed": changed})
+    assert any(row.get("compares_anew") for row in result.curves) is changed
+    assert json.loads((tmp_path / "data.json").read_text()) == {"changed": changed}
+
+
+def test_data_of_a_training_that_did_no_step_is_not_noted(tmp_path):
+    def cancels(fraction, message=""):
+        raise Cancelled
+
+    chosen = settings(steps=4)
+    with pytest.raises(Cancelled):
+        train(HalfKind(chosen), RandomPairs(), chosen, tmp_path, cancels, data={"changed": True})
+    assert (tmp_path / "checkpoint.pt").exists()
+    assert not (tmp_path / "data.json").exists()
+
+
 def test_early_stop_hands_back_the_best_weights(tmp_path):
     values = iter([1.0, 3.0, 2.0, 2.5, 2.9, 2.0])
     kept = []

@@ -48,7 +48,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: TrainSettings, progre
         data = prepare(inputs, settings, folder, part(progress, 0.0, READING), start)
         torch.manual_seed(settings.seed)
         kind = make_kind(settings, data.facts, start)
-        result = train(kind, data.samples, settings, folder, part(progress, READING, 0.99))
+        result = train(kind, data.samples, settings, folder, part(progress, READING, 0.99), data.report)
         if not result.written:
             return Outputs()
         progress(0.99, "Writing the model")

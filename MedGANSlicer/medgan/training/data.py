@@ -37,8 +37,11 @@ from medgan.training.data_report import (
     fingerprint,
     left_out,
     nothing_left,
+    read_rows,
     split,
     text_hash,
+    uses_before,
+    with_these,
     write_report,
 )
 from medgan.training.data_samples import Manner, Patches
@@ -62,7 +65,8 @@ SETTINGS_OF_CACHE = ("kind", "data", "pairing", "source", "target", "spacing_mm"
 
 @dataclass
 class TrainingData:
-    """What a training is fed with. ``report`` is what ``data.json`` holds; ``fingerprint`` goes on the card."""
+    """What a training is fed with. ``report`` is what ``data.json`` will hold when the training has had this data;
+    ``fingerprint`` goes on the card."""
 
     samples: Patches
     facts: Facts
@@ -139,16 +143,9 @@ def _made(
         entries.append(data_cache.store(loaded, number, cache, settings.kind))
         used.append((number, case))
     messages += in_one_unit(entries, used, cache, settings.kind, read)
-    digest, before = text_hash("\n".join(sorted(known))), earlier(folder)
-    changed = before.get("sha256", digest) != digest or bool(before.get("changed"))
-    if changed:
-        messages.append(
-            "The data changed after this training began; figures from before and after can not be compared."
-        )
+    before = earlier(folder)
     report = {
-        "sha256": before.get("sha256", digest),
-        "changed": bool(before.get("changed")),
-        "uses": before.get("uses", {}),
+        **before,
         "rejected": [{"name": name, "why": why} for name, why in rejected],
         "messages": messages,
         "paired": cases.paired,
@@ -157,11 +154,10 @@ def _made(
     if not entries:
         raise DataError(nothing_left(rejected, settings.kind))
     try:
-        (split_classes if settings.kind is TrainKind.CLASSIFY else split)(entries, settings, messages, report["uses"])
+        uses = uses_before(entries, before)
+        (split_classes if settings.kind is TrainKind.CLASSIFY else split)(entries, settings, messages, uses)
     except DataError as error:
         raise DataError(f"{error}{left_out(rejected)}") from error
-    report |= {"sha256": digest, "changed": changed}
-    report["uses"] |= {entry.patient: "validation" if entry.validation else "train" for entry in entries}
     working = _to_one_grid(entries, settings, cache, start, progress)
     held = data_cache.index(
         key,
@@ -202,13 +198,20 @@ def _assembled(held: Mapping[str, Any], settings: TrainSettings, cache: Path, st
     samples = Patches(cache, entries, settings, manner)
     facts = _facts(entries, settings, labels, side, held, made)
     train, check = ([e for e in entries if e.validation is flag] for flag in (False, True))
+    had = with_these(entries, report)
+    if had["changed"]:
+        messages.append(
+            "The data changed after this training began; figures from before and after can not be compared."
+        )
     report = {
         **report,
+        **had,
+        "read": read_rows(entries),
         "patients": {"train": len({e.patient for e in train}), "validation": len({e.patient for e in check})},
         "messages": messages,
     }
     _check_channels(entries)
-    return TrainingData(samples, facts, report, fingerprint(entries, bool(report.get("changed"))), messages, inherited)
+    return TrainingData(samples, facts, report, fingerprint(entries, report["changed"]), messages, inherited)
 
 
 def _facts(

@@ -68,7 +68,7 @@ def fingerprint(entries: Sequence[Entry], changed: bool) -> dict[str, Any]:
     ranges = [limits for entry in entries for limits in entry.ranges.values()]
     spacing = np.array([entry.spacing_mm for entry in entries])
     return {
-        "sha256": text_hash("\n".join(sorted(entry.digest for entry in entries))),
+        "sha256": _digest(entries),
         "changed": changed,
         "volumes": sum(len(entry.sources) for entry in entries),
         "cases": {"train": sum(not e.validation for e in entries), "validation": sum(e.validation for e in entries)},
@@ -94,13 +94,20 @@ def left_out(rejected: Sequence[tuple[str, str]]) -> str:
     return f" Left out: {' '.join(told)}{more}" if told else ""
 
 
-def write_report(folder: Path, entries: Sequence[Entry], report: dict[str, Any]) -> None:
+def write_report(folder: Path, entries: Sequence[Entry], report: Mapping[str, Any]) -> None:
     """``data.json``: for a person, what took part, what did not and why."""
-    report["read"] = [
+    try:
+        exchange.write_json({**report, "read": read_rows(entries)}, folder / "data.json")
+    except OSError as error:
+        raise no_room(folder, error) from error
+
+
+def read_rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    return [
         {
             "name": entry.name,
             "patient": entry.patient,
-            "use": "validation" if entry.validation else "train",
+            "use": _use(entry),
             "files": entry.sources,
             "size_voxels": entry.size_voxels,
             "spacing_mm": entry.spacing_mm,
@@ -109,21 +116,56 @@ def write_report(folder: Path, entries: Sequence[Entry], report: dict[str, Any])
         }
         for entry in entries
     ]
-    try:
-        exchange.write_json(report, folder / "data.json")
-    except OSError as error:
-        raise no_room(folder, error) from error
+
+
+def _use(entry: Entry) -> str:
+    return "validation" if entry.validation else "train"
 
 
 def earlier(folder: Path) -> dict[str, Any]:
-    """What ``data.json`` says of the data that the training in the folder has had; {} where none has begun."""
+    """What ``data.json`` says of the data that the training in the folder has had: "sha256" of the last ("" before the
+    first step), whether they "changed", and the use of all patients ("uses") and cases ("names")."""
+    nothing = {"sha256": "", "changed": False, "uses": {}, "names": {}}
     if not (folder / "checkpoint.pt").exists():
-        return {}
+        return nothing
     try:
         held = exchange.read_json(folder / "data.json")
-    except (OSError, ValueError):
-        return {}
-    return held if isinstance(held, dict) else {}
+        read = held.get("read", [])  # which alone says it in older folders
+        return {
+            "sha256": str(held.get("sha256", "")),
+            "changed": bool(held.get("changed")),
+            "uses": dict(held["uses"] if "uses" in held else {row["patient"]: row["use"] for row in read}),
+            "names": dict(held["names"] if "names" in held else {row["name"]: row["use"] for row in read}),
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return nothing
+
+
+def uses_before(entries: Sequence[Entry], before: Mapping[str, Any]) -> dict[str, str]:
+    """The uses of patients that a training has had (see :func:`earlier`), also of those that had other names. One of
+    whom anything was trained on is for training."""
+    uses = dict(before["uses"])
+    for entry in entries:
+        if entry.name in before["names"] and uses.get(entry.patient) != "train":
+            uses[entry.patient] = before["names"][entry.name]
+    return uses
+
+
+def with_these(entries: Sequence[Entry], before: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`earlier` will say when the training has had these entries too."""
+    digest, names = _digest(entries), {entry.name: _use(entry) for entry in entries}
+    known = before.get("names", {})  # an older cache has none
+    other = before.get("sha256", "") not in ("", digest) or any(known.get(n, use) != use for n, use in names.items())
+    return {
+        "sha256": digest,
+        "changed": other or bool(before.get("changed")),
+        "uses": {**before.get("uses", {}), **{entry.patient: _use(entry) for entry in entries}},
+        "names": {**known, **names},
+    }
+
+
+def _digest(entries: Sequence[Entry]) -> str:
+    return text_hash("\n".join(sorted(entry.digest for entry in entries)))
 
 
 def text_hash(text: str) -> str:

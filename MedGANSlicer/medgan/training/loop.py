@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,22 @@ Batch = dict[str, Tensor]
 
 
 def train(
-    kind: Kind, samples: Samples, settings: TrainSettings, folder: Path, progress: Progress = silent
+    kind: Kind,
+    samples: Samples,
+    settings: TrainSettings,
+    folder: Path,
+    progress: Progress = silent,
+    data: Mapping[str, Any] | None = None,
 ) -> TrainingResult:
     """Train ``kind`` until the budget is spent or validation no longer rises, in ``folder`` (made if need be).
+
+    ``data``: what ``data.json`` is to hold from the first step on (see :class:`medgan.training.data.TrainingData`).
 
     Started again with the same folder it goes on. Raises :class:`Cancelled` (asked for by ``progress``) or
     ``KeyboardInterrupt`` (also at SIGTERM) after a checkpoint was saved, :class:`TrainingStopped` if it can not go on.
     """
     with parallel.joined(settings.device) as world, Interrupts(progress, world) as interrupts:
-        run_folder = RunFolder(Path(folder), world, settings.tensorboard)
+        run_folder = RunFolder(Path(folder), world, settings.tensorboard, data)
         try:
             return Training(kind, samples, settings, run_folder, interrupts, world).run()
         finally:
@@ -126,7 +134,10 @@ class Training:
 
     def train_with(self, batches: Loader) -> None:
         """Steps until the training is over, or went back to its checkpoint and needs the batches from there."""
+        first = self.step
         while self.begin_step():
+            if self.step == first:
+                self.folder.write_data()
             taken = [self.to_device(next(batches)) for _ in range(self.batches_a_step)]
             sound = self.critic_step(taken)
             sound = self.generator_step(taken[-self.settings.accumulate :]) and sound
@@ -384,7 +395,7 @@ class Training:
                 "(its labels, channels and classes) make; choose another folder, or the settings in its settings.json "
                 "and the data that it began with."
             ) from error
-        self.validation.load(state["validation"])
+        self.validation.load(state["validation"], self.folder.data_changed)
         self.means.load(state["means"], self.world.device)
         self.step, self.critic_steps_done = state["step"], state["critic_steps_done"]
         self.adversarial_began, self.skipped_share = state["adversarial_began"], state["skipped_share"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medgan import exchange
 from medgan.training import alarms, checkpoint
 from medgan.training.journal import Journal
 from medgan.training.parallel import World
@@ -22,8 +23,10 @@ class RunFolder:
     A disk that is full or can not be written to raises :class:`TrainingStopped` with what to do.
     """
 
-    def __init__(self, folder: Path, world: World, tensorboard: bool = False) -> None:
-        self.path, self._world = folder, world
+    def __init__(
+        self, folder: Path, world: World, tensorboard: bool = False, data: Mapping[str, Any] | None = None
+    ) -> None:
+        self.path, self._world, self._data = folder, world, data
         self.messages: list[str] = []
         """Sentences for the person."""
         self.step = 0
@@ -47,6 +50,17 @@ class RunFolder:
         if self._journal is not None:
             with self._writing():
                 self._journal.add(row)
+
+    @property
+    def data_changed(self) -> bool:
+        """Whether the training has had other data before."""
+        return bool(self._data and self._data["changed"])
+
+    def write_data(self) -> None:
+        """Into ``data.json`` that the training has had its data."""
+        if self._journal is not None and self._data is not None:
+            with self._writing():
+                exchange.write_json(self._data, self.path / "data.json")
 
     def write_pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Sample images, and where they are into the log; none is fine."""

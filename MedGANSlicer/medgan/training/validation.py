@@ -69,9 +69,10 @@ class Validation:
     def state(self) -> dict[str, Any]:
         return {"best": self.best, "stale": self.stale, "last_step": self.last_step, "digest": self.digest}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: dict[str, Any], data_changed: bool) -> None:
+        """``data_changed`` decides for an older checkpoint, which does not know its batches."""
         self.best, self.stale, self.last_step = state["best"], state["stale"], state["last_step"]
-        self.of_other_data = state.get("digest", self.digest) != self.digest
+        self.of_other_data = state["digest"] != self.digest if "digest" in state else data_changed
 
     def measure_best_again(self, generator: nn.Module) -> dict[str, Any]:
         """Give the best weights their figures on the batches there are now, as "val_..." values with their "val_step";
