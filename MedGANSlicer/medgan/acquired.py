@@ -34,12 +34,15 @@ SHORTEST = 24
 LITTLE = 0.05
 """Share of the noise within the band below which there is next to none beyond."""
 
-STEEP = 0.1
-"""Share of the frequencies over which it falls from a half to that; interpolation and blur take more."""
+STEEP = 0.088
+"""Share of the frequencies over which it falls from a half to that. Scanners that let k-space fade towards its end
+take 0.08 at most, interpolation to twice the voxels and blur 0.09 and more."""
 
-LEVEL = 0.4
-"""Share of the noise in the middle of the band (0.5 to 0.7) that there is towards its end: interpolation and blur leave
-less there."""
+LEVEL, LEVEL_AT_LAST = 0.2, 0.5
+"""Share of the noise in the middle of the band (0.5 to 0.7) that there is towards its end: such scanners leave a
+quarter and more, interpolation a tenth; and where the band ends at ``LAST`` or later, as repeated voxels fade there."""
+
+LAST = 0.85
 
 WIDEST = 0.98
 """A band that holds a larger share of the coefficients is left as it is."""
@@ -59,10 +62,8 @@ def acquired_shape(array: np.ndarray) -> tuple[int, ...]:
     squares = np.square(fft.dctn((part - part.mean()) * _window(part, cut), norm="ortho", workers=-1))
     # Of the other axes first what is certainly acquired, anatomy among it, then what is mostly noise.
     shares = [_edge(_power(squares, axis, (0.125, NARROWEST), (1.0,) * 3)) for axis in range(3)]
-    return tuple(
-        round(share * side) if _confirmed(_power(squares, axis, (0.5, 0.95), shares), share) else side
-        for axis, (side, share) in enumerate(zip(array.shape, shares, strict=True))
-    )
+    ends = [_end(_power(squares, axis, (0.5, 0.95), shares), share) for axis, share in enumerate(shares)]
+    return tuple(round(end * side) for end, side in zip(ends, array.shape, strict=True))
 
 
 def acquired_middle(array: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]] | None:
@@ -126,18 +127,22 @@ def _power(squares: np.ndarray, axis: int, ring: tuple[float, float], shares: Se
     return np.median(np.moveaxis(squares[among], axis, 0).reshape(squares.shape[axis], -1), axis=1)
 
 
-def _confirmed(power: np.ndarray, share: float) -> bool:
-    """Whether there is next to no noise beyond that share of the frequencies, and up to there as much as before."""
+def _end(power: np.ndarray, share: float) -> float:
+    """The share of the frequencies at which noise ends near that ``share``; 1 unless there is next to none beyond, and
+    up to there as much as before."""
     count = len(power)
     if share > WIDEST:
-        return False
+        return 1.0
     edge = share * count
     beyond = power[min(count - 1, round(edge + 0.02 * count)) :].mean()
     within, before, near = (
         float(np.median(power[int(first * edge) : int(last * edge)]))
         for first, last in ((0.5, 0.95), (0.5, 0.7), (0.8, 0.97))
     )
-    return float(beyond) < LITTLE * within and near > LEVEL * before
+    if float(beyond) >= LITTLE * within or near <= (LEVEL if share < LAST else LEVEL_AT_LAST) * before:
+        return 1.0
+    furthest = min(count, math.ceil(edge + 0.05 * count))
+    return max(share, (furthest - int(np.argmax(power[furthest - 1 :: -1] > 0.5 * within))) / count)
 
 
 def _edge(power: np.ndarray) -> float:
@@ -152,7 +157,7 @@ def _edge(power: np.ndarray) -> float:
         beyond = min(smooth[end:].max(), power[end:].mean()) if end > count - 2 * width else smooth[end:].max()
         if beyond < LITTLE * within:
             edge = end - int(np.argmax(power[end - 1 :: -1] > 0.5 * within))
-            if end - edge <= STEEP * count + width:
+            if end - edge <= max(4.0, STEEP * count):
                 return edge / count
     return 1.0
 

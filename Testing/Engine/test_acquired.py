@@ -68,7 +68,7 @@ def test_scale_of_the_values_does_not_matter():
     assert (
         acquired_shape(array * np.float32(1e25)) == acquired_shape(array * np.float32(1e-25)) == acquired_shape(array)
     )
-    assert acquired_shape(np.rint(array).astype(np.int16)) == acquired_shape(array)
+    assert acquired_shape(np.rint(array).astype(np.int16)) == pytest.approx(acquired_shape(array), abs=1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
