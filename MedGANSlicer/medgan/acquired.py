@@ -134,15 +134,15 @@ def _end(power: np.ndarray, share: float) -> float:
     if share > WIDEST:
         return 1.0
     edge = share * count
-    beyond = power[min(count - 1, round(edge + 0.02 * count)) :].mean()
     within, before, near = (
         float(np.median(power[int(first * edge) : int(last * edge)]))
         for first, last in ((0.5, 0.95), (0.5, 0.7), (0.8, 0.97))
     )
-    if float(beyond) >= LITTLE * within or near <= (LEVEL if share < LAST else LEVEL_AT_LAST) * before:
-        return 1.0
     furthest = min(count, math.ceil(edge + 0.05 * count))
-    return max(share, (furthest - int(np.argmax(power[furthest - 1 :: -1] > 0.5 * within))) / count)
+    end = max(edge, furthest - int(np.argmax(power[furthest - 1 :: -1] > 0.5 * within)))
+    beyond = float(power[min(count - 1, round(end + 0.03 * count)) :].mean())
+    level = LEVEL if share < LAST else LEVEL_AT_LAST
+    return end / count if beyond < LITTLE * within and near > level * before else 1.0
 
 
 def _edge(power: np.ndarray) -> float:
