@@ -1,9 +1,8 @@
 """The matrix that a scanner acquired, where it delivered a finer one.
 
-MR scanners fill the outer part of k-space with zeros, CT kernels and interpolation let little through there: the volume
-has more voxels than it knows, and its noise is correlated. Noise that reaches as far as the cosine coefficients of the
-acquired matrix do is as strong at all of them, so that on a grid with as many voxels it is white, which is what
-networks take away best. The coefficients beyond hold next to nothing and stay as they are.
+MR scanners fill the outer part of k-space with zeros: the volume has more voxels than were acquired, and its noise is
+correlated. It is as strong at all cosine coefficients of the acquired matrix, so that on a grid with as many voxels it
+is white, which is what networks take away best. The coefficients beyond hold next to nothing and stay as they are.
 
 The cosine transform (DCT-II) stands for the Fourier transform: it does not take the faces of a volume for edges.
 """
@@ -29,7 +28,7 @@ SAMPLES = 1_000_000
 """Voxels, about, from which the middle is found."""
 
 SHORTEST = 24
-"""Voxels along an axis in which a band can be told; and fewest that are left of it."""
+"""Voxels along an axis in which a band can be told."""
 
 LITTLE = 0.05
 """Share of the noise within the band below which there is next to none beyond."""
@@ -48,6 +47,7 @@ WIDEST = 0.98
 """A band that holds a larger share of the coefficients is left as it is."""
 
 NARROWEST = 0.35
+"""No band is looked for below this share."""
 
 
 def acquired_shape(array: np.ndarray) -> tuple[int, ...]:
@@ -188,10 +188,10 @@ def reduced(array: np.ndarray, shape: Sequence[int], positive: bool = False) -> 
 
 def enlarged(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """The same on a finer grid: the inverse of :func:`reduced` for what has no other coefficients."""
-    filled = np.zeros(shape, np.float32)
+    finer = np.zeros(shape, np.float32)
     coefficients = fft.dctn(np.asarray(array, dtype=np.float32), norm="ortho", workers=-1)
-    filled[tuple(slice(side) for side in array.shape)] = coefficients * np.float32(np.sqrt(filled.size / array.size))
-    return fft.idctn(filled, norm="ortho", workers=-1, overwrite_x=True)
+    finer[tuple(slice(side) for side in array.shape)] = coefficients * np.float32(np.sqrt(finer.size / array.size))
+    return fft.idctn(finer, norm="ortho", workers=-1, overwrite_x=True)
 
 
 def acquired_grid(ijk_to_ras: np.ndarray, shape: Sequence[int], fewer: Sequence[int]) -> np.ndarray:
