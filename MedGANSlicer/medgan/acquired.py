@@ -16,7 +16,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from medgan.noise import noise_profile
-from medgan.outside import filled, outside
+from medgan.outside import filled, nearest, outside
 
 LONGEST = 96
 """Voxels along each axis, in the middle of what is bright, in which the band is measured."""
@@ -170,9 +170,7 @@ def on_matrix(
     coarse = reduced(filled(array, cut), shape, positive)
     if cut is None or fill:
         return coarse
-    axes = zip(array.shape, shape, strict=True)
-    nearest = np.ix_(*((2 * np.arange(few) + 1) * side // (2 * few) for side, few in axes))
-    return np.where(cut[nearest], array[nearest], coarse)
+    return np.where(nearest(cut, shape), nearest(array, shape), coarse)
 
 
 def reduced(array: np.ndarray, shape: Sequence[int], positive: bool = False) -> np.ndarray:

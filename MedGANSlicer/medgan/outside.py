@@ -6,6 +6,8 @@ nothing that a blur can be measured by or be taken away from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
@@ -56,3 +58,9 @@ def filled(array: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         return array
     nearest = ndimage.distance_transform_edt(mask, return_distances=False, return_indices=True)
     return np.where(mask, ndimage.gaussian_filter(array[tuple(nearest)], SMOOTHING), array)
+
+
+def nearest(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """An array or mask on a grid of that shape over the same field of view, by nearest voxel."""
+    sides = zip(array.shape, shape, strict=True)
+    return array[np.ix_(*((2 * np.arange(count) + 1) * side // (2 * count) for side, count in sides))]

@@ -204,8 +204,7 @@ def measured(array: np.ndarray, ijk_to_ras: np.ndarray, settings: EnhanceSetting
     shape = acquired_shape(array)
     if shape != array.shape and found.sigma > 0.0:
         state.outside = outside(array)
-        state.acquired = Acquired(shape, found, found)
-        coarse = noise_in(state.coarse(array, state.outside), normalisation)
+        coarse = noise_in(on_matrix(array, shape, state.positive, state.outside), normalisation)
         state.acquired = Acquired(shape, reckoned(coarse), coarse)
     return state
 

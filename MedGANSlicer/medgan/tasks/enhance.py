@@ -29,7 +29,7 @@ from medgan.guards import consistency, suspicions, uncertainty
 from medgan.inference import choose_device, fill_not_finite, set_deterministic
 from medgan.models import ModelCard, ModelError, find_chain
 from medgan.noise import NoiseProfile, padding_as_air
-from medgan.outside import outside
+from medgan.outside import nearest, outside
 from medgan.progress import Progress, part, silent
 from medgan.recognition.fits import fits, recognised
 from medgan.restoration import deblur, denoise, superres
@@ -108,10 +108,16 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
         seen_again = _seen_again(seen_again, before, step, settings.strength)
     if same_grid:
         result = np.where(broken, volume.array, result)
-    unseen = padding if same_grid else _nearest(padding, result.shape)
-    difference = np.where(broken | unseen if same_grid else unseen, 0.0, result - start)
+    difference = result - start
+    if same_grid:
+        difference[broken] = 0.0
+    shown = result
+    if padding.any():
+        unseen = nearest(padding, result.shape)
+        difference[unseen] = 0.0
+        shown = np.where(unseen, padded.min(), result)
     volumes: dict[str, Volume | LabelMap] = {
-        "volume": _on(grid, volume, np.where(unseen, padded.min(), result)),
+        "volume": _on(grid, volume, shown),
         "difference": _on(grid, volume, difference, "float32"),
     }
     residual = seen_again - filled
@@ -233,12 +239,6 @@ def _from_outside(state: State, steps: Sequence[Step]) -> np.ndarray:
     width = max(float(step.details.get("blur_sigma", 0.0)) for step in steps)
     reach = math.ceil(REACH_OF_BLUR * width)
     return ndimage.binary_dilation(state.outside, iterations=reach) if reach else state.outside
-
-
-def _nearest(mask: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """A mask on a grid of that shape with the same field of view, by nearest voxel."""
-    places = ((np.arange(fine) * 2 + 1) * side // (2 * fine) for side, fine in zip(mask.shape, shape, strict=True))
-    return mask[np.ix_(*places)]
 
 
 def _seen_again(result: np.ndarray, given: np.ndarray, step: Step, strength: float) -> np.ndarray:
