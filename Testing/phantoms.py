@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 ODD_SHAPE = (29, 41, 37)
 """Slices, rows and columns (k, j, i) of an odd volume: 37 x 41 x 29 voxels."""
@@ -107,3 +108,14 @@ def write_dicom_series(
         image.RescaleIntercept, image.RescaleSlope = intercept, slopes[index % len(slopes)]
         image.PixelData = plane.astype("<i2").tobytes()
         image.save_as(folder / f"{description}{index:03d}.dcm", enforce_file_format=True)
+
+
+def ct_body(shape: tuple[int, int, int], level: float = 0.0, width: float = 0.0, seed: int = 0) -> np.ndarray:
+    """HU of an ellipsoid of soft tissue in air with a rod of bone and one of fat along k, and noise of that standard
+    deviation, correlated within the slices by a Gaussian of that width in voxels, as kernels of CT make it."""
+    k, j, i = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij", sparse=True)
+    body = np.where((k / 2) ** 2 + (j / 0.8) ** 2 + (i / 0.9) ** 2 < 1, 50.0, -1000.0)
+    body[np.broadcast_to(np.hypot(j + 0.3, i) < 0.15, shape)] = 700.0
+    body[np.broadcast_to(np.hypot(j - 0.2, i - 0.3) < 0.2, shape)] = -100.0
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), (0, width, width))
+    return (ndimage.gaussian_filter(body, 0.5) + level / noise.std() * noise).astype(np.float32)

@@ -26,7 +26,11 @@ BLURRED = 0.95
 0.94 and the others at most 0.65; blurred by 1.2 voxels all but a PET 41 voxels wide had at least 0.97."""
 
 LITTLE_NOISE, MUCH_NOISE = 0.007, 0.12
-"""Noise as a share of the intensity range: the shipped model was trained between these."""
+"""Noise as a share of the intensity range: the shipped model was trained between these. The first is asked of that at
+the highest frequencies, as fine anatomy of MR looks like correlated noise."""
+
+NOISY_HU = 20.0
+"""Noise of a CT in Hounsfield units, correlated as it is, from which denoising is worth its while."""
 
 NO_NOISE = 1e-6
 """A share that only rounding makes."""
@@ -39,8 +43,9 @@ _SIDE_FOR_BLUR = 64
 class Seen:
     """``kind``: "CT", "PET", "MR" or "" (unknown). ``sigma``: noise in the volume's unit, None if not measured.
 
-    ``share``: noise as a share of the intensity range. ``spacing_mm`` along i, j, k. ``thickness``: largest spacing
-    over the smallest. ``blur`` beyond that of a sharp scan: standard deviation in voxels, None if not measured.
+    ``share``: noise as a share of the intensity range; ``finest``: that at the highest frequencies. ``spacing_mm``
+    along i, j, k. ``thickness``: largest spacing over the smallest. ``blur`` beyond that of a sharp scan: standard
+    deviation in voxels, None if not measured.
     """
 
     kind: str
@@ -49,6 +54,7 @@ class Seen:
     spacing_mm: tuple[float, float, float]
     thickness: float
     blur: float | None = None
+    finest: float = 0.0
 
     @property
     def coarsest(self) -> str:
@@ -85,13 +91,14 @@ def look(array: np.ndarray, spacing_mm: Iterable[float], modality: str = "", uni
     acquired = _acquired(array)
     sides = spacing[::-1]
     if acquired is None:
-        sigma, blur = noise_profile(sample).sigma, _blurOf(array, sides)
+        noise, blur = noise_profile(sample), _blurOf(array, sides)
+        level = noise.level
     else:
-        coarse, times = acquired
-        sigma = noise_profile(coarse).sigma
+        coarse, times, matrix = acquired
+        noise, level = matrix.noise(coarse), matrix.level(coarse)
         blur = _blurOf(coarse, tuple(side * longer for side, longer in zip(sides, times, strict=True)))
-    share = sigma / (high - low) if high > low else 0.0
-    return Seen(_kind(sample, modality, unit), sigma, share, spacing, thickness, blur)
+    share, finest = (sigma / (high - low) if high > low else 0.0 for sigma in (level, noise.sigma))
+    return Seen(_kind(sample, modality, unit), level, share, spacing, thickness, blur, finest)
 
 
 def lookAt(volumeNode) -> Seen | None:
@@ -126,7 +133,7 @@ def advise(seen: Seen, cards: Iterable[Any]) -> Advice:
         return Advice("", "", f"no model here was trained on {seen.kind} volumes" if fitting else "there is no model")
     best = {card.restores: card for card in reversed(known)}  # the first of each kind: shipped ones lead
     helps = {
-        "noise": seen.share >= LITTLE_NOISE,
+        "noise": seen.finest >= LITTLE_NOISE or (seen.kind == "CT" and seen.sigma >= NOISY_HU),
         "blur": seen.blur is not None and seen.blur > BLURRED,
         "resolution": seen.thickness >= THICK,
     }
@@ -140,8 +147,8 @@ def advise(seen: Seen, cards: Iterable[Any]) -> Advice:
     return Advice("enhance", JOINT.join(best[need].name for need in needs), caution, needs)
 
 
-def _acquired(array: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]] | None:
-    """The middle on the matrix that was acquired, where the scanner delivered a finer one; see medgan.acquired."""
+def _acquired(array: np.ndarray) -> tuple[np.ndarray, tuple[float, ...], Any] | None:
+    """The middle on the matrix that was acquired, where the scanner delivered another one; see medgan.acquired."""
     try:
         from medgan.acquired import acquired_middle
     except ImportError:  # without SciPy, which the first run installs

@@ -4,18 +4,30 @@ MR scanners fill the outer part of k-space with zeros: the volume has more voxel
 correlated. It is as strong at all cosine coefficients of the acquired matrix, so that on a grid with as many voxels it
 is white, which is what networks take away best. The coefficients beyond hold next to nothing and stay as they are.
 
+The corners of that matrix may not have been acquired either: 3D scans often leave out what lies beyond an ellipse of
+k-space. With noise of the same strength put there for the network, and taken out again, noise is white there, too.
+
 The cosine transform (DCT-II) stands for the Fourier transform: it does not take the faces of a volume for edges.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import fft, ndimage, special
 
-from medgan.noise import noise_profile
+from medgan.noise import (
+    BLOCK,
+    NoiseProfile,
+    block_coefficients,
+    foreground_threshold,
+    intensity_range,
+    noise_profile,
+)
 from medgan.outside import filled, nearest, outside
 
 LONGEST = 96
@@ -49,43 +61,166 @@ WIDEST = 0.98
 NARROWEST = 0.35
 """No band is looked for below this share."""
 
+RINGS, SAMPLED = 48, 80_000
+"""Rings of k-space in which an ellipse is looked for, and how many coefficients tell of them at the most."""
 
-def acquired_shape(array: np.ndarray) -> tuple[int, ...]:
-    """How many cosine coefficients along each axis of a [k, j, i] array reach as far as its noise does.
+STEEP_RIM, STEEP_SHARE = 0.1, 0.155
+"""Frequencies, and share of the radius, over which power falls at the rim of an ellipse at the most; at the end of
+kernels of CT it takes 0.13 of them, in smoothed volumes a fifth of the radius."""
 
-    The shape of the array along axes where the noise reaches all, or where it can not be told.
-    """
+ROUND = 0.08
+"""By how much of the radius the lower and the upper third of a ring may end apart."""
+
+MEDIAN_OF_SQUARES = 0.4549364
+"""Of normal numbers with a variance of 1."""
+
+EMPTY = 0.012
+"""Share of the noise within an ellipse that there is in the corners of k-space at the most: 0.0001 to 0.007 were seen,
+and 0.02 where a blur was taken for one."""
+
+FLAT_SHARE = 0.05
+"""The quantile of the blocks' energies that tells the noise within an ellipse."""
+
+
+@dataclass(frozen=True)
+class Ellipse:
+    """What was acquired of a matrix: the cosine coefficients up to ``radius`` along two or all ``axes``, in shares of
+    the frequencies that these have. ``rim``: over so much of them it ends."""
+
+    axes: tuple[int, ...]
+    radius: float
+    rim: float
+
+    def within(self, shape: Sequence[int]) -> np.ndarray:
+        """For each coefficient of a matrix of that shape from 0 (not acquired) to 1, float32."""
+        squared = sum(np.square(_frequencies(shape[axis], axis)) for axis in self.axes)
+        share = np.clip((self.radius + 0.5 * self.rim - np.sqrt(squared)) / self.rim, 0.0, 1.0)
+        return np.broadcast_to(share, shape).astype(np.float32)
+
+    def only(self, array: np.ndarray) -> np.ndarray:
+        """An array without what the ellipse does not hold of it, float32."""
+        coefficients = fft.dctn(np.asarray(array, dtype=np.float32), norm="ortho", workers=-1)
+        return fft.idctn(coefficients * self.within(array.shape), norm="ortho", workers=-1, overwrite_x=True)
+
+    def completed(self, array: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
+        """The array with noise of that standard deviation where the ellipse holds nothing, float32."""
+        noise = np.random.default_rng(seed).standard_normal(array.shape, dtype=np.float32)
+        noise *= np.float32(sigma) * np.sqrt(1.0 - self.within(array.shape))
+        return np.asarray(array, dtype=np.float32) + fft.idctn(noise, norm="ortho", workers=-1, overwrite_x=True)
+
+    def sigma(self, array: np.ndarray) -> float:
+        """Standard deviation of the noise of each coefficient within, from those of the blocks near the rim and the
+        blocks with least of them; 0 without any."""
+        order = np.indices((BLOCK,) * 3).reshape(3, -1)
+        radius = np.sqrt(np.square((order[list(self.axes)] + 0.5) / BLOCK).sum(axis=0)) / self.radius
+        chosen = (radius > 0.75) & (radius < 1.0)
+        for axis in set(range(3)) - set(self.axes):
+            chosen &= order[axis] >= BLOCK // 2
+        coefficients = block_coefficients(array)
+        low, high = intensity_range(array)
+        mean = coefficients[:, 0] / BLOCK**1.5 - low
+        bright = mean > foreground_threshold(mean, low, high, 0.0)
+        if not chosen.any() or not bright.any():
+            return 0.0
+        count = int(chosen.sum())
+        energy = np.quantile(np.square(coefficients[bright][:, chosen]).mean(axis=1), FLAT_SHARE)
+        return float(np.sqrt(energy * count / (2.0 * special.gammaincinv(count / 2.0, FLAT_SHARE))))
+
+    def level(self, array: np.ndarray) -> float:
+        """Standard deviation of the noise of a voxel of an array that holds nothing beyond."""
+        return self.sigma(array) * math.sqrt(self.share)
+
+    @property
+    def share(self) -> float:
+        """Of the coefficients, those within."""
+        return float(self.within((64,) * 3).mean())
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What a scanner acquired of a volume: so many voxels along each axis, and an ``ellipse`` of their coefficients
+    where it left out the corners."""
+
+    shape: tuple[int, ...]
+    ellipse: Ellipse | None = None
+
+    def noise(self, coarse: np.ndarray) -> NoiseProfile:
+        """The noise of an array of that shape, as if all had been acquired."""
+        if self.ellipse is None:
+            return noise_profile(coarse)
+        return noise_profile(self.ellipse.completed(coarse, self.ellipse.sigma(coarse)))
+
+    def level(self, coarse: np.ndarray) -> float:
+        """Standard deviation of the noise of a voxel of an array of that shape."""
+        return noise_profile(coarse).level if self.ellipse is None else self.ellipse.level(coarse)
+
+
+def acquired_matrix(array: np.ndarray) -> Matrix | None:
+    """What the scanner acquired of a [k, j, i] array; None where that is all of it, or can not be told."""
     part = np.asarray(array[_middle(array)], dtype=np.float32)
     cut = outside(part)
     part = filled(part, cut)
     part = part / max(float(np.abs(part).max()), 1e-30)  # squares of very large or small numbers do not fit float32
-    squares = np.square(fft.dctn((part - part.mean()) * _window(part, cut), norm="ortho", workers=-1))
+    squares = _squares(part, cut)
+    shares = _shares(squares)
+    fewer = tuple(round(share * side) for share, side in zip(shares, part.shape, strict=True))
+    if fewer != part.shape:
+        part, cut = reduced(part, fewer, not (part < 0).any()), None if cut is None else nearest(cut, fewer)
+        squares = _squares(part, cut)
+    ellipse = _ellipse(squares)
+    if ellipse is not None and _corner(squares) > EMPTY * ellipse.sigma(part) ** 2:  # noise reaches the corners, too
+        ellipse = None
+    if ellipse is not None and ellipse.radius < WIDEST:
+        smaller = min(1.0, ellipse.radius + ellipse.rim)
+        shares = [share * smaller if axis in ellipse.axes else share for axis, share in enumerate(shares)]
+        ellipse = Ellipse(ellipse.axes, ellipse.radius / smaller, ellipse.rim / smaller)
+    shape = tuple(round(share * side) for share, side in zip(shares, array.shape, strict=True))
+    return None if shape == array.shape and ellipse is None else Matrix(shape, ellipse)
+
+
+def _shares(squares: np.ndarray) -> list[float]:
+    """As far as noise reaches along each axis of squared coefficients, as a share of its frequencies.
+
+    1 along axes where it reaches all, or where it can not be told.
+    """
     # Of the other axes first what is certainly acquired, anatomy among it, then what is mostly noise.
     shares = [_edge(_power(squares, axis, (0.125, NARROWEST), (1.0,) * 3)) for axis in range(3)]
-    ends = [_end(_power(squares, axis, (0.5, 0.95), shares), share) for axis, share in enumerate(shares)]
-    return tuple(round(end * side) for end, side in zip(ends, array.shape, strict=True))
+    return [_end(_power(squares, axis, (0.5, 0.95), shares), share) for axis, share in enumerate(shares)]
 
 
-def acquired_middle(array: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]] | None:
-    """The middle of a [k, j, i] array on the matrix that was acquired, float32, and how many voxels of the array
-    one is long there along each axis; None where the array has no other matrix."""
+def _squares(part: np.ndarray, cut: np.ndarray | None) -> np.ndarray:
+    """Squared cosine coefficients of what is bright in an array, in a mean the variance of noise."""
+    window = _window(part, cut)
+    squares = np.square(fft.dctn((part - part.mean()) * window, norm="ortho", workers=-1))
+    return squares / max(float(np.square(window).mean()), 1e-30)
+
+
+def _corner(squares: np.ndarray) -> float:
+    """Variance of the noise in the corner of k-space."""
+    last = squares[tuple(slice(7 * side // 8, None) for side in squares.shape)]
+    return float(np.median(last)) / MEDIAN_OF_SQUARES
+
+
+def acquired_middle(array: np.ndarray) -> tuple[np.ndarray, tuple[float, ...], Matrix] | None:
+    """The middle of a [k, j, i] array on the matrix that was acquired, float32, how many voxels of the array one is
+    long there along each axis, and that matrix; None where the array has no other."""
     part = np.asarray(array[_middle(array)], dtype=np.float32)
     finite = np.isfinite(part)
     if not finite.any():
         return None
     if not finite.all():
         part = np.where(finite, part, np.median(part[finite]))
-    shape = acquired_shape(part)
-    if shape == part.shape:
+    matrix = acquired_matrix(part)
+    if matrix is None:
         return None
-    coarse = on_matrix(part, shape, not (part < 0).any(), outside(part))
-    return coarse, tuple(side / few for side, few in zip(part.shape, shape, strict=True))
+    coarse = on_matrix(part, matrix.shape, not (part < 0).any(), outside(part))
+    return coarse, tuple(side / few for side, few in zip(part.shape, matrix.shape, strict=True)), matrix
 
 
 def acquired_sigma(array: np.ndarray) -> float | None:
     """The noise of a [k, j, i] array on the matrix that was acquired; None where that is the array's own."""
     coarse = acquired_middle(array)
-    return None if coarse is None else noise_profile(coarse[0]).sigma
+    return None if coarse is None else coarse[2].level(coarse[0])
 
 
 def _middle(array: np.ndarray) -> tuple[slice, ...]:
@@ -160,6 +295,65 @@ def _edge(power: np.ndarray) -> float:
             if end - edge <= max(4.0, STEEP * count):
                 return edge / count
     return 1.0
+
+
+def _frequencies(side: int, axis: int) -> np.ndarray:
+    """Those of the cosine coefficients along an axis, from 0 to 1; of a shape that is broadcast over the others."""
+    shape = [1, 1, 1]
+    shape[axis] = side
+    return ((np.arange(side) + 0.5) / side).reshape(shape)
+
+
+def _ellipse(squares: np.ndarray) -> Ellipse | None:
+    """The ellipse of squared coefficients beyond which there is next to nothing; None where there is none."""
+    low = squares[tuple(slice(side // 8, side // 4) for side in squares.shape)]
+    if min(squares.shape) < SHORTEST or _corner(squares) > LITTLE * float(np.median(low)) / MEDIAN_OF_SQUARES:
+        return None
+    found = []
+    for axes in ((0, 1), (0, 2), (1, 2), (0, 1, 2)):
+        lower, upper = (_cliff(third) for third in _rings(squares, axes))
+        if lower is None or upper is None:
+            continue
+        unit = math.sqrt(len(axes)) / RINGS
+        radius, rim = unit * upper[0], unit * upper[1]
+        if rim <= min(STEEP_RIM, STEEP_SHARE * radius) and abs(radius - unit * lower[0]) <= ROUND:
+            found.append(Ellipse(axes, radius, rim))
+    return min(found, key=lambda one: one.rim, default=None)
+
+
+def _rings(squares: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The lower and the upper third of the squared coefficients in each ring about those axes, from the middle of
+    k-space to its corners."""
+    step = math.ceil((squares.size / SAMPLED) ** (1 / 3))
+    frequency = [_frequencies(side, axis) for axis, side in enumerate(squares.shape)]
+    frequency = [each[::step, ::step, ::step] for each in frequency]
+    squares = squares[::step, ::step, ::step]
+    radius = np.sqrt(sum(np.square(frequency[axis]) for axis in axes) / len(axes))
+    told = np.ones(squares.shape, dtype=bool)
+    for axis, each in enumerate(frequency):
+        told &= each > 0.06 if axis in axes else (each > 0.15) & (each < 0.6)
+    ring, power = np.broadcast_to(radius, squares.shape)[told], squares[told]
+    ring = np.minimum((ring * RINGS).astype(int), RINGS - 1)
+    order = np.argsort(ring, kind="stable")
+    bounds = np.searchsorted(ring[order], np.arange(RINGS + 1))
+    parts = [power[order[start:stop]] for start, stop in itertools.pairwise(bounds)]
+    known = [number for number, part in enumerate(parts) if part.size >= 8]
+    every = np.arange(max(known, default=0) + 1)
+    thirds = np.array([np.quantile(parts[number], (1 / 3, 2 / 3)) for number in known]).reshape(-1, 2)
+    lower, upper = (np.interp(every, known, third) if known else np.zeros(1) for third in thirds.T)
+    return lower, upper
+
+
+def _cliff(power: np.ndarray) -> tuple[float, int] | None:
+    """The ring at which the power falls to next to nothing for good, and over how many it does; None if it does not."""
+    count = len(power)
+    for end in range(int(0.3 * count), count - 1):
+        start = int(0.7 * end)
+        within = np.median(power[start : max(end - 3, start + 1)])
+        if power[end:].max() < LITTLE * within:
+            fall = max(1, int(np.argmax(power[end - 1 :: -1] > 0.5 * within)))
+            return end - 0.5 * fall, fall
+    return None
 
 
 def on_matrix(

@@ -27,9 +27,6 @@ ADDED_SHARE_SHARPER = 0.3
 """Share of the intensity range by which a result may pass its neighbourhood in the input without being named; more
 where a blur was taken away, because that had flattened fine structures."""
 
-MOST_BELIEVED = 3.0
-"""A noise that somebody has named is believed up to so many times the noise that is found."""
-
 FEWEST_VOXELS = 8
 MOST_PLACES = 20
 
@@ -37,7 +34,7 @@ MOST_PLACES = 20
 def consistency(residual: np.ndarray, state: State) -> dict[str, Any]:
     """Root mean square of the residual in the unit of the input and in standard deviations of its noise."""
     size = float(np.sqrt(np.mean(np.square(residual, dtype=np.float64))))
-    return {"residual_rms": size, "residual_sigmas": size / state.sigma if state.sigma > 0 else None}
+    return {"residual_rms": size, "residual_sigmas": size / state.level if state.level > 0 else None}
 
 
 def uncertainty(
@@ -86,7 +83,7 @@ def suspicions(
     *unsure*: the model disagrees with itself by more than 8 % of the intensity range (only with an uncertainty map).
     ``start`` is the input on the grid of the result.
     """
-    scale, sigma = state.normalisation.scale, min(state.sigma, MOST_BELIEVED * state.found_sigma)
+    scale, sigma = state.normalisation.scale, state.finest
     anatomy = ndimage.uniform_filter(state.array, 3) > state.normalisation.low + max(4.0 * sigma, 0.03 * scale)
     places: list[dict[str, Any]] = []
     mean = ndimage.uniform_filter(residual, 3)

@@ -38,8 +38,12 @@ _MAXIMUM_BLOCKS = 200_000
 SIGNED = 1000.0
 """See :class:`NoiseProfile`; more than the brightness of any scan is in units of its noise."""
 
-_WHITE, _HARDLY_ANY = 0.35, 0.02
-"""Shares of the noise over all frequencies: from the first on the highest count as white, up to the second as none."""
+_HARDLY_ANY = 0.02
+"""Share of the noise over all frequencies up to which the highest count as none."""
+
+INDEPENDENT, CORRELATED = 1.5, 3.0
+"""How much noise grows from the highest frequencies to all (see :attr:`NoiseProfile.correlation`): up to the first it
+counts as independent, from the second on the highest tell little of it. That of most scans grows 3 to 6 times."""
 
 QUIET = 0.01
 """Blocks with less than this share of the noise were filled in, cut off at a limit or masked: chance leaves a block
@@ -76,20 +80,56 @@ class NoiseProfile:
     sigma: float
     spread: np.ndarray
 
-    def scaled_to(self, sigma: float) -> NoiseProfile:
+    @property
+    def correlation(self) -> float:
+        """How many times as strong as at the highest frequencies noise is over all: 1 for independent noise, more where
+        a scan was filtered or interpolated.
+
+        Told along each axis by coefficients that are of high order along the two others, where there is hardly any
+        anatomy, and multiplied over the axes.
+        """
+        variance = np.square(self.spread.astype(np.float64)).reshape(BLOCK, BLOCK, BLOCK)
+        product = 1.0
+        for axis in range(3):
+            along = np.moveaxis(variance, axis, 0)[:, BLOCK // 2 :, BLOCK // 2 :].mean(axis=(1, 2))
+            product *= float(along.mean() / along[-1]) if along[-1] > 0.0 else 1.0
+        return math.sqrt(product)
+
+    @property
+    def level(self) -> float:
+        """Standard deviation of the noise of a voxel, as it is measured in a homogeneous region.
+
+        That is ``sigma``, but the more clearly noise is correlated that of all frequencies.
+        """
+        return self.level_as(self)
+
+    def level_as(self, before: NoiseProfile) -> float:
+        """The level, told as that of a volume with noise ``before``: in what is left of independent noise anatomy
+        looks like correlated noise."""
+        share = min(max(0.0, (before.correlation - INDEPENDENT) / (CORRELATED - INDEPENDENT)), 1.0)
+        whole = min(self.sigma * self.correlation, self._over_all)
+        return self.sigma + share * max(0.0, whole - self.sigma)
+
+    @property
+    def _over_all(self) -> float:
+        return float(np.sqrt(np.mean(np.square(self.spread[1:], dtype=np.float64))))
+
+    @property
+    def hidden(self) -> bool:
+        """Whether next to none of it is at the highest frequencies: it can not be told from anatomy then."""
+        return self.sigma <= _HARDLY_ANY * self._over_all
+
+    def scaled_to(self, level: float) -> NoiseProfile:
         """The same profile for a noise level that the person gives.
 
-        Where the highest frequencies hold almost none of the noise (interpolated, smoothed or zero-filled scans) they
-        can not tell by how much the others are to grow; there all frequencies together do. Noise of which nothing was
-        found is taken for white.
+        Noise of which nothing was found at the highest frequencies is taken for white.
         """
-        whole = float(np.sqrt(np.mean(np.square(self.spread[1:], dtype=np.float64))))
-        if self.sigma <= _HARDLY_ANY * whole or whole == 0.0:
-            spread = np.full(BLOCK**3, sigma, np.float32)
-            spread[0] = self.spread[0] if whole > 0.0 else SIGNED * sigma
-            return NoiseProfile(sigma, spread)
-        factor = sigma / (self.sigma if self.sigma >= _WHITE * whole else whole)
-        spread = np.maximum(self.spread * factor, sigma * 1e-3)
+        if self.hidden:
+            spread = np.full(BLOCK**3, level, np.float32)
+            spread[0] = self.spread[0] if self._over_all > 0.0 else SIGNED * level
+            return NoiseProfile(level, spread)
+        factor = level / self.level
+        spread = np.maximum(self.spread * factor, level * 1e-3)
         if self.spread[0] < 0.99 * SIGNED * self.sigma:
             spread[0] = self.spread[0]  # brightness, which does not change with the noise
         return NoiseProfile(self.sigma * factor, spread.astype(np.float32))
@@ -209,12 +249,12 @@ def padding_as_air(array: np.ndarray) -> np.ndarray:
 
 
 def noise_sigma(array: np.ndarray) -> float | None:
-    """Standard deviation of the noise of a [k, j, i] volume; within its slices where there are fewer than four.
+    """Level of the noise of a [k, j, i] volume; within its slices where there are fewer than four.
 
     None where they are too small for that: below 4 x 16 voxels.
     """
     if min(array.shape) >= BLOCK:
-        return noise_profile(array).sigma
+        return noise_profile(array).level
     # Four neighbours along the longest axis stand in for a block: its highest coefficients have high orders within the
     # slice too, so they hold as little anatomy.
     slices = array.transpose(np.argsort(array.shape, kind="stable"))
@@ -222,7 +262,7 @@ def noise_sigma(array: np.ndarray) -> float | None:
     if slices.shape[1] < BLOCK or not count:
         return None
     parts = slices[:, :, : count * BLOCK**2].reshape(*slices.shape[:2], count, BLOCK, BLOCK)
-    return noise_profile(parts.transpose(0, 3, 1, 2, 4).reshape(-1, slices.shape[1], count * BLOCK)).sigma
+    return noise_profile(parts.transpose(0, 3, 1, 2, 4).reshape(-1, slices.shape[1], count * BLOCK)).level
 
 
 def noise_profile(array: np.ndarray) -> NoiseProfile:

@@ -23,8 +23,12 @@ from medgan.volume import Volume
 BLOCKS = 30_000
 """Blocks of the volume in which the noise is measured."""
 
-NOISY, NOISY_HU = 5.0, 40.0
-"""Noise that is remarked: percent of the range; in CT, Hounsfield units."""
+NOISY, NOISY_HU = 7.5, 40.0
+"""Noise that is remarked: percent of the range; in CT, Hounsfield units. Brains of MR have 2 to 7 percent, in which
+their finest anatomy has a part."""
+
+LITTLE, LITTLE_HU = 1.0, 12.0
+"""Noise below which there is little."""
 
 SOFT = 1.2
 """Blur in voxels (standard deviation) that is remarked; a sharp scan has 0.4 to 0.7."""
@@ -104,7 +108,8 @@ def _noise(sigma: float | None, low: float, high: float, unit: float, hounsfield
         return _finding("noise", None, "Not measured: the volume is too small.", False)
     percent = 100.0 * sigma / (high - low) if high > low else 0.0
     remark = percent > NOISY or (hounsfield and sigma > NOISY_HU)
-    how = "Strong noise" if remark else "Little noise" if percent < 1.0 else "Moderate noise"
+    little = sigma < LITTLE_HU if hounsfield else percent < LITTLE
+    how = "Strong noise" if remark else "Little noise" if little else "Moderate noise"
     shown = f"{sigma * unit:.3g}{' HU' if hounsfield else ''}"
     sentence = f"{how}: its standard deviation is {shown}, {percent:.2g} % of the intensity range."
     return _finding("noise", percent, sentence, remark)

@@ -76,10 +76,11 @@ class Evened:
         return np.square(result) + variance if self.counts else result
 
 
-def evened(array: np.ndarray, positive: bool, sigma: float) -> Evened:
+def evened(array: np.ndarray, positive: bool, sigma: float, by_place: bool = True) -> Evened:
     """The [k, j, i] volume, in which 0 is the darkest that can be, with noise that is as strong everywhere.
 
     ``positive``: no value of it is below 0; others are no counts. ``sigma``: about the standard deviation of its noise.
+    ``by_place``: also where it follows the place.
     """
     if min(array.shape) < BLOCK:
         return Evened(array)
@@ -88,7 +89,7 @@ def evened(array: np.ndarray, positive: bool, sigma: float) -> Evened:
     if counts:
         array = np.sqrt(np.maximum(array, np.float32(0.0)))
         seen = _foreground(array, noise_profile(array).sigma)
-    field = _field(seen, array.shape)
+    field = _field(seen, array.shape) if by_place else None
     return Evened(array if field is None else array / field, counts, field)
 
 

@@ -59,7 +59,7 @@ def main() -> int:
                     noise = noise + 1j * sigma * generator.standard_normal(clean.shape)
                 noisy = filled_up(array[box] + noise, share, entry["modality"])
                 smooth = [ndimage.gaussian_filter(noisy, width) for width in (0.4, 0.6, 0.8, 1.0, 1.4)]
-                with mock.patch.object(step, "acquired_shape", np.shape):
+                with mock.patch.object(step, "acquired_matrix", return_value=None):
                     plain, before, _ = restoration.run_medgan(noisy, ijk_to_ras, settings)
                 result, report, _ = restoration.run_medgan(noisy, ijk_to_ras, settings)
                 each = (noisy, *smooth, plain.array, result.array)

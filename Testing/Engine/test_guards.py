@@ -56,7 +56,8 @@ def test_correlated_noise_is_no_suspicion_but_an_invention_in_it_is():
     noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 1, clean.shape), 0.8)
     noisy = (clean + 20 / noise.std() * noise).astype(np.float32)
     state = measured(noisy, phantoms.awkward_geometry(), EnhanceSettings())
-    assert state.sigma < 5, "the finest detail tells little of such noise"
+    assert state.finest < 5, "the finest detail tells little of such noise"
+    assert state.level == pytest.approx(20, rel=0.3)
     assert named(state, clean) == []
     clean[22:26, 8:12, 24:28] += 150
     (place,) = named(state, clean)
@@ -65,8 +66,8 @@ def test_correlated_noise_is_no_suspicion_but_an_invention_in_it_is():
 
 def test_a_level_that_can_not_be_silences_nothing(a_state):
     told = measured(a_state.array, a_state.ijk_to_ras, EnhanceSettings(noise_sigma=300.0))
-    assert told.sigma == 300.0
-    assert told.found_sigma == pytest.approx(a_state.sigma)
+    assert told.level == 300.0
+    assert told.found_level == pytest.approx(a_state.level)
     flattened = np.full_like(a_state.array, 250.0)
     assert {place["kind"] for place in named(told, flattened)} == {"contradicts"}
 

@@ -10,6 +10,8 @@ import phantoms
 from medgan.inference import fill_not_finite
 from medgan.noise import (
     BLOCK,
+    CORRELATED,
+    INDEPENDENT,
     SIGNED,
     NoiseProfile,
     block_coefficients,
@@ -83,6 +85,23 @@ def test_correlated_noise_shows_less_at_high_frequencies():
     spread = noise_profile(500 + 20 * ndimage.gaussian_filter(white, 0.7)).spread
     orders = cosine_orders()
     assert spread[orders >= 8].mean() < 0.3 * spread[orders == 1].mean()
+
+
+@pytest.mark.parametrize("width", [0.0, 0.6, 0.9])
+def test_level_is_the_deviation_in_a_homogeneous_region(width):
+    volume = phantoms.ct_body((48, 72, 72), 30.0, width)
+    found = noise_profile(volume)
+    assert found.level == pytest.approx(30, rel=0.2)
+    assert found.scaled_to(50.0).level == pytest.approx(50.0)
+    if width == 0.0:
+        assert found.correlation < INDEPENDENT
+        assert found.level == found.sigma
+    else:
+        assert found.correlation > CORRELATED
+        assert found.sigma < 15, "the highest frequencies tell little of it"
+    left = noise_profile(ndimage.gaussian_filter(volume, 1.0))
+    white = NoiseProfile(30.0, np.full(64, 30.0, np.float32))
+    assert left.level_as(white) == left.sigma, "anatomy is not taken for what is left of independent noise"
 
 
 def test_constant_volume_has_no_noise():

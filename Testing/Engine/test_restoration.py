@@ -404,6 +404,20 @@ def test_fit_keeps_the_weights_that_were_best_on_what_it_did_not_learn_from(a_fi
     assert step.details["fit"]["gain_db"] > 10.0
 
 
+def test_correlated_noise_of_a_ct_is_said_and_taken_away():
+    """Most of it lies at lower frequencies than the highest."""
+    clean = phantoms.ct_body((32, 64, 64))
+    noisy = Volume(phantoms.ct_body((32, 64, 64), 40.0, 0.7), np.eye(4))
+    outputs = run({"volume": noisy}, settings("denoise"))
+    assert outputs.report["sigma_before"] == pytest.approx(40, rel=0.2)
+    assert outputs.report["sigma_after"] < 0.5 * outputs.report["sigma_before"]
+    result = outputs.volumes["volume"].array
+    assert (result - clean).std() < 0.55 * (noisy.array - clean).std()
+    told = run({"volume": noisy}, settings("denoise", noise_sigma=outputs.report["sigma_before"]))
+    assert np.allclose(told.volumes["volume"].array, result, atol=2.0), "the level that was found changes nothing"
+    assert not any("level given" in message for message in told.report["messages"])
+
+
 def test_networks_of_others_take_volumes_of_any_size():
     """A UNet with two halvings asks for sides that are multiples of four."""
     from monai.networks.nets import UNet

@@ -96,6 +96,13 @@ def test_very_noisy_and_hardly_noisy_volumes_get_a_word_of_caution():
     assert "little noise" in advise(look(a_noisy_head(3.0), (1, 1, 1)), MODELS).reason
 
 
+def test_correlated_noise_of_a_ct_is_worth_denoising():
+    for level, helps in ((30.0, True), (10.0, False)):
+        seen = look(phantoms.ct_body((32, 64, 64), level, 0.8), (1, 1, 1), "CT")
+        assert seen.sigma == pytest.approx(level, rel=0.25)
+        assert ("little" not in advise(seen, MODELS).reason) == helps
+
+
 def test_not_finite_voxels_do_not_spoil_the_look():
     array = a_noisy_head(40.0)
     array[::7, ::5, ::3] = np.nan

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medgan.acquired import Matrix
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks import NOISE_CONDITIONED
 from medgan.networks.blocks import cropped, padded
 from medgan.networks.denoise import shift_averaged
-from medgan.noise import NoiseProfile, noise_profile
+from medgan.noise import CORRELATED, NoiseProfile, noise_profile
 from medgan.restoration.step import State, Step, Work, noise_in
 from medgan.uneven_noise import Evened, evened
 
@@ -22,6 +23,9 @@ BYTES_PER_VOXEL = {"medgan.DenoiseNet": 450}
 """Measured peak memory of a network for each voxel of a tile."""
 
 BYTES_PER_VOXEL_UNKNOWN = 4000
+
+MOST_TIMES = 1.5
+"""Correlated noise is told to a network as so many times as strong at the most: it takes away too little of it."""
 
 LEAST_SPREAD = 0.05
 """Noise of a coefficient, as a share of that of all, that a network is told at least."""
@@ -34,11 +38,18 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
     """A step that denoises a volume by the noise that was measured in it."""
     if state.noise.sigma <= 0.0:
         work.tell("There is no noise in this volume: nothing was denoised.")
+    elif _hidden(state):
+        work.tell(
+            "Its finest detail holds next to no noise, as in smoothed volumes and maps: noise can not be told from "
+            "anatomy there, and nothing was denoised. Give the noise level if you know it."
+        )
     per_voxel = BYTES_PER_VOXEL.get(card.network, BYTES_PER_VOXEL_UNKNOWN)
 
     def denoised(array: np.ndarray, noise: NoiseProfile, given: State, network: nn.Module, counts: bool) -> np.ndarray:
         """A volume of relative intensities with that noise, denoised; ``counts``: it may be one of counts."""
-        even = evened(array, counts, noise.sigma) if isinstance(network, NOISE_CONDITIONED) else Evened(array)
+        # The finest detail, by which uneven noise is told, tells little of correlated noise.
+        field = noise.correlation < CORRELATED
+        even = evened(array, counts, noise.sigma, field) if isinstance(network, NOISE_CONDITIONED) else Evened(array)
         if even.counts or even.field is not None:
             _tell(even, work)
             noise = _noise_of(even, array, noise, given, work.settings.noise_sigma > 0)
@@ -47,29 +58,42 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
         return even.back(result, noise.sigma)
 
     def apply(given: State, network: nn.Module) -> np.ndarray:
-        if given.noise.sigma <= 0.0 or work.settings.strength == 0.0:
+        if given.noise.sigma <= 0.0 or work.settings.strength == 0.0 or _hidden(state):
             return given.array
         acquired = state.acquired if isinstance(network, NOISE_CONDITIONED) else None
         if acquired is None:
             result = denoised(given.normalisation.apply(given.array), given.noise, given, network, given.positive)
             target = given.normalisation.invert(result)
         else:
-            work.tell(_reached(acquired.shape, given.array.shape))
+            ellipse = acquired.matrix.ellipse
+            work.tell(_reached(acquired.matrix, given.array.shape))
             coarse = state.coarse(given.array, given.outside)
+            start = coarse
+            if ellipse is not None:
+                sigma = acquired.noise.sigma * given.normalisation.scale
+                start = ellipse.completed(coarse, sigma, work.settings.seed)
             # Only k-space is filled up, and its noise is not that of counts.
-            result = denoised(given.normalisation.apply(coarse), acquired.noise, given, network, counts=False)
-            target = state.moved(given.array, given.normalisation.invert(result) - coarse, given.outside)
+            result = denoised(given.normalisation.apply(start), acquired.noise, given, network, counts=False)
+            change = given.normalisation.invert(result) - start
+            target = state.moved(given.array, change if ellipse is None else ellipse.only(change), given.outside)
         return given.changed(target, given.array, work.settings.strength)
 
-    return Step(card, {"sigma": state.sigma}, state.ijk_to_ras, apply, _same, _same, state.noise)
+    return Step(card, {"sigma": state.level}, state.ijk_to_ras, apply, _same, _same, state.noise)
 
 
-def _reached(acquired: Sequence[int], shape: Sequence[int]) -> str:
-    axes = zip("kji", acquired, shape, strict=True)
+def _hidden(state: State) -> bool:
+    return (state.acquired.noise if state.acquired else state.noise).hidden
+
+
+def _reached(matrix: Matrix, shape: Sequence[int]) -> str:
+    axes = zip("kji", matrix.shape, shape, strict=True)
     shares = " and ".join(f"{100 * few / side:.0f} % along {axis}" for axis, few, side in axes if few < side)
+    if matrix.ellipse is not None:
+        within = " and ".join("kji"[axis] for axis in matrix.ellipse.axes)
+        shares = f"an ellipse of {within}" + (f", {shares}" if shares else "")
     return (
         f"There is next to no noise in the finest detail (it reaches to {shares}), as in volumes that were filled up "
-        "from a coarser matrix: it was taken away on that matrix."
+        "from what was acquired of k-space: it was taken away there."
     )
 
 
@@ -92,8 +116,8 @@ def _noise_of(even: Evened, array: np.ndarray, before: NoiseProfile, given: Stat
         found = noise_in(given.normalisation.invert(even.array), given.normalisation)
     if not told:
         return found
-    plain = noise_in(given.normalisation.invert(array), given.normalisation).sigma if even.counts else found.sigma
-    return found.scaled_to(found.sigma * before.sigma / plain) if plain > 0.0 else found
+    plain = noise_in(given.normalisation.invert(array), given.normalisation).level if even.counts else found.level
+    return found.scaled_to(found.level * before.level / plain) if plain > 0.0 else found
 
 
 def conditioned_on(network: nn.Module, profile: NoiseProfile) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:
@@ -103,16 +127,19 @@ def conditioned_on(network: nn.Module, profile: NoiseProfile) -> Callable[[torch
 
     def make(device: torch.device) -> Callable[[Tensor], Tensor]:
         network.to(device)
-        sigma = torch.tensor([profile.sigma], dtype=torch.float32, device=device)
+        times = min(max(1.0, profile.correlation / CORRELATED), MOST_TIMES)
+        sigma = torch.tensor([times * profile.sigma], dtype=torch.float32, device=device)
         # Some coefficients of doubled voxels are exactly 0; training has seen no such noise.
         least = LEAST_SPREAD * float(np.sqrt(np.mean(np.square(profile.spread[1:]))))
-        spread = torch.from_numpy(np.maximum(profile.spread, np.float32(least))).to(device)[None]
+        spread = np.float32(times) * np.maximum(profile.spread, np.float32(least))
+        spread[0] = profile.spread[0]  # brightness
+        told = torch.from_numpy(spread).to(device)[None]
 
         def predict(tile: Tensor) -> Tensor:
             whole = tile if known else padded(tile, HALVINGS_OF_OTHERS)
             with autocast(device, on_cpu=known):
                 if known:
-                    answer: Any = shift_averaged(lambda image: network(image, sigma, spread), tile)
+                    answer: Any = shift_averaged(lambda image: network(image, sigma, told), tile)
                 else:
                     answer = network(whole)
             if answer.shape != whole.shape:

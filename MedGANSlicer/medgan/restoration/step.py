@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan.acquired import acquired_grid, acquired_shape, enlarged, on_matrix
+from medgan.acquired import Matrix, acquired_grid, acquired_matrix, enlarged, on_matrix
 from medgan.blur import Blur
 from medgan.inference import (
     COPIES_WITH_UNCERTAINTY,
@@ -30,6 +31,9 @@ from medgan.settings import EnhanceSettings
 if TYPE_CHECKING:
     from medgan.recipes.training import PatchSource
 
+
+MOST_BELIEVED = 3.0
+"""A noise level that the settings name counts for this many times what is found at the most."""
 
 ROUNDING = 1e-6
 """Noise, as a share of the range, that rounding makes of a volume without any."""
@@ -80,12 +84,17 @@ class Work:
 
 @dataclass(frozen=True)
 class Acquired:
-    """The shape of the matrix that was acquired, and the noise there, relative to the normalised volume: to be reckoned
-    with, and as it was found."""
+    """The matrix that was acquired, and the noise there, relative to the normalised volume: to be reckoned with, and as
+    it was found."""
 
-    shape: tuple[int, ...]
+    matrix: Matrix
     noise: NoiseProfile
     found: NoiseProfile
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the matrix, [k, j, i]."""
+        return self.matrix.shape
 
 
 @dataclass
@@ -116,23 +125,39 @@ class State:
     """Where the volume was cut out of its surroundings (see :mod:`medgan.outside`), for steps that need to know."""
 
     @property
-    def sigma(self) -> float:
-        """The noise to be reckoned with, in the unit of the volume."""
-        return self.told or self._of(self.acquired.noise if self.acquired else self.noise)
+    def level(self) -> float:
+        """The noise to be reckoned with (see :attr:`medgan.noise.NoiseProfile.level`), in the unit of the volume."""
+        return self.told or self.found_level
 
     @property
-    def found_sigma(self) -> float:
+    def found_level(self) -> float:
         """The noise as it was measured, in the unit of the volume."""
-        return self._of(self.acquired.found if self.acquired else self.found or self.noise)
+        return self._found.level * self._share * self.normalisation.scale
 
-    def _of(self, noise: NoiseProfile) -> float:
-        return noise.sigma * self.normalisation.scale
+    @property
+    def _share(self) -> float:
+        """Of the noise of a voxel as if all had been acquired, what there is of it."""
+        ellipse = self.acquired.matrix.ellipse if self.acquired else None
+        return 1.0 if ellipse is None else math.sqrt(ellipse.share)
 
-    def sigma_of(self, result: np.ndarray) -> float:
+    @property
+    def finest(self) -> float:
+        """The noise to be reckoned with in the finest detail, in the unit of the volume; of a level that the settings
+        name not more than can be believed."""
+        noise = self.acquired.noise if self.acquired else self.noise
+        return min(noise.sigma, MOST_BELIEVED * self._found.sigma) * self.normalisation.scale
+
+    @property
+    def _found(self) -> NoiseProfile:
+        return self.acquired.found if self.acquired else self.found or self.noise
+
+    def level_of(self, result: np.ndarray) -> float:
         """The noise of an array in the unit of the volume, seen as that of the volume was."""
         if self.acquired is not None and result.shape == self.array.shape:
             result = self.coarse(result, self.outside)
-        return self._of(noise_in(result, self.normalisation))
+            if self.acquired.matrix.ellipse is not None:
+                return self.acquired.matrix.level(result)
+        return noise_in(result, self.normalisation).level_as(self._found) * self.normalisation.scale
 
     def on_matrix(self) -> State:
         """The same on the matrix that was acquired, with what is outside filled in; this state where there is none."""
@@ -197,15 +222,17 @@ def measured(array: np.ndarray, ijk_to_ras: np.ndarray, settings: EnhanceSetting
     found = noise_in(array, normalisation)
     relative = told / normalisation.scale
 
-    def reckoned(noise: NoiseProfile) -> NoiseProfile:
-        return noise.scaled_to(relative) if told > 0.0 else noise
+    def reckoned(noise: NoiseProfile, share: float = 1.0) -> NoiseProfile:
+        return noise.scaled_to(relative / share) if told > 0.0 else noise
 
     state = State(array, ijk_to_ras, normalisation, reckoned(found), not (array < 0).any(), found=found, told=told)
-    shape = acquired_shape(array)
-    if shape != array.shape and found.sigma > 0.0:
+    matrix = acquired_matrix(array) if found.sigma > 0.0 else None
+    if matrix is not None:
         state.outside = outside(array)
-        coarse = noise_in(on_matrix(array, shape, state.positive, state.outside), normalisation)
-        state.acquired = Acquired(shape, reckoned(coarse), coarse)
+        coarse = on_matrix(array, matrix.shape, state.positive, state.outside)
+        noise = told_apart(matrix.noise(coarse).in_units_of(normalisation.scale))
+        state.acquired = Acquired(matrix, noise, noise)
+        state.acquired = Acquired(matrix, reckoned(noise, state._share), noise)
     return state
 
 
@@ -214,8 +241,12 @@ def noise_in(array: np.ndarray, normalisation: Normalisation) -> NoiseProfile:
 
     What rounding alone makes is none.
     """
-    found = noise_profile(array).in_units_of(normalisation.scale)
-    return found if found.sigma > ROUNDING else NoiseProfile(0.0, np.zeros_like(found.spread))
+    return told_apart(noise_profile(array).in_units_of(normalisation.scale))
+
+
+def told_apart(noise: NoiseProfile) -> NoiseProfile:
+    """The noise; none where it is but rounding."""
+    return noise if noise.sigma > ROUNDING else NoiseProfile(0.0, np.zeros_like(noise.spread))
 
 
 def network_of(card: ModelCard, character: float, work: Work) -> nn.Module:

@@ -82,11 +82,11 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
     for sentence in (sentence for card in cards for sentence in fits(card, seen)):
         work.tell(sentence)
     state = measured(filled, volume.ijk_to_ras, settings)
-    if state.told > UNLIKELY * state.found_sigma > 0.0:
-        times = state.told / state.found_sigma
+    if state.told > UNLIKELY * state.found_level > 0.0:
+        times = state.told / state.found_level
         work.tell(
             f"The noise level given, {state.told:.3g}, is {times:.2g} times what is found in the volume, "
-            f"{state.found_sigma:.3g}: look whether detail was taken for noise."
+            f"{state.found_level:.3g}: look whether detail was taken for noise."
         )
     if state.outside is None and any(card.restores == "blur" for card in cards):
         state = dataclasses.replace(state, outside=outside(filled))
@@ -126,7 +126,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
         volumes["residual"] = volume.like(residual, "float32")
     if unsure is not None:
         volumes["uncertainty"] = _on(grid, volume, unsure, "float32")
-    sigma_after = state.sigma_of(fill_not_finite(result)[0])
+    sigma_after = state.level_of(fill_not_finite(result)[0])
     found = suspicions(result, start, residual, unsure, state, grid, steps)
     report = {
         "task": "enhance",
@@ -139,7 +139,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
         "device": work.chosen.name,
         "device_reason": work.chosen.reason,
         "seconds": round(time.monotonic() - begun, 2),
-        "sigma_before": state.sigma,
+        "sigma_before": state.level,
         "sigma_after": sigma_after,
         "sigma_source": "given" if settings.noise_sigma > 0 else "estimated",
         "noise_unit": "intensity unit of the input",
