@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,9 @@ import typer
 import medgan
 from medgan import console
 from medgan.settings import AnomalySettings, Device
+
+OPTIONS = {"memory_limit_gb": "memory", "smallest_ml": "smallest"}
+"""Options that are called otherwise than their settings."""
 
 SHOWN = 8
 """Regions that are listed on the screen; the table has all."""
@@ -23,11 +25,15 @@ def anomaly(
         typer.Argument(metavar="IN... [OUT]", readable=False, help="A scan (its channels) and its map, or scans."),
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the maps of several scans.")] = None,
-    model: Annotated[str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")] = "anomaly",
+    model: Annotated[
+        str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")
+    ] = AnomalySettings.model,
     threshold: Annotated[
         float, typer.Option(help="Value of the map from which on a voxel belongs to a region; 0: the model's.")
-    ] = 0.0,
-    smallest: Annotated[float, typer.Option(help="Regions smaller than this, in ml, are left out.")] = 0.05,
+    ] = AnomalySettings.threshold,
+    smallest: Annotated[
+        float, typer.Option(help="Regions smaller than this, in ml, are left out.")
+    ] = AnomalySettings.smallest_ml,
     regions: Annotated[
         Path | None, typer.Option(help="Also write one line a region (score, volume, place): a .csv file.")
     ] = None,
@@ -35,8 +41,10 @@ def anomaly(
     reconstruction: Annotated[
         Path | None, typer.Option(help="Also write the scan without its anomalies: a file, with --out a folder.")
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
-    memory: Annotated[float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")] = 0.0,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = AnomalySettings.device,
+    memory: Annotated[
+        float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")
+    ] = AnomalySettings.memory_limit_gb,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     json: console.Json = False,
 ) -> None:
@@ -67,14 +75,14 @@ def anomaly(
     results: list[files.Result] = []
     with console.interruptible("Interrupted; nothing was written for the scan at hand."), console.bar() as bar:
         for number, item in enumerate(items, 1):
-            name = f"[{number}/{len(items)}] {item.sources[0].name}" if len(items) > 1 else item.sources[0].name
+            name = f"[{number}/{len(items)}] {item.source.name}" if len(items) > 1 else item.source.name
             line = bar.add_task("Starting", total=1.0, name=name)
             watch = lambda state, line=line: bar.update(line, completed=state.fraction, description=state.message)  # noqa: E731
             results.append(files.attempt(item, settings, overwrite, watch))
             bar.remove_task(line)
             if not json and not results[-1].error:
                 _say(results[-1], len(items) == 1)
-    failed = _complain(results, context.obj)
+    failed = console.failures(results, _with_options, context.obj, "scans")
     try:
         if regions is not None and failed < len(results):
             write_text(files.regions_text(results), regions)
@@ -92,7 +100,7 @@ def anomaly(
 
 def _say(result: Any, alone: bool) -> None:
     """The notes on one scan, the line of its result, and, when it is the only one, its first regions."""
-    report, name = result.report, result.item.sources[0].name
+    report, name = result.report, result.item.source.name
     for message in report["messages"]:
         console.note(f"{name}: {message}")
     shown = " and ".join(console.shown_path(path) for path in result.item.targets.values())
@@ -109,19 +117,5 @@ def _say(result: Any, alone: bool) -> None:
         console.note(report["research"])
 
 
-def _complain(results: Sequence[Any], debug: bool) -> int:
-    failed = [result for result in results if result.error]
-    if len(results) > 1 and failed:
-        console.complain(f"{len(failed)} of {len(results)} scans failed:")
-    for result in failed:
-        sentence = _with_options(result.error)
-        console.complain(f"  {result.item.sources[0]}: {sentence}" if len(results) > 1 else sentence)
-        if debug and result.details:
-            console.note(result.details)
-    return len(failed)
-
-
 def _with_options(sentence: str) -> str:
-    names = {"memory_limit_gb": "--memory", "smallest_ml": "--smallest"}
-    names |= {name: f"--{name}" for name in ("model", "device", "threshold")}
-    return console.with_options(sentence, names)
+    return console.with_options(sentence, AnomalySettings, OPTIONS)

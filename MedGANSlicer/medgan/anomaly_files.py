@@ -36,6 +36,10 @@ class Item:
     makes_folder: bool = False
 
     @property
+    def source(self) -> Path:
+        return self.sources[0]
+
+    @property
     def targets(self) -> dict[str, Path]:
         wanted = {"anomaly": self.target}
         return wanted | ({"reconstruction": self.reconstruction} if self.reconstruction else {})
@@ -95,7 +99,7 @@ def attempt(item: Item, settings: AnomalySettings, overwrite: bool, watch: Calla
     except (VolumeError, ModelError) as error:
         return Result(item, error=str(error))
     except MemoryError:
-        return Result(item, error=f"'{item.sources[0].name}' does not fit into memory.")
+        return Result(item, error=f"'{item.source.name}' does not fit into memory.")
 
 
 def map_file(item: Item, settings: AnomalySettings, overwrite: bool, watch: Callable[[JobState], None]) -> Result:
@@ -125,7 +129,7 @@ def regions_text(results: Sequence[Result]) -> str:
     rows = []
     for result in results:
         for region in result.report.get("regions", ()):
-            rows.append([str(result.item.sources[0]), region["number"], region["score"], region["largest"],
+            rows.append([str(result.item.source), region["number"], region["score"], region["largest"],
                          region["volume_ml"], *region["centre_ras"], *region["box_ras"]["size"]])  # fmt: skip
     return _csv(REGION_COLUMNS, rows)
 
@@ -137,7 +141,7 @@ def scans_text(results: Sequence[Result]) -> str:
         found = result.report
         regions = found.get("regions", [])
         row: Mapping[str, Any] = found | {
-            "file": result.item.sources[0],
+            "file": result.item.source,
             "status": "failed" if result.error else "done",
             "regions": "" if result.error else len(regions),
             "volume_ml": "" if result.error else round(sum(region["volume_ml"] for region in regions), 4),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medgan.quiet import TERMINAL
+from medgan.settings import Settings
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes; 0 is done."""
@@ -72,11 +74,28 @@ def failed(sentence: str, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-def with_options(sentence: str, options: Mapping[str, str]) -> str:
-    """The same sentence with the options of the command line in place of the names of settings."""
-    for setting, option in options.items():
-        sentence = sentence.replace(f"Setting '{setting}'", option)
+def with_options(sentence: str, settings: type[Settings], options: Mapping[str, str]) -> str:
+    """The same sentence with the options of the command line in place of the names of settings.
+
+    ``options`` holds, without dashes, those that are called otherwise than their settings.
+    """
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+        option = "--" + options.get(field.name, field.name.replace("_", "-"))
+        sentence = sentence.replace(f"Setting '{field.name}'", option).replace(f"set '{field.name}'", f"set {option}")
     return sentence
+
+
+def failures(results: Sequence[Any], said: Callable[[str], str], debug: bool, what: str = "files") -> int:
+    """Say which of the results of a run failed, in the words of ``said``; how many did."""
+    failed = [result for result in results if result.error]
+    if len(results) > 1 and failed:
+        complain(f"{len(failed)} of {len(results)} {what} failed:")
+    for result in failed:
+        sentence = said(result.error)
+        complain(f"  {result.item.source}: {sentence}" if len(results) > 1 else sentence)
+        if debug and result.details:
+            note(result.details)
+    return len(failed)
 
 
 def print_json(held: Any) -> None:

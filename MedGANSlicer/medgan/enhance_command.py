@@ -33,25 +33,37 @@ def enhance(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the results of several files.")] = None,
     model: Annotated[
         str, typer.Option(help="Name of a model ('medgan models'), a bundle folder, or several joined by '+'.")
-    ] = "denoise",
-    strength: Annotated[float, typer.Option(help="0 returns the input, 1 is the full result.")] = 1.0,
-    character: Annotated[float, typer.Option(help="0: most faithful, 1: most natural texture.")] = 0.2,
-    noise: Annotated[float, typer.Option(help="Standard deviation of the noise; 0 estimates it.")] = 0.0,
-    axis: Annotated[Axis, typer.Option(help="Super-resolution: the coarse axis; auto takes the coarsest.")] = Axis.AUTO,
-    ratio: Annotated[float, typer.Option(help="Super-resolution: 1.2 to 8; 0 makes the voxels isotropic.")] = 0.0,
+    ] = EnhanceSettings.model,
+    strength: Annotated[
+        float, typer.Option(help="0 returns the input, 1 is the full result.")
+    ] = EnhanceSettings.strength,
+    character: Annotated[
+        float, typer.Option(help="0: most faithful, 1: most natural texture.")
+    ] = EnhanceSettings.character,
+    noise: Annotated[
+        float, typer.Option(help="Standard deviation of the noise; 0 estimates it.")
+    ] = EnhanceSettings.noise_sigma,
+    axis: Annotated[
+        Axis, typer.Option(help="Super-resolution: the coarse axis; auto takes the coarsest.")
+    ] = EnhanceSettings.axis,
+    ratio: Annotated[
+        float, typer.Option(help="Super-resolution: 1.2 to 8; 0 makes the voxels isotropic.")
+    ] = EnhanceSettings.ratio,
     slice_profile: Annotated[
         SliceProfile, typer.Option(help="Super-resolution: how a slice averages.")
-    ] = SliceProfile.BOXCAR,
-    slice_gap: Annotated[float, typer.Option(help="Super-resolution: mm between slices that were not measured.")] = 0.0,
+    ] = EnhanceSettings.slice_profile,
+    slice_gap: Annotated[
+        float, typer.Option(help="Super-resolution: mm between slices that were not measured.")
+    ] = EnhanceSettings.slice_gap_mm,
     blur: Annotated[
         float, typer.Option(help="Deblurring: standard deviation in voxels along each axis; 0 estimates it.")
-    ] = 0.0,
+    ] = EnhanceSettings.blur_sigma,
     fit: Annotated[bool, typer.Option("--fit", help="Fit the model to each volume first, for 2 minutes.")] = False,
-    fit_minutes: Annotated[float, typer.Option(help="The same, for so many minutes.")] = 0.0,
+    fit_minutes: Annotated[float, typer.Option(help="The same, for so many minutes.")] = EnhanceSettings.fit_minutes,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="The same, without the model's weights to begin with.")
-    ] = False,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
+    ] = EnhanceSettings.fit_from_scratch,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = EnhanceSettings.device,
     difference: Annotated[
         Path | None, typer.Option(help="Also write result minus input: a file, with --out a folder.")
     ] = None,
@@ -62,8 +74,10 @@ def enhance(
         Path | None, typer.Option(help="Also write how unsure the model is at each voxel: file or folder.")
     ] = None,
     frames: Annotated[str, typer.Option(help="Only these frames of a 4D file, as in 0:10.")] = "",
-    memory: Annotated[float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same voxels.")] = 0,
+    memory: Annotated[
+        float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")
+    ] = EnhanceSettings.memory_limit_gb,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same voxels.")] = EnhanceSettings.seed,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Skip what an earlier run has finished.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Files at a time; they share the cores or the GPUs.")] = 1,
@@ -91,7 +105,7 @@ def enhance(
         items = plan.plan(paths, plan.Places(out, difference, residual, uncertainty), frames)
         ignored = [name for path in paths if path.suffix.lower() == ".csv" for name in worklist.unknown_columns(path)]
     except ValueError as error:
-        raise console.failed(worklist.with_options(str(error)), console.USAGE) from error
+        raise console.failed(_with_options(str(error)), console.USAGE) from error
     if ignored:
         names = ", ".join(f"'{name}'" for name in dict.fromkeys(ignored))
         console.note(f"Ignored: column{'s' * (len(set(ignored)) > 1)} {names}, which is no setting of a file.")
@@ -113,7 +127,7 @@ def enhance(
     with _ended_in_words(results), _reported(report, items, results) as save:
         _run(items, results, _runner(items, settings, manner, jobs, dask), save, json, settings.device)
     done = [result for result in results if result is not None]
-    failed = _complain(done, context.obj)
+    failed = console.failures(done, _with_options, context.obj)
     if json:
         document = {"version": medgan.__version__, "failed": failed}
         console.print_json({**document, "files": [result.to_dict() for result in done]})
@@ -180,8 +194,6 @@ def _run(
 
 def _say(result: Result, asked: Device) -> None:
     """The notes on one file, and the line of its result."""
-    from medgan.worklist import with_options
-
     name, report = result.item.source.name, result.report
     files = " and ".join(console.shown_path(path) for path in result.item.targets.values())
     if result.skipped:
@@ -193,7 +205,7 @@ def _say(result: Result, asked: Device) -> None:
     notes = [why_elsewhere, *result.messages, *suspicions[:SUSPICIONS_SHOWN]]
     notes.append(f"and {more} more such places; --json names them all." if more > 0 else "")
     for message in filter(None, notes):
-        console.note(f"{name}: {with_options(message)}")
+        console.note(f"{name}: {_with_options(message)}")
     said = [f"{len(report['frames'])} frames"] if "frames" in report else []
     if "new_grid" in report:
         size = " x ".join(str(length) for length in report["new_grid"]["size_voxels"])
@@ -204,19 +216,10 @@ def _say(result: Result, asked: Device) -> None:
     console.say(f"{name} -> {files}  ({', '.join(said)})")
 
 
-def _complain(results: list[Result], debug: bool) -> int:
-    """Say which files failed; how many did."""
-    from medgan.worklist import with_options
+def _with_options(sentence: str) -> str:
+    from medgan.worklist import OPTIONS
 
-    failed = [result for result in results if result.error]
-    if len(results) > 1 and failed:
-        console.complain(f"{len(failed)} of {len(results)} files failed:")
-    for result in failed:
-        sentence = with_options(result.error)
-        console.complain(f"  {result.item.source}: {sentence}" if len(results) > 1 else sentence)
-        if debug and result.details:
-            console.note(result.details)
-    return len(failed)
+    return console.with_options(sentence, EnhanceSettings, OPTIONS)
 
 
 @contextlib.contextmanager

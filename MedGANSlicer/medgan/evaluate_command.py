@@ -19,13 +19,8 @@ from medgan.volume import VolumeError
 if TYPE_CHECKING:
     from medgan.evaluation.table import Evaluation
 
-OPTIONS = {
-    "data_range": "data-range",
-    "tolerance_mm": "tolerance",
-    "by_name": "by-name",
-    "contrast_to": "contrast-to",
-}
-"""Options of the command line by their settings, where the two are not called the same."""
+OPTIONS = {"tolerance_mm": "tolerance"}
+"""Options that are called otherwise than their settings."""
 
 ERRORS_SHOWN = 10
 
@@ -48,23 +43,35 @@ def evaluate(
     segments: Annotated[
         Path | None, typer.Option(help="Label map in which SNR and CNR are measured: a file or a folder.")
     ] = None,
-    figures: Annotated[Figures, typer.Option(help="What is measured; auto tells by the files.")] = Figures.AUTO,
+    figures: Annotated[
+        Figures, typer.Option(help="What is measured; auto tells by the files.")
+    ] = EvaluateSettings.figures,
     metrics: Annotated[str, typer.Option(help="Only these, as in psnr,ssim; 'list' names them all.")] = "",
     resample: Annotated[
         bool, typer.Option("--resample", help="Bring results onto the grid of their reference where it differs.")
-    ] = False,
-    data_range: Annotated[float, typer.Option(help="Images: intensity range; 0 takes that of each reference.")] = 0.0,
-    tolerance: Annotated[float, typer.Option(help="Segmentations: mm within which surfaces agree.")] = 1.0,
-    by_name: Annotated[bool, typer.Option("--by-name", help="Segmentations: match labels by name.")] = False,
-    contrast_to: Annotated[str, typer.Option(help="No reference: the segment that contrast is taken to.")] = "",
-    neighbours: Annotated[int, typer.Option(help="Sets: nearest neighbours for precision and recall.")] = 5,
-    positive: Annotated[str, typer.Option(help="Classes: the positive one of two.")] = "",
-    test: Annotated[PairedTest, typer.Option(help="How two methods are compared.")] = PairedTest.WILCOXON,
-    bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 2000,
-    pictures: Annotated[int, typer.Option(help="Cases with pictures in the report.")] = 8,
+    ] = EvaluateSettings.resample,
+    data_range: Annotated[
+        float, typer.Option(help="Images: intensity range; 0 takes that of each reference.")
+    ] = EvaluateSettings.data_range,
+    tolerance: Annotated[
+        float, typer.Option(help="Segmentations: mm within which surfaces agree.")
+    ] = EvaluateSettings.tolerance_mm,
+    by_name: Annotated[
+        bool, typer.Option("--by-name", help="Segmentations: match labels by name.")
+    ] = EvaluateSettings.by_name,
+    contrast_to: Annotated[
+        str, typer.Option(help="No reference: the segment that contrast is taken to.")
+    ] = EvaluateSettings.contrast_to,
+    neighbours: Annotated[
+        int, typer.Option(help="Sets: nearest neighbours for precision and recall.")
+    ] = EvaluateSettings.neighbours,
+    positive: Annotated[str, typer.Option(help="Classes: the positive one of two.")] = EvaluateSettings.positive,
+    test: Annotated[PairedTest, typer.Option(help="How two methods are compared.")] = EvaluateSettings.test,
+    bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = EvaluateSettings.bootstrap,
+    pictures: Annotated[int, typer.Option(help="Cases with pictures in the report.")] = EvaluateSettings.pictures,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the report: CSV, JSON and HTML.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")] = False,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = EvaluateSettings.seed,
     json: console.Json = False,
 ) -> None:
     """Measure results: images or segmentations against a reference, sets of images, predicted classes, or without one.
@@ -252,7 +259,6 @@ def _list_metrics(json: bool) -> None:
 
 def _with_options(sentence: str) -> str:
     """The sentence with the settings it names called as they are on the command line."""
-    for setting, option in OPTIONS.items():
-        sentence = sentence.replace(f"Setting '{setting}'", f"Setting '{option}'")
+    sentence = console.with_options(sentence, EvaluateSettings, OPTIONS)
     sentence = sentence.replace("allow resampling", "give --resample")
     return re.sub(r"figures:? '?(images|sets|segmentations|volumes)'?", r"--figures \1", sentence)

@@ -17,6 +17,9 @@ from medgan.cells import plain_cell
 from medgan.settings import Device, RecogniseSettings, Saliency
 from medgan.volume import FORMATS, Volume, VolumeError, file_format, read_volume
 
+OPTIONS = {"memory_limit_gb": "memory"}
+"""Options that are called otherwise than their settings."""
+
 
 @dataclass
 class Result:
@@ -50,10 +53,16 @@ def recognise(
     method: Annotated[
         Saliency, typer.Option(help="With --saliency: how it is found; 'none' counts as grad-cam.")
     ] = Saliency.GRAD_CAM,
-    target: Annotated[str, typer.Option(help='With --saliency: the answer to explain, as in "MR FLAIR".')] = "",
-    model: Annotated[str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")] = "recognise",
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
-    memory: Annotated[float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")] = 0.0,
+    target: Annotated[
+        str, typer.Option(help='With --saliency: the answer to explain, as in "MR FLAIR".')
+    ] = RecogniseSettings.target,
+    model: Annotated[
+        str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")
+    ] = RecogniseSettings.model,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = RecogniseSettings.device,
+    memory: Annotated[
+        float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")
+    ] = RecogniseSettings.memory_limit_gb,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     json: console.Json = False,
 ) -> None:
@@ -194,4 +203,4 @@ def _say(result: Result, alone: bool) -> None:
 
 
 def _with_options(sentence: str) -> str:
-    return console.with_options(sentence, {"memory_limit_gb": "--memory", "model": "--model", "target": "--target"})
+    return console.with_options(sentence, RecogniseSettings, OPTIONS)

@@ -13,6 +13,9 @@ from medgan import console
 from medgan.settings import Device, SegmentSettings
 from medgan.volume import FORMATS, file_format
 
+OPTIONS = {"memory_limit_gb": "memory", "spacing_mm": "spacing"}
+"""Options that are called otherwise than their settings."""
+
 SHOWN = 12
 """Segments that are listed on the screen; the table has all."""
 
@@ -24,7 +27,9 @@ def segment(
         typer.Argument(metavar="IN... [OUT]", readable=False, help="Files or folders, or one file and its label map."),
     ],
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the label maps of several files.")] = None,
-    model: Annotated[str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")] = "brain-parts",
+    model: Annotated[
+        str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")
+    ] = SegmentSettings.model,
     channel: Annotated[
         list[Path] | None, typer.Option(help="Further channel of the same patient, for models that take several.")
     ] = None,
@@ -40,12 +45,20 @@ def segment(
     ending: Annotated[
         str, typer.Option(help="With --out: format of the label maps, as in .seg.nrrd; the input's unless told.")
     ] = "",
-    coarse: Annotated[bool, typer.Option("--coarse", help="Few tissues instead of many structures.")] = False,
-    flips: Annotated[bool, typer.Option("--flips", help="Mean with the mirrored volume: twice the time.")] = False,
-    clean_up: Annotated[bool, typer.Option(help="Remove stray pieces of structures.")] = True,
-    spacing: Annotated[float, typer.Option(help="Voxels in mm that the network sees; 0: what the model says.")] = 0.0,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
-    memory: Annotated[float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")] = 0.0,
+    coarse: Annotated[
+        bool, typer.Option("--coarse", help="Few tissues instead of many structures.")
+    ] = SegmentSettings.coarse,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="Mean with the mirrored volume: twice the time.")
+    ] = SegmentSettings.flips,
+    clean_up: Annotated[bool, typer.Option(help="Remove stray pieces of structures.")] = SegmentSettings.clean_up,
+    spacing: Annotated[
+        float, typer.Option(help="Voxels in mm that the network sees; 0: what the model says.")
+    ] = SegmentSettings.spacing_mm,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = SegmentSettings.device,
+    memory: Annotated[
+        float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")
+    ] = SegmentSettings.memory_limit_gb,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     json: console.Json = False,
 ) -> None:
@@ -88,7 +101,7 @@ def segment(
             bar.remove_task(line)
             if not json and not results[-1].error:
                 _say(results[-1], len(items) == 1)
-    failed = _complain(results, context.obj)
+    failed = console.failures(results, _with_options, context.obj)
     try:
         done = [result for result in results if not result.error]
         if table is not None and done:
@@ -163,22 +176,8 @@ def _say(result: Any, alone: bool) -> None:
             console.note(f"and {len(found) - SHOWN} smaller ones; --table writes them all.")
 
 
-def _complain(results: Sequence[Any], debug: bool) -> int:
-    failed = [result for result in results if result.error]
-    if len(results) > 1 and failed:
-        console.complain(f"{len(failed)} of {len(results)} files failed:")
-    for result in failed:
-        sentence = _with_options(result.error)
-        console.complain(f"  {result.item.source}: {sentence}" if len(results) > 1 else sentence)
-        if debug and result.details:
-            console.note(result.details)
-    return len(failed)
-
-
 def _with_options(sentence: str) -> str:
-    names = {"memory_limit_gb": "--memory", "spacing_mm": "--spacing", "clean_up": "--clean-up"}
-    names |= {name: f"--{name}" for name in ("model", "flips", "coarse", "device")}
-    return console.with_options(sentence, names)
+    return console.with_options(sentence, SegmentSettings, OPTIONS)
 
 
 def _write_label_table(path: Path, settings: SegmentSettings, described: Any, model: str) -> None:

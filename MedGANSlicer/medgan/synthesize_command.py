@@ -15,11 +15,11 @@ from medgan.synthesis import TASKS
 from medgan.volume import file_format
 
 OPTIONS = {
-    "memory_limit_gb": "--memory",
-    "deformation_mm": "--deformation",
-    "slice_mm": "--slices",
-    "spacing_mm": "--spacing",
-    "coarse_mm": "--coarse",
+    "memory_limit_gb": "memory",
+    "deformation_mm": "deformation",
+    "slice_mm": "slices",
+    "spacing_mm": "spacing",
+    "coarse_mm": "coarse",
 }
 """Options that are called otherwise than their settings."""
 
@@ -33,39 +33,63 @@ def synthesize(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for a set of results.")] = None,
-    model: Annotated[str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")] = "",
+    model: Annotated[
+        str, typer.Option(help="Name of a model ('medgan models') or a bundle folder.")
+    ] = SynthesizeSettings.model,
     reference: Annotated[
         Path | None, typer.Option(help="From a label map: a scan on its grid whose intensities are taken.")
     ] = None,
     contrast: Annotated[
         Contrast,
         typer.Option(help="From a label map: intensities of the reference, of a kind of scan, by hand, random."),
-    ] = Contrast.USUAL,
+    ] = SynthesizeSettings.contrast,
     intensities: Annotated[
         str, typer.Option(help="From a label map: label=mean/sd by hand, as '2=0.7/0.03 3=0.5'.")
-    ] = "",
-    deformation: Annotated[float, typer.Option(help="From a label map: move the labels at random, mm.")] = 0.0,
-    noise: Annotated[float, typer.Option(help="From a label map: more noise, share of the range.")] = 0.0,
-    bias: Annotated[float, typer.Option(help="From a label map: uneven brightness; 0.2 is usual.")] = 0.0,
-    slices: Annotated[float, typer.Option(help="From a label map: thickness of the slices, mm.")] = 0.0,
+    ] = SynthesizeSettings.intensities,
+    deformation: Annotated[
+        float, typer.Option(help="From a label map: move the labels at random, mm.")
+    ] = SynthesizeSettings.deformation_mm,
+    noise: Annotated[
+        float, typer.Option(help="From a label map: more noise, share of the range.")
+    ] = SynthesizeSettings.noise,
+    bias: Annotated[
+        float, typer.Option(help="From a label map: uneven brightness; 0.2 is usual.")
+    ] = SynthesizeSettings.bias,
+    slices: Annotated[
+        float, typer.Option(help="From a label map: thickness of the slices, mm.")
+    ] = SynthesizeSettings.slice_mm,
     target: Annotated[
         Target, typer.Option(help="Translation: the contrast to make, where the model can make several.")
-    ] = Target.ANY,
+    ] = SynthesizeSettings.target,
     source: Annotated[
         Target, typer.Option(help="Translation: the contrast of the scan; any: recognised.")
-    ] = Target.ANY,
-    sliders: Annotated[str, typer.Option(help="From noise: first numbers of the latent vector, as '1.5 -0.3'.")] = "",
-    spacing: Annotated[float, typer.Option(help="From noise: side of the voxels, mm; 0: the model's own.")] = 0.0,
+    ] = SynthesizeSettings.source,
+    sliders: Annotated[
+        str, typer.Option(help="From noise: first numbers of the latent vector, as '1.5 -0.3'.")
+    ] = SynthesizeSettings.sliders,
+    spacing: Annotated[
+        float, typer.Option(help="From noise: side of the voxels, mm; 0: the model's own.")
+    ] = SynthesizeSettings.spacing_mm,
     labels: Annotated[Path | None, typer.Option(help="Variations: a label map of the scan, varied with it.")] = None,
-    coarse: Annotated[float, typer.Option(help="Variations: what is larger stays, mm.")] = 4.0,
-    minutes: Annotated[float, typer.Option(help="Variations: most time for one; 0: as long as it takes.")] = 0.0,
-    count: Annotated[int, typer.Option(help="Volumes to make, with the seeds that follow.")] = 1,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same voxels.")] = 0,
-    truncation: Annotated[float, typer.Option(help="From noise: below 1 more usual, less different.")] = 1.0,
-    toward: Annotated[int, typer.Option(help="From noise: second seed, to make what lies between.")] = -1,
-    mix: Annotated[float, typer.Option(help="From noise: where between the two seeds, 0 to 1.")] = 0.5,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
-    memory: Annotated[float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")] = 0.0,
+    coarse: Annotated[float, typer.Option(help="Variations: what is larger stays, mm.")] = SynthesizeSettings.coarse_mm,
+    minutes: Annotated[
+        float, typer.Option(help="Variations: most time for one; 0: as long as it takes.")
+    ] = SynthesizeSettings.minutes,
+    count: Annotated[int, typer.Option(help="Volumes to make, with the seeds that follow.")] = SynthesizeSettings.count,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same voxels.")] = SynthesizeSettings.seed,
+    truncation: Annotated[
+        float, typer.Option(help="From noise: below 1 more usual, less different.")
+    ] = SynthesizeSettings.truncation,
+    toward: Annotated[
+        int, typer.Option(help="From noise: second seed, to make what lies between.")
+    ] = SynthesizeSettings.toward,
+    mix: Annotated[
+        float, typer.Option(help="From noise: where between the two seeds, 0 to 1.")
+    ] = SynthesizeSettings.mix,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = SynthesizeSettings.device,
+    memory: Annotated[
+        float, typer.Option(help="Most memory to use in GB; 0 reads what is free.")
+    ] = SynthesizeSettings.memory_limit_gb,
     nnunet: Annotated[
         bool, typer.Option("--nnunet", help="With --out: as nnU-Net reads it, labels 0, 1, 2, ...")
     ] = False,
@@ -227,8 +251,4 @@ def _check_inputs(
 
 
 def _with_options(sentence: str) -> str:
-    """The same sentence with the options of the command line in place of the names of settings."""
-    names = {name: f"--{name}" for name in SynthesizeSettings.__dataclass_fields__} | OPTIONS
-    for setting, option in names.items():
-        sentence = sentence.replace(f"Setting '{setting}'", option).replace(f"set '{setting}'", f"set {option}")
-    return sentence
+    return console.with_options(sentence, SynthesizeSettings, OPTIONS)

@@ -13,20 +13,8 @@ from medgan.settings import Adversarial, Device, Pairing, Precision, Restores, T
 
 REJECTED_SHOWN = 10
 
-OPTIONS = {
-    "spacing_mm": "spacing",
-    "adversarial_weight": "adversarial-weight",
-    "gradient_penalty": "gradient-penalty",
-    "r1_weight": "r1-weight",
-    "critic_rate": "critic-rate",
-    "critic_steps": "critic-steps",
-    "validation_share": "validation-share",
-    "save_minutes": "save-minutes",
-    "log_every": "log-every",
-    "validate_every": "validate-every",
-    "sample_every": "sample-every",
-}
-"""Settings by their option of the command line, where the two are not called the same."""
+OPTIONS = {"spacing_mm": "spacing"}
+"""Options that are called otherwise than their settings."""
 
 DATA, LENGTH, MANNER = "Data", "How long", "How (the defaults are good ones)"
 
@@ -42,24 +30,26 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default one beside your models.", show_default=False)
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the model; by default of kind and data.", show_default=False)] = "",
+    name: Annotated[
+        str, typer.Option(help="Name of the model; by default of kind and data.", show_default=False)
+    ] = TrainSettings.name,
     start: Annotated[
         str,
         typer.Option(help="Go on from a model (name or bundle folder) instead of from nothing.", show_default=False),
-    ] = "",
+    ] = TrainSettings.start,
     check_data: Annotated[bool, typer.Option("--check-data", help="Only read the data and say what is wrong.")] = False,
     restores: Annotated[
         Restores, typer.Option(help="Enhancement: what the model shall take away.", rich_help_panel=DATA)
-    ] = Restores.NOISE,
+    ] = TrainSettings.restores,
     pairing: Annotated[
         Pairing, typer.Option(help="Whether source and target are pairs.", rich_help_panel=DATA)
-    ] = Pairing.AUTO,
+    ] = TrainSettings.pairing,
     source: Annotated[
         str, typer.Option(help="Folder, ending or column of the source (the image).", rich_help_panel=DATA)
-    ] = "",
+    ] = TrainSettings.source,
     target: Annotated[
         str, typer.Option(help="Folder, ending or column of the target (the label map).", rich_help_panel=DATA)
-    ] = "",
+    ] = TrainSettings.target,
     spacing: Annotated[
         float, typer.Option(help="Voxel spacing in mm to train at; 0: the data's own.", rich_help_panel=DATA)
     ] = TrainSettings.spacing_mm,
@@ -88,7 +78,7 @@ def train(
     ] = TrainSettings.sample_every,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write TensorBoard logs.", rich_help_panel=LENGTH)
-    ] = False,
+    ] = TrainSettings.tensorboard,
     batch: Annotated[
         int, typer.Option(help="Samples a step in each process.", rich_help_panel=MANNER)
     ] = TrainSettings.batch,
@@ -109,7 +99,7 @@ def train(
     ] = TrainSettings.critic_steps,
     adversarial: Annotated[
         Adversarial, typer.Option(help="Loss of generator and critic.", rich_help_panel=MANNER)
-    ] = Adversarial.AUTO,
+    ] = TrainSettings.adversarial,
     adversarial_weight: Annotated[
         float, typer.Option(help="Multiple of the usual adversarial weight; 0: no critic.", rich_help_panel=MANNER)
     ] = TrainSettings.adversarial_weight,
@@ -127,8 +117,10 @@ def train(
     ] = TrainSettings.average,
     precision: Annotated[
         Precision, typer.Option(help="Number format of the networks.", rich_help_panel=MANNER)
-    ] = Precision.AUTO,
-    device: Annotated[Device, typer.Option(help="Where the networks run.", rich_help_panel=MANNER)] = Device.AUTO,
+    ] = TrainSettings.precision,
+    device: Annotated[
+        Device, typer.Option(help="Where the networks run.", rich_help_panel=MANNER)
+    ] = TrainSettings.device,
     seed: Annotated[
         int, typer.Option(help="The same seed gives the same losses.", rich_help_panel=MANNER)
     ] = TrainSettings.seed,
@@ -163,7 +155,7 @@ def train(
         )  # fmt: skip
         settings = claim.completed(settings)
     except ValueError as error:
-        raise console.failed(with_options(str(error)), console.USAGE) from error
+        raise console.failed(_with_options(str(error)), console.USAGE) from error
     report = _run(settings, check_data, quiet, bool(context.obj))
     if os.environ.get("RANK", "0") != "0":
         return
@@ -175,11 +167,8 @@ def train(
         _say(report)
 
 
-def with_options(sentence: str) -> str:
-    """The sentence with the settings it names called as they are on the command line."""
-    for setting, option in OPTIONS.items():
-        sentence = sentence.replace(f"'{setting}'", f"'{option}'")
-    return sentence
+def _with_options(sentence: str) -> str:
+    return console.with_options(sentence, TrainSettings, OPTIONS)
 
 
 def _run(settings: TrainSettings, check_data: bool, quiet: bool, debug: bool) -> dict[str, Any]:
@@ -207,7 +196,7 @@ def _run(settings: TrainSettings, check_data: bool, quiet: bool, debug: bool) ->
     except Exception as error:
         if debug:
             raise
-        raise console.failed(with_options(sentence(error)), console.FAILED) from error
+        raise console.failed(_with_options(sentence(error)), console.FAILED) from error
 
 
 def _checked(settings: TrainSettings, watch: Any) -> dict[str, Any]:

@@ -19,15 +19,13 @@ from medgan.settings import EnhanceSettings
 from medgan.volume import FORMATS, file_format
 
 OPTIONS = {
-    "noise": "noise_sigma",
-    "memory": "memory_limit_gb",
-    "slice-profile": "slice_profile",
-    "slice-gap": "slice_gap_mm",
-    "blur": "blur_sigma",
-    "fit-minutes": "fit_minutes",
-    "from-scratch": "fit_from_scratch",
+    "noise_sigma": "noise",
+    "memory_limit_gb": "memory",
+    "slice_gap_mm": "slice-gap",
+    "blur_sigma": "blur",
+    "fit_from_scratch": "from-scratch",
 }
-"""Settings by their option of the command line, where the two are not called the same."""
+"""Options of the command line that are called otherwise than their settings."""
 
 FIT_MINUTES = 2.0
 """How long ``--fit`` takes unless told."""
@@ -36,13 +34,6 @@ _BEYOND = "\0"
 """Takes the place of the name of a column in a row that has more cells than there are columns."""
 
 YES, NO = ("yes", "true", "1"), ("no", "false", "0", "")
-
-
-def with_options(sentence: str) -> str:
-    """The sentence with the settings it names called as they are on the command line."""
-    for option, setting in OPTIONS.items():
-        sentence = sentence.replace(f"Setting '{setting}'", f"Setting '{option}'")
-    return sentence
 
 
 def read(path: Path, places: Places) -> list[Item]:
@@ -58,7 +49,7 @@ def read(path: Path, places: Places) -> list[Item]:
             items.append(_item(row, path.parent, places))
         except ValueError as error:
             source = path.parent / row["input"] if row.get("input") else path
-            problem = f"Line {line} of '{path.name}': {with_options(str(error))}"
+            problem = f"Line {line} of '{path.name}': {error}"
             items.append(Item(source, source, problem=problem))
     return _without_twins(items, [line for line, _ in rows], path.name)
 
@@ -106,10 +97,11 @@ def _lowered(row: Mapping[str, str]) -> dict[str, str]:
 def _meaning(column: str) -> str | None:
     """The setting or path that a column stands for, or None."""
     name = column.lower()
-    dashed, underlined = name.replace("_", "-"), name.replace("-", "_")
     if name in ("input", "output", "frames", "fit", *EXTRAS):
         return name
-    setting = OPTIONS.get(dashed, underlined)
+    settings = {option.replace("-", "_"): setting for setting, option in OPTIONS.items()}
+    underlined = name.replace("-", "_")
+    setting = settings.get(underlined, underlined)
     return setting if setting in EnhanceSettings.__dataclass_fields__ else None
 
 

@@ -214,7 +214,7 @@ def test_failed_replacement_leaves_the_old_result_and_what_is_known_of_it(finish
 def test_geometry_that_is_lost_and_settings_that_are_idle_are_said(finished, call):
     done = call("enhance", "b.nrrd", "b.npy", "--strength", 0, "--blur", 1.2, cwd=finished)
     assert "'b.npy' holds the voxels alone" in done.stderr
-    assert "Setting 'blur' is for deblurring and has no effect here." in done.stderr, "by the name of its option"
+    assert "--blur is for deblurring and has no effect here." in done.stderr, "by the name of its option"
 
 
 def test_where_and_with_how_much_memory_it_was_computed_does_not_matter(finished, call, computed):
@@ -472,7 +472,7 @@ def test_options_become_the_settings_of_the_same_meaning(tmp_path, call, monkeyp
 
     monkeypatch.setattr(batch, "enhance_file", instead)
     options = "--axis j --ratio 2.5 --slice-profile gaussian --slice-gap 0.5 --blur 1.5 --uncertainty u.nrrd --seed 4"
-    one_sentence(call("enhance", "a.nrrd", "b.nrrd", *options.split(), "--fit", cwd=tmp_path), "Setting 'blur' is not")
+    one_sentence(call("enhance", "a.nrrd", "b.nrrd", *options.split(), "--fit", cwd=tmp_path), "--blur is not")
     call("enhance", "a.nrrd", "b.nrrd", "--fit-minutes", 0.5, "--from-scratch", cwd=tmp_path)
     call("enhance", "a.nrrd", "b.nrrd", "--from-scratch", cwd=tmp_path)
     first, second, third = (settings.to_dict() for settings in seen)

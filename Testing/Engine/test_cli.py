@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import os
 import re
@@ -22,9 +24,30 @@ import medgan
 import model_folders
 import phantoms
 from command_line import PACKAGES, command, environment, one_sentence, run, run_alone
-from medgan import cli, models, models_command
+from medgan import (
+    anomaly_command,
+    cli,
+    enhance_command,
+    evaluate_command,
+    models,
+    models_command,
+    recognise_command,
+    segment_command,
+    synthesize_command,
+    train_command,
+    worklist,
+)
 from medgan.batch import Result
-from medgan.settings import Device, EnhanceSettings
+from medgan.settings import (
+    AnomalySettings,
+    Device,
+    EnhanceSettings,
+    EvaluateSettings,
+    RecogniseSettings,
+    SegmentSettings,
+    SynthesizeSettings,
+    TrainSettings,
+)
 from medgan.volume import Volume, read_volume, write_volume
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -293,6 +316,29 @@ def test_full_disk_at_the_end_leaves_neither_result_nor_difference(
 
 
 @pytest.mark.parametrize(
+    ("function", "settings", "options", "apart"),
+    [
+        (enhance_command.enhance, EnhanceSettings, worklist.OPTIONS, {"uncertainty"}),
+        (train_command.train, TrainSettings, train_command.OPTIONS, {"kind", "data", "out"}),
+        (segment_command.segment, SegmentSettings, segment_command.OPTIONS, {"uncertainty", "seed"}),
+        (synthesize_command.synthesize, SynthesizeSettings, synthesize_command.OPTIONS, set()),
+        (anomaly_command.anomaly, AnomalySettings, anomaly_command.OPTIONS, set()),
+        (recognise_command.recognise, RecogniseSettings, recognise_command.OPTIONS, {"saliency"}),
+        (evaluate_command.evaluate, EvaluateSettings, evaluate_command.OPTIONS, set()),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_options_begin_where_the_panel_does(function, settings, options, apart):
+    """``apart``: settings that the command takes from files and folders, or has no option for."""
+    parameters = inspect.signature(function).parameters
+    for field in dataclasses.fields(settings):
+        name = options.get(field.name, field.name).replace("-", "_")
+        if field.name not in apart:
+            assert parameters[name].default == field.default, name
+    assert set(options) <= {field.name for field in dataclasses.fields(settings)}
+
+
+@pytest.mark.parametrize(
     ("arguments", "phrase"),
     [
         (["a.nrrd"], "Say where to write"),
@@ -303,13 +349,13 @@ def test_full_disk_at_the_end_leaves_neither_result_nor_difference(
         (["a.nrrd", "--out", "o", "--difference", "d.nrrd"], "--difference takes a folder too"),
         (["a.nrrd", "./a.nrrd", "--out", "o"], "'a.nrrd' is given twice"),
         (["x/a.nrrd", "y/a.nrrd", "--out", "o"], "would both become"),
-        (["a.nrrd", "b.nrrd", "--strength", "2"], "'strength' must lie between 0 and 1, not 2"),
-        (["a.nrrd", "b.nrrd", "--noise", "nan"], "'noise' must be a finite number"),
-        (["a.nrrd", "b.nrrd", "--memory", "-1"], "'memory' must lie between 0 and 4096, not -1"),
-        (["a.nrrd", "b.nrrd", "--ratio", "9"], "'ratio' must lie between 0 and 8, not 9"),
-        (["a.nrrd", "b.nrrd", "--slice-gap", "-1"], "'slice-gap' must lie between 0 and 100, not -1"),
-        (["a.nrrd", "b.nrrd", "--blur", "4"], "'blur' must lie between 0 and 3, not 4"),
-        (["a.nrrd", "b.nrrd", "--fit-minutes", "-2"], "'fit-minutes' must lie between 0 and 600, not -2"),
+        (["a.nrrd", "b.nrrd", "--strength", "2"], "--strength must lie between 0 and 1, not 2"),
+        (["a.nrrd", "b.nrrd", "--noise", "nan"], "--noise must be a finite number"),
+        (["a.nrrd", "b.nrrd", "--memory", "-1"], "--memory must lie between 0 and 4096, not -1"),
+        (["a.nrrd", "b.nrrd", "--ratio", "9"], "--ratio must lie between 0 and 8, not 9"),
+        (["a.nrrd", "b.nrrd", "--slice-gap", "-1"], "--slice-gap must lie between 0 and 100, not -1"),
+        (["a.nrrd", "b.nrrd", "--blur", "4"], "--blur must lie between 0 and 3, not 4"),
+        (["a.nrrd", "b.nrrd", "--fit-minutes", "-2"], "--fit-minutes must lie between 0 and 600, not -2"),
         (["a.nrrd", "--out", "o", "--uncertainty", "u.nrrd"], "--uncertainty takes a folder too"),
         (["a.nrrd", "b.nrrd", "--frames", "3"], "--frames takes the first frame and the one to stop before"),
         (["a.nrrd", "b.nrrd", "--report", "r.txt"], "end it with .csv or .json"),

@@ -221,7 +221,7 @@ def test_case_that_fails_is_named_and_the_others_are_measured(folders, call):
             "Sets of images need a reference; give its file or folder with --ref",
             2,
         ),
-        (("ten", "--tolerance", -1), "Setting 'tolerance' must lie between", 2),
+        (("ten", "--tolerance", -1), "--tolerance must lie between", 2),
         (("ten", "--out", "truth/p0.nii.gz"), "is a file; --out takes a folder", 2),
         (("net.csv", "ten"), "holds predictions", 2),
         (("net.csv", "--reference", "truth"), "--reference is for volumes", 2),

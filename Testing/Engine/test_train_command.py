@@ -252,9 +252,9 @@ def _labels(folder: Path, name: str, shape=SHAPE) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "phrase"),
     [
-        ("--patch", 20, "'patch' must be a multiple of 8"),
-        ("--validation-share", 2, "'validation-share' must lie between 0 and 0.9"),
-        ("--steps", -1, "'steps' must lie between"),
+        ("--patch", 20, "--patch must be a multiple of 8"),
+        ("--validation-share", 2, "--validation-share must lie between 0 and 0.9"),
+        ("--steps", -1, "--steps must lie between"),
         ("--name", "a/b", "can not be the name of a model"),
     ],
 )

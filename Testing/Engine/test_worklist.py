@@ -60,7 +60,7 @@ def test_columns_named_like_options_or_settings_change_the_row_alone(tmp_path):
         ("input,output,seed", "a.nrrd,b.nrrd,1.5", "'seed' is '1.5'; it must be a whole number."),
         ("input,output,axis", "a.nrrd,b.nrrd,x", "'axis' is 'x'; it must be one of auto, i, j, k, all."),
         ("input,output,fit", "a.nrrd,b.nrrd,maybe", "'fit' is 'maybe'; it must be yes or no."),
-        ("input,output,noise", "a.nrrd,b.nrrd,-1", "Setting 'noise' must lie between 0 and"),
+        ("input,output,noise", "a.nrrd,b.nrrd,-1", "Setting 'noise_sigma' must lie between 0 and"),
         ("input,output,model", "a.nrrd,b.nrrd,nose", "There is no model 'nose'"),
         ("input,output", "a.nrrd,good.nrrd", "it would write"),
         ("input,output", "folder,b.nrrd", "'folder' holds several volumes; give them a row each."),

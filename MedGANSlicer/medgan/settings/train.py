@@ -196,7 +196,7 @@ class TrainSettings(Settings):
             near = max(8, 8 * round(self.patch / 8))
             raise ValueError(f"Setting 'patch' must be a multiple of 8, not {self.patch}; {near} is near.")
         if not self.steps and not self.minutes:
-            raise ValueError("A training needs an end: set 'steps', 'minutes' or both above 0.")
+            raise ValueError("A training needs an end: set 'steps' or set 'minutes' above 0.")
 
     def patch_size(self) -> int:
         """The edge of the patches in voxels, chosen or the kind's own."""
