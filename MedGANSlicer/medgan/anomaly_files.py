@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from medgan import plan
+from medgan.batch import as_failure
 from medgan.cells import plain_cell
 from medgan.job import JobState
-from medgan.models import ModelError
 from medgan.segmentation.files import stem_of
 from medgan.settings import AnomalySettings
 from medgan.synthesis import files
-from medgan.volume import LabelMap, Volume, VolumeError, file_format, read_volume
+from medgan.volume import LabelMap, Volume, file_format, read_volume
 
 REGION_COLUMNS = ("file", "number", "score", "largest", "volume_ml", "right_mm", "anterior_mm", "superior_mm",
                   "box_i_mm", "box_j_mm", "box_k_mm")  # fmt: skip
@@ -94,12 +94,9 @@ def attempt(item: Item, settings: AnomalySettings, overwrite: bool, watch: Calla
     """What becomes of one scan, be it a failure. An interruption goes through and leaves nothing behind."""
     try:
         return map_file(item, settings, overwrite, watch)
-    except files.FileFailed as error:
-        return Result(item, error=str(error), details=error.details)
-    except (VolumeError, ModelError) as error:
-        return Result(item, error=str(error))
-    except MemoryError:
-        return Result(item, error=f"'{item.source.name}' does not fit into memory.")
+    except Exception as error:
+        failed = as_failure(error, item.source.name)
+        return Result(item, error=str(failed), details=failed.details)
 
 
 def map_file(item: Item, settings: AnomalySettings, overwrite: bool, watch: Callable[[JobState], None]) -> Result:

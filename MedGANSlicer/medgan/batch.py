@@ -133,12 +133,23 @@ def attempt(
     """What becomes of one file, be it a failure. What ``watch`` raises goes through, if it is no ``Exception``."""
     try:
         return enhance_file(item, settings, manner, watch, environment)
-    except FileFailed as error:
-        return Result(item, error=str(error), details=error.details)
-    except MemoryError:
-        return Result(item, error=f"'{item.source.name}' does not fit into memory.")
     except Exception as error:
-        return Result(item, error=f"Unexpected {type(error).__name__}: {error}.", details=traceback.format_exc())
+        failed = as_failure(error, item.source.name)
+        return Result(item, error=str(failed), details=failed.details)
+
+
+def as_failure(error: Exception, name: str) -> FileFailed:
+    """The sentence for the file of this name, whatever it failed by, and where it came to that."""
+    if isinstance(error, FileFailed):
+        return error
+    if isinstance(error, JobError):
+        return FileFailed(str(error), error.details)
+    said = f"Unexpected {type(error).__name__}: {error}."
+    if isinstance(error, MemoryError):
+        said = f"'{name}' does not fit into memory."
+    elif isinstance(error, ValueError) and str(error):
+        said = str(error)
+    return FileFailed(said, "".join(traceback.format_exception(error)))
 
 
 def enhance_file(

@@ -94,7 +94,7 @@ def check_geometry(path: Path, ijk_to_ras: np.ndarray) -> None:
 def read_header(path: Path, start: bytes) -> Header:
     """The header in the first 544 bytes. Raises :class:`VolumeError` when it is none."""
     for order in "<>":
-        if start[:4] in (struct.pack(order + "i", 348), struct.pack(order + "i", 540)) and len(start) < 348:
+        if start[:4] in (struct.pack(order + "i", length) for length in (348, 540) if len(start) < length):
             raise VolumeError(f"'{path.name}' is cut off within its header; copy it again from its source.")
         if start[:4] == struct.pack(order + "i", 348) and start[344:347] == b"n+1":
             dim = struct.unpack(order + "8h", start[40:56])

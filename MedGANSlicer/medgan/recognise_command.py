@@ -29,6 +29,7 @@ class Result:
     report: dict[str, Any] = field(default_factory=dict)
     why: Volume | None = None
     error: str = ""
+    details: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -94,9 +95,9 @@ def recognise(
         line = bar.add_task("Reading", total=float(len(sources)), name="")
         for number, source in enumerate(sources):
             bar.update(line, completed=number, name=source.name)
-            results.append(_attempt(source, settings, context.obj))
+            results.append(_attempt(source, settings))
             if not json:
-                _say(results[-1], len(sources) == 1)
+                _say(results[-1], len(sources) == 1, context.obj)
     failed = sum(bool(result.error) for result in results)
     try:
         if saliency is not None and results[0].why is not None:
@@ -152,9 +153,10 @@ def _check_usage(sources: Sequence[Path], table: Path | None, saliency: Path | N
             raise UsageError("--saliency goes with one volume; give one file.")
 
 
-def _attempt(source: Path, settings: RecogniseSettings, debug: bool) -> Result:
+def _attempt(source: Path, settings: RecogniseSettings) -> Result:
     """What becomes of one file, be it a failure. In this process: the network is small, and a child takes longer to
     start than it to run."""
+    from medgan.batch import as_failure
     from medgan.frames import has_frames, read_frames
     from medgan.tasks import task
 
@@ -171,18 +173,17 @@ def _attempt(source: Path, settings: RecogniseSettings, debug: bool) -> Result:
         outputs.report["messages"] = notes + outputs.report["messages"]
         why = outputs.volumes.get("why")
         return Result(source, outputs.report, why if isinstance(why, Volume) else None)
-    except ValueError as error:
-        return Result(source, error=str(error))
-    except MemoryError:
-        if debug:
-            raise
-        return Result(source, error=f"'{source.name}' does not fit into memory.")
+    except Exception as error:
+        failed = as_failure(error, source.name)
+        return Result(source, error=str(failed), details=failed.details)
 
 
-def _say(result: Result, alone: bool) -> None:
+def _say(result: Result, alone: bool, debug: bool) -> None:
     name, report = result.source.name, result.report
     if result.error:
         console.complain(_with_options(result.error) if alone else f"{name}: {_with_options(result.error)}")
+        if debug and result.details:
+            console.note(result.details)
         return
     for message in report["messages"]:
         console.note(f"{name}: {message}")

@@ -26,6 +26,7 @@ import phantoms
 from command_line import PACKAGES, command, environment, one_sentence, run, run_alone
 from medgan import (
     anomaly_command,
+    anomaly_files,
     cli,
     enhance_command,
     evaluate_command,
@@ -37,7 +38,8 @@ from medgan import (
     train_command,
     worklist,
 )
-from medgan.batch import Result
+from medgan.batch import Item, Manner, Result, attempt
+from medgan.segmentation import files
 from medgan.settings import (
     AnomalySettings,
     Device,
@@ -313,6 +315,25 @@ def test_full_disk_at_the_end_leaves_neither_result_nor_difference(
 
 
 # Usage
+
+
+def test_file_that_fails_unexpectedly_does_not_end_the_run(tmp_path, monkeypatch):
+    def broken(path):
+        raise KeyError("spacing")
+
+    source, out = tmp_path / "a.nii", tmp_path / "b.nii"
+    for module in ("batch", "segmentation.files", "anomaly_files", "recognise_command"):
+        monkeypatch.setattr(f"medgan.{module}.read_volume", broken)
+    source.write_bytes(bytes(400))
+    seen = [
+        attempt(Item(source, out), EnhanceSettings(), Manner()),
+        files.attempt(files.Item((source,), out), SegmentSettings(), False, print),
+        anomaly_files.attempt(anomaly_files.Item((source,), out), AnomalySettings(), False, print),
+        recognise_command._attempt(source, RecogniseSettings()),
+    ]
+    for result in seen:
+        assert result.error == "Unexpected KeyError: 'spacing'."
+        assert "in broken" in result.details
 
 
 @pytest.mark.parametrize(

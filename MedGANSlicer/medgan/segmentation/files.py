@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from medgan import records
-from medgan.batch import FileFailed
+from medgan.batch import FileFailed, as_failure
 from medgan.cells import plain_cell
-from medgan.job import Job, JobError, JobState
+from medgan.job import Job, JobState
 from medgan.labelfiles import names_beside, table_beside
-from medgan.labeltable import TableError, write_table
-from medgan.models import ModelError
+from medgan.labeltable import write_table
 from medgan.settings import SegmentSettings
 from medgan.staging import complete
-from medgan.volume import LabelMap, Volume, VolumeError, file_format, read_volume
+from medgan.volume import LabelMap, Volume, file_format, read_volume
 from medgan.waiting import BETWEEN_FILES_S
 from medgan.writing import check_target, write
 
@@ -84,12 +83,9 @@ def attempt(item: Item, settings: SegmentSettings, overwrite: bool, watch: Calla
     """What becomes of one file, be it a failure. An interruption goes through and leaves nothing behind."""
     try:
         return segment_file(item, settings, overwrite, watch)
-    except (FileFailed, JobError) as error:
-        return Result(item, error=str(error), details=error.details)
-    except (VolumeError, ModelError, TableError) as error:
-        return Result(item, error=str(error))
-    except MemoryError:
-        return Result(item, error=f"'{item.source.name}' does not fit into memory.")
+    except Exception as error:
+        failed = as_failure(error, item.source.name)
+        return Result(item, error=str(failed), details=failed.details)
 
 
 def segment_file(

@@ -6,15 +6,14 @@ import contextlib
 import dataclasses
 import re
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medgan import local_runs
-from medgan.batch import FileFailed
-from medgan.job import Job, JobError, JobState
+from medgan.batch import FileFailed, as_failure
+from medgan.job import Job, JobState
 from medgan.settings import SynthesizeSettings
 from medgan.staging import make_folder
 from medgan.synthesis.files import sidecar_of
@@ -196,14 +195,8 @@ def _run(
         try:
             for entry in _made(lots[number], settings, layout, environment, watched):
                 lot.made.append(entry)
-        except FileFailed as error:
-            lot.error = error
-        except JobError as error:
-            lot.error = FileFailed(str(error), error.details)
-        except (ValueError, MemoryError) as error:
-            lot.error = FileFailed(str(error) or "A label map does not fit into memory.")
         except Exception as error:
-            lot.error = FileFailed(f"Unexpected {type(error).__name__}: {error}.", traceback.format_exc())
+            lot.error = as_failure(error, lots[number][0].name)
         return lot
 
     with contextlib.closing(local_runs.spread(len(lots), environments, work, seen)) as ready:  # type: ignore[type-var]
