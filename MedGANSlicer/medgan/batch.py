@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -282,12 +281,7 @@ def _check_targets(item: Item, manner: Manner) -> None:
                 known = records.is_result(target)
                 other = " and was made from another input or with other settings" if known else _UNKNOWN
             raise FileFailed(f"'{target}' exists already{other}; add --overwrite to replace it.")
-        if target.parent.is_dir() or not item.make_folders:
-            check_target(target)
-        else:
-            there = next(folder for folder in target.parent.parents if folder.exists())
-            if not there.is_dir() or not os.access(there, os.W_OK):
-                raise FileFailed(f"Folder '{target.parent}' can not be made in '{there}'; choose another.")
+        check_target(target, item.make_folders)
 
 
 def _write(

@@ -30,13 +30,21 @@ def write(volume: Volume | LabelMap | Frames, path: Path) -> list[Path]:
     return complete({path: lambda part: _write_there(volume, part, ending)})
 
 
-def check_target(path: Path) -> None:
-    """Raise :class:`VolumeError` when nothing can be written at ``path``; leaves nothing there."""
+def check_target(path: Path, make_folder: bool = False) -> None:
+    """Raise :class:`VolumeError` when nothing can be written at ``path``; leaves nothing there.
+
+    ``make_folder``: its folder is going to be made.
+    """
     check_name(path)
     if not file_format(path):
         raise VolumeError(f"'{path.name}' does not say its format; end the name with one of {', '.join(FORMATS)}.")
     if path.name.lower() == file_format(path):
         raise VolumeError(f"'{path}' is only an ending; put a name before it.")
+    if make_folder and not path.parent.is_dir():
+        there = next(folder for folder in path.parent.parents if folder.exists())
+        if path.parent.exists() or not there.is_dir() or not os.access(there, os.W_OK):
+            raise VolumeError(f"Folder '{path.parent}' can not be made in '{there}'; choose another.")
+        return
     if not path.parent.is_dir():
         raise VolumeError(f"There is no folder '{path.parent}' to write '{path.name}' into; make it first.")
     if path.is_dir():

@@ -317,6 +317,22 @@ def test_full_disk_at_the_end_leaves_neither_result_nor_difference(
 # Usage
 
 
+def test_folder_that_can_not_be_made_is_said_before_the_work(tmp_path):
+    write_volume(Volume(phantoms.head((9, 10, 11)), np.eye(4)), tmp_path / "a.nii")
+    (tmp_path / "taken").touch()
+    source = tmp_path / "a.nii"
+    for folder in (tmp_path / "taken", tmp_path / "taken" / "sub"):
+        out = folder / "b.nii"
+        for result in (
+            attempt(Item(source, out, make_folders=True), EnhanceSettings(), Manner()),
+            files.attempt(files.Item((source,), out, make_folder=True), SegmentSettings(), False, pytest.fail),
+            anomaly_files.attempt(
+                anomaly_files.Item((source,), out, makes_folder=True), AnomalySettings(), False, pytest.fail
+            ),
+        ):
+            assert result.error == f"Folder '{folder}' can not be made in '{folder.parent}'; choose another."
+
+
 def test_file_that_fails_unexpectedly_does_not_end_the_run(tmp_path, monkeypatch):
     def broken(path):
         raise KeyError("spacing")

@@ -155,8 +155,7 @@ def _check_targets(item: Item, overwrite: bool) -> None:
                 raise FileFailed(f"'{target}' is the input itself; give the result another name.")
         if target.exists() and not overwrite:
             raise FileFailed(f"'{target}' exists already; add --overwrite to replace it.")
-        if target.parent.is_dir() or not item.make_folder:
-            check_target(target)
+        check_target(target, item.make_folder)
     if _table_there(item.labels) and not overwrite:
         raise FileFailed(f"'{table_beside(item.labels)}' exists already; add --overwrite to replace it.")
 

@@ -58,8 +58,7 @@ def check_targets(targets: Sequence[Path], inputs: Sequence[Path], overwrite: bo
         for file in (target, sidecar_of(target)):
             if file.exists() and not overwrite:
                 raise FileFailed(f"'{file}' exists already; add --overwrite to replace it.")
-        if target.parent.is_dir() or not makes_folder:
-            check_target(target)
+        check_target(target, makes_folder)
 
 
 def write_marked(
