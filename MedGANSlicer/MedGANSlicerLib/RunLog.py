@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from medgan.training.alarms import series
+from medgan.training.checkpoint_files import has_checkpoint
 from medgan.training.curves import score_name, verdict
 from medgan.training.journal import LOG
-
-CHECKPOINT = "checkpoint.pt"
 
 MOST_POINTS = 2000
 """Points of a curve; of a longer one the means of neighbours are drawn."""
@@ -57,7 +56,7 @@ class RunLog:
     @property
     def resumable(self) -> bool:
         """Whether a training can go on in this folder."""
-        return (self.folder / CHECKPOINT).is_file()
+        return has_checkpoint(self.folder)
 
     @property
     def step(self) -> int:

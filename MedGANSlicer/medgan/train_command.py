@@ -174,6 +174,7 @@ def _with_options(sentence: str) -> str:
 def _run(settings: TrainSettings, check_data: bool, quiet: bool, debug: bool) -> dict[str, Any]:
     """The report of the training, or of its data; whatever goes wrong ends the command with a sentence."""
     from medgan.job_child import sentence
+    from medgan.training.checkpoint_files import has_checkpoint
     from medgan.training.live import watched
 
     folder = Path(settings.out)
@@ -185,7 +186,7 @@ def _run(settings: TrainSettings, check_data: bool, quiet: bool, debug: bool) ->
 
             return run({}, settings, watch).report
     except KeyboardInterrupt:
-        saved = (folder / "checkpoint.pt").is_file()
+        saved = has_checkpoint(folder)
         said = (
             f"Stopped; what was learned is saved in '{console.shown_path(folder)}', and the same command goes on from "
             "there."

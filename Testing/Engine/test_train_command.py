@@ -21,7 +21,7 @@ from medgan import models, processes
 from medgan.evaluation.table import from_png
 from medgan.job import Job, JobStatus
 from medgan.settings import TrainKind, TrainSettings
-from medgan.training import claim
+from medgan.training import checkpoint, claim
 from medgan.training.live import sparkline
 from medgan.volume import LabelMap, Volume, read_volume, write_volume
 
@@ -148,6 +148,16 @@ def test_other_settings_do_not_go_on_in_a_run_folder(trained, call, monkeypatch)
     monkeypatch.setenv("MEDGAN_MODELS", str(trained["root"] / "models"))
     done = call("train", "enhance", trained["data"], *trained["more"], "--seed", 3)
     one_sentence(done, "holds a training with other settings ('seed' is 0 there, not 3)")
+
+
+def test_run_that_was_killed_while_it_saved_goes_on_with_its_own_settings(tmp_path):
+    settings = TrainSettings(data="", out=str(tmp_path), batch=2)
+    with claim.opened(settings):
+        checkpoint.write({"step": 1}, tmp_path)
+    (tmp_path / checkpoint.NAME).rename(tmp_path / checkpoint.PREVIOUS)
+    assert checkpoint.read(tmp_path)[0]["step"] == 1
+    with pytest.raises(claim.RunError, match=r"'batch' is 2 there, not 8"), claim.opened(replace(settings, batch=8)):
+        pass
 
 
 def test_data_of_the_same_name_in_another_folder_is_other_data(trained, tmp_path, monkeypatch):

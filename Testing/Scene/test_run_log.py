@@ -82,6 +82,8 @@ def test_checkpoint_makes_a_run_one_that_can_go_on(tmp_path):
     assert not log.resumable
     (tmp_path / "checkpoint.pt").write_bytes(b"x")
     assert log.resumable
+    (tmp_path / "checkpoint.pt").rename(tmp_path / "checkpoint.previous.pt")  # as for a moment of each saving
+    assert log.resumable
 
 
 def test_long_curves_are_thinned_to_means():

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-NAME, PREVIOUS, TEMPORARY = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.tmp"
+from medgan.training.checkpoint_files import NAME, PREVIOUS, TEMPORARY
 
 
 class CheckpointError(ValueError):

@@ -21,6 +21,7 @@ from typing import Any
 from medgan import bundle_files, exchange, processes
 from medgan.models import catalogue
 from medgan.settings import TrainSettings
+from medgan.training.checkpoint_files import NAME, has_checkpoint
 from medgan.volume import file_format
 
 MAY_CHANGE = (
@@ -110,7 +111,7 @@ def earlier(folder: Path) -> dict[str, Any]:
 
 def _claimed(settings: TrainSettings, folder: Path) -> str:
     held = earlier(folder)
-    begun = (folder / "checkpoint.pt").exists()
+    begun = has_checkpoint(folder)
     if not held and any(entry.name not in ("running.json", "settings.json") for entry in folder.iterdir()):
         raise RunError(f"Folder '{folder}' holds other files and no training; give an empty or a new folder.")
     if begun:
@@ -162,7 +163,7 @@ def _check_alone(folder: Path) -> None:
 def _written_lately(folder: Path) -> bool:
     """Whether a training has left a sign of life in its folder, which is all that is seen of one on another host."""
     written = 0.0
-    for name in ("running.json", "log.jsonl", "checkpoint.pt"):
+    for name in ("running.json", "log.jsonl", NAME):
         with contextlib.suppress(OSError):
             written = max(written, (folder / name).stat().st_mtime)
     return time.time() - written < SILENT_S

@@ -11,6 +11,7 @@ import numpy as np
 
 from medgan import exchange
 from medgan.settings import TrainKind, TrainSettings
+from medgan.training.checkpoint_files import has_checkpoint
 from medgan.training.data_cache import Entry, no_room
 from medgan.training.data_cases import CALLED
 from medgan.training.data_files import DataError
@@ -126,7 +127,7 @@ def earlier(folder: Path) -> dict[str, Any]:
     """What ``data.json`` says of the data that the training in the folder has had: "sha256" of the last ("" before the
     first step), whether they "changed", and the use of all patients ("uses") and cases ("names")."""
     nothing = {"sha256": "", "changed": False, "uses": {}, "names": {}}
-    if not (folder / "checkpoint.pt").exists():
+    if not has_checkpoint(folder):
         return nothing
     try:
         held = exchange.read_json(folder / "data.json")
