@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from medgan.anomaly_mirror import reflected, symmetry_plane
 from medgan.anomaly_slices import Scale, at, scale_of
-from medgan.inference import MemoryRefused, cpu_device, fill_not_finite, free_bytes, run_or_on_cpu
+from medgan.inference import check_room, fill_not_finite, run_or_on_cpu
 from medgan.networks.healthy import CONTEXT, SPACING_MM, STRIDE, HealthyNet
 from medgan.progress import Progress, part
 from medgan.segmentation.grid import Grid, working_grid
@@ -67,7 +67,7 @@ class Head:
 
 
 def mapped(volume: Volume, work: Run, progress: Progress) -> Found:
-    """The map of one scan. Raises ``ValueError`` for a damaged one, :class:`MemoryRefused` for a too large one."""
+    """The map of one scan. Raises ``ValueError`` for a damaged one, ``MemoryRefused`` for a too large one."""
     array, broken = fill_not_finite(volume.array)
     if broken.any():
         work.told.append(f"{int(broken.sum())} voxels were not finite numbers; the model saw values filled in.")
@@ -90,7 +90,7 @@ def mapped(volume: Volume, work: Run, progress: Progress) -> Found:
 
 
 def looked_at(volume: Volume, work: Run, progress: Progress) -> Head:
-    """The part of a finite scan with the brain. Raises :class:`MemoryRefused`."""
+    """The part of a finite scan with the brain. Raises ``MemoryRefused``."""
     source = Grid(volume.shape, volume.ijk_to_ras)
     working = working_grid(source, (SPACING_MM,) * 3, "RAS")
     _check_room(working, work)
@@ -202,9 +202,4 @@ def padded(seen: torch.Tensor) -> torch.Tensor:
 def _check_room(working: Grid, work: Run) -> None:
     depth, height, width = working.shape
     needed = math.prod(working.shape) * BYTES_OF_A_VOXEL + SLICES * (height + 16) * (width + 16) * BYTES_OF_A_PIXEL
-    free = work.memory_limit_bytes or free_bytes(cpu_device())
-    if needed > 0.8 * free:
-        raise MemoryRefused(
-            f"At 1.5 mm the scan has {width} x {height} x {depth} voxels and needs {needed / 0.8e9:.2f} GB of memory; "
-            f"{free / 1e9:.3g} GB may be used; crop it or free memory."
-        )
+    check_room(needed, work.memory_limit_bytes, f"The scan, {width} x {height} x {depth} voxels at 1.5 mm,")

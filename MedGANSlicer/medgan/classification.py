@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 import medgan
-from medgan.inference import MemoryRefused, choose_device, in_ram, run_or_on_cpu
-from medgan.memory import free_memory_bytes
+from medgan.inference import check_room, choose_device, in_ram, run_or_on_cpu
 from medgan.models import ModelCard, ModelError, build_network, load_state
 from medgan.progress import Progress, part, silent
 from medgan.segmentation.grid import Grid, resampled
@@ -82,14 +81,11 @@ def classify(
         raise ModelError(f"Model '{card.name}' takes several channels; one volume can not be classified by it.")
     spacing, side = _cube_of(card)
     chosen = choose_device(device)
-    free = int(memory_limit_gb * 1e9) or free_memory_bytes()
     cube_bytes = side**3 * BYTES_PER_VOXEL_OF_CUBE if in_ram(chosen.device) else 0
-    needed = volume.array.size * BYTES_PER_VOXEL + cube_bytes
-    if needed > free:
-        raise MemoryRefused(
-            f"Classifying this volume needs about {needed / 1e9:.2g} GB, {free / 1e9:.2g} GB may be used; crop the "
-            "volume or free memory."
-        )
+    size = " x ".join(str(n) for n in reversed(volume.shape))
+    check_room(
+        volume.array.size * BYTES_PER_VOXEL + cube_bytes, int(memory_limit_gb * 1e9), f"Classifying {size} voxels"
+    )
     progress(0.0, "Preparing the volume")
     image, grid, told = prepared(volume, spacing, side)
     key = "faithful" if "faithful" in card.weights else next(iter(card.weights))

@@ -197,6 +197,17 @@ def free_bytes(chosen: ChosenDevice) -> int:
     return free_memory_bytes()
 
 
+def check_room(needed: int, memory_limit_bytes: int, what: str) -> None:
+    """Raise :class:`MemoryRefused` when RAM, or the limit (0: none), has no room for the bytes that ``what`` needs."""
+    free = free_memory_bytes()
+    free = min(memory_limit_bytes or free, free)
+    if needed > 0.8 * free:
+        raise MemoryRefused(
+            f"{what} needs at least {needed / 0.8e9:.2f} GB of memory and {free / 1e9:.3g} GB may be used; crop it or "
+            "free memory."
+        )
+
+
 @dataclass(frozen=True)
 class TilePlan:
     """Tile (D, H, W) in voxels, overlap as a share of each side, and the memory the run was planned with."""

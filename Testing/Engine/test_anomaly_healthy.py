@@ -123,7 +123,7 @@ def test_what_can_not_be_mapped_is_refused_in_a_sentence():
         anomaly.run({"volume": labels}, SETTINGS)
     with pytest.raises(ValueError, match="damaged"):
         anomaly.run({"volume": Volume(np.full((8, 8, 8), np.nan, np.float32), np.eye(4))}, SETTINGS)
-    with pytest.raises(ValueError, match=r"GB of memory; 0\.01 GB may be used"):
+    with pytest.raises(ValueError, match=r"GB of memory and 0\.01 GB may be used"):
         anomaly.run({"volume": Volume(np.ones((90, 90, 90), np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))},
                     AnomalySettings(device=Device.CPU, memory_limit_gb=0.01))  # fmt: skip
 

@@ -280,7 +280,7 @@ def test_wrong_model_class_or_memory_is_said(trained):
         classify(models.find("denoise"), a_ball(True, 1), Device.CPU)
     with pytest.raises(ValueError, match="names no class of the model: 'square'; there are: full, hollow"):
         classify(card, a_ball(True, 1), Device.CPU, saliency="grad-cam", target="square")
-    with pytest.raises(ValueError, match="crop the volume"):
+    with pytest.raises(ValueError, match="crop it"):
         classify(card, a_ball(True, 1), Device.CPU, memory_limit_gb=1e-4)
 
 

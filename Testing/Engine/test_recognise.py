@@ -12,6 +12,7 @@ import torch
 import phantoms
 from medgan import records, samples
 from medgan.bundle import ModelError
+from medgan.inference import MemoryRefused
 from medgan.models import build_network, find, load_state, read_card
 from medgan.networks.recognise import SIDE, RecogniseNet
 from medgan.progress import Cancelled
@@ -249,6 +250,12 @@ def test_single_slice_and_broken_voxels_are_looked_at(a_head):
 
 def test_huge_numbers_are_looked_at(a_head):
     assert seen(Volume(a_head.array * 1e30, a_head.ijk_to_ras))["what"]["region"]["nearest"] == "head"
+
+
+def test_limit_above_what_is_free_does_not_count(a_head, monkeypatch):
+    monkeypatch.setattr("medgan.inference.free_memory_bytes", lambda: 1000)
+    with pytest.raises(MemoryRefused, match=r"needs at least .* 1e-06 GB may be used"):
+        seen(a_head, memory_limit_gb=100.0)
 
 
 def test_gpu_without_room_for_the_network_leaves_it_to_the_processor(a_head, said, a_full_gpu):

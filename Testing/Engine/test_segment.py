@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import phantoms
 import segment_models
-from medgan import networks
+from medgan import inference, models, networks
 from medgan.inference import MemoryRefused
 from medgan.models import ModelError
 from medgan.progress import Cancelled
+from medgan.segmentation.description import describe
+from medgan.segmentation.network import Runner
 from medgan.settings import Device, SegmentSettings
 from medgan.tasks.segment import run
 from medgan.volume import Label, LabelMap, Volume
@@ -143,6 +146,39 @@ def test_too_little_memory_is_refused_with_numbers(steps):
         run({"volume": nested()[0]}, settings(steps, memory_limit_gb=0.0004))
     with pytest.raises(MemoryRefused, match=r"A volume of \d+ x \d+ x \d+ voxels .*3 labels of 'steps'.* 0\.003 GB"):
         run({"volume": nested((20, 20, 20))[0]}, settings(steps, memory_limit_gb=0.003, spacing_mm=0.4))
+
+
+def a_runner(model, chosen, limit: int) -> Runner:
+    card = models.find(str(model))
+    return Runner(
+        models.build_network(card, models.load_state(card, "faithful")), describe(card), card.name, chosen, limit
+    )
+
+
+def test_memory_that_runs_out_is_met_with_smaller_and_smaller_tiles(steps, monkeypatch):
+    sizes = []
+
+    def run_tiled(predict, image, plan, *more):
+        sizes.append(plan.voxels)
+        if len(sizes) < 3:
+            raise MemoryError
+        return inference.run_tiled(predict, image, plan, *more)
+
+    monkeypatch.setattr("medgan.segmentation.network.run_tiled", run_tiled)
+    runner = a_runner(steps, inference.cpu_device(), 120_000_000)
+    runner.probabilities(np.zeros((1, 120, 120, 120), np.float32), None, Seen())
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert runner.told == [f"Memory ran out with tiles of {size} voxels; smaller ones were used." for size in sizes[:2]]
+
+
+def test_answers_on_a_gpu_need_room_in_ram(steps, monkeypatch):
+    runner = a_runner(steps, inference.ChosenDevice(torch.device("cuda"), "GPU"), 0)
+    shape = (1, 800, 800, 800)
+    monkeypatch.setattr(inference, "free_memory_bytes", lambda: 40_000_000_000)
+    assert runner._plan(shape, 100, 100_000_000_000, 0, 1).tile == shape[1:]
+    monkeypatch.setattr(inference, "free_memory_bytes", lambda: 8_000_000_000)
+    with pytest.raises(MemoryRefused, match=r"800 x 800 x 800 voxels into 3 labels needs at least 10\.24 GB"):
+        runner._plan(shape, 100, 100_000_000_000, 0, 1)
 
 
 def test_gpu_without_room_for_the_network_leaves_it_to_the_processor(steps, a_full_gpu):

@@ -21,6 +21,7 @@ from medgan.inference import (
     MemoryRefused,
     TilePlan,
     autocast,
+    check_room,
     cpu_device,
     free_bytes,
     in_ram,
@@ -73,6 +74,7 @@ class Runner:
         """The answer for the whole volume: in one piece if it fits, in tiles, or in tiles on the CPU."""
         most_voxels = 0
         while True:
+            plan: TilePlan | None = None
             if most_voxels:
                 let_go(self.chosen.device)  # of what the larger tiles took
             on_cpu = self.chosen.device.type == "cpu"
@@ -84,9 +86,8 @@ class Runner:
                 if key not in self._plans:
                     per_voxel = bytes_per_voxel(network, self.description, self.model, self.chosen.device)
                     self._plans[key] = self._plan(image.shape, per_voxel, free, most_voxels, copies)
-                return run_tiled(
-                    self._predictor(network), image, self._plans[key], self.chosen.device, progress, "Segmenting:"
-                )
+                plan = self._plans[key]
+                return run_tiled(self._predictor(network), image, plan, self.chosen.device, progress, "Segmenting:")
             except MemoryRefused:
                 if on_cpu:
                     raise
@@ -98,7 +99,7 @@ class Runner:
                 if not lacks and not is_out_of_memory(error):
                     raise
                 smallest = math.prod(min(SHORTEST_TILE, side) for side in image.shape[1:])
-                before = most_voxels or math.prod(image.shape[1:])
+                before = 0 if plan is None else plan.voxels  # 0: there was no room for the network alone
                 if not lacks and before > smallest:
                     most_voxels = max(smallest, before // 2)
                     self.told.append(f"Memory ran out with tiles of {before} voxels; smaller ones were used.")
@@ -119,7 +120,14 @@ class Runner:
         # The answers that are kept, and in tiles the sums and weights of the blending.
         whole = voxels * 4 * (outputs * copies + shape[0])
         blending = voxels * 4 * (outputs + 1)
-        if (not most_voxels or voxels <= most_voxels) and (whole * shared + voxels * per_voxel) <= 0.8 * free:
+        at_once = (not most_voxels or voxels <= most_voxels) and (whole * shared + voxels * per_voxel) <= 0.8 * free
+        if not shared:  # the answers lie in RAM
+            check_room(
+                whole if at_once else whole + blending,
+                0,
+                f"Segmenting {sides[2]} x {sides[1]} x {sides[0]} voxels into {outputs} labels",
+            )
+        if at_once:
             return TilePlan(tuple(sides), (0.0, 0.0, 0.0), whole)  # type: ignore[arg-type]
         needed = (whole + blending) if shared else 0
         try:

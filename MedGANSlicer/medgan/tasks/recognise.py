@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from medgan.inference import MemoryRefused, choose_device, fill_not_finite, run_or_on_cpu, set_deterministic
-from medgan.memory import free_memory_bytes
+from medgan.inference import check_room, choose_device, fill_not_finite, run_or_on_cpu, set_deterministic
 from medgan.models import catalogue, find
 from medgan.progress import Progress, part, silent
 from medgan.quality import measure
@@ -42,7 +41,8 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: RecogniseSettings, pr
     if given is None:
         raise ValueError("Recognition needs a volume, given as 'volume'.")
     volume = given if isinstance(given, Volume) else Volume(given.array, given.ijk_to_ras, {}, given.voxel_type)
-    _check_room(volume, int(settings.memory_limit_gb * 1e9) or free_memory_bytes())
+    size = " x ".join(str(n) for n in reversed(volume.shape))
+    check_room(volume.array.size * BYTES_PER_VOXEL, int(settings.memory_limit_gb * 1e9), f"Recognising {size} voxels")
     set_deterministic(0)
     if find(settings.model).task == "classify":
         return _own_classes(volume, settings, begun, progress)
@@ -117,13 +117,3 @@ def _own_classes(volume: Volume, settings: RecogniseSettings, begun: float, prog
     }
     progress(1.0, "Done")
     return Outputs({} if found.why is None else {"why": found.why}, report)
-
-
-def _check_room(volume: Volume, free: int) -> None:
-    needed = volume.array.size * BYTES_PER_VOXEL
-    if needed > 0.8 * free:
-        raise MemoryRefused(
-            f"The volume of {' x '.join(str(n) for n in volume.shape[::-1])} voxels needs at least "
-            f"{needed / 0.8e9:.2f} GB of memory to be recognised and {free / 1e9:.3g} GB may be used; crop it or free "
-            "memory."
-        )

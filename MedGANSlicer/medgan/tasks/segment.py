@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 import medgan
-from medgan.inference import MemoryRefused, choose_device, fill_not_finite, set_deterministic
-from medgan.memory import free_memory_bytes
+from medgan.inference import check_room, choose_device, fill_not_finite, set_deterministic
 from medgan.models import ModelCard, ModelError, build_network, find, load_state
 from medgan.progress import Progress, part, silent
 from medgan.recognition.fits import fits
@@ -55,7 +54,8 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: SegmentSettings, prog
     set_deterministic(settings.seed)
     chosen = choose_device(settings.device)
     limit = int(settings.memory_limit_gb * 1e9)
-    _check_room(volumes[0], limit or free_memory_bytes())
+    size = " x ".join(str(n) for n in reversed(volumes[0].shape))
+    check_room(volumes[0].array.size * BYTES_OF_RESULT, limit, f"Segmenting {size} voxels")
     keys = list(card.weights)
     network = build_network(card, load_state(card, "faithful" if "faithful" in keys else keys[0]))
     runner = Runner(network, description, card.name, chosen, limit, list(description.notes))
@@ -165,16 +165,6 @@ def _mirror_axis(working: Grid, description: Description, wanted: bool, told: li
         return None
     directions = working.ijk_to_ras[:3, :3] / np.linalg.norm(working.ijk_to_ras[:3, :3], axis=0)
     return 2 - int(np.argmax(np.abs(directions[0])))
-
-
-def _check_room(volume: Volume, free: int) -> None:
-    needed = volume.array.size * BYTES_OF_RESULT
-    if needed > 0.8 * free:
-        raise MemoryRefused(
-            f"The volume of {' x '.join(str(n) for n in volume.shape[::-1])} voxels needs at least "
-            f"{needed / 0.8e9:.2f} GB of memory to be segmented and {free / 1e9:.3g} GB may be used; crop it or free "
-            "memory."
-        )
 
 
 def _report(card: ModelCard, settings: SegmentSettings, runner: Runner, begun: float) -> dict[str, Any]:
