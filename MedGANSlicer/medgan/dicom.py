@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,8 @@ def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         # ITK keeps the slice axis at right angles to the slices and averages the distance; the positions know.
         step = _slice_step(folder, [p for p, _ in places], [o for _, o in places])
         matrix[:3, 2] = LPS_TO_RAS[:3, :3] @ step
-    elif first.HasMetaDataKey(THICKNESS) and first.GetMetaData(THICKNESS).strip():
-        matrix[:3, 2] *= _numbers(reader, 0, THICKNESS, 1) / np.linalg.norm(matrix[:3, 2])
+    elif thickness := _thickness_mm(first):
+        matrix[:3, 2] *= thickness / np.linalg.norm(matrix[:3, 2])
     return array, matrix, {"source": folder.name, "format": "DICOM", "messages": _said(reader, first, series, files)}
 
 
@@ -124,6 +125,15 @@ def _numbers(reader: sitk.ImageSeriesReader, index: int, tag: str, count: int) -
             "A DICOM slice does not say where it lies (image position and orientation); give a volume series."
         )
     return numbers
+
+
+def _thickness_mm(slice_: sitk.ImageFileReader) -> float:
+    """Of a single slice; 0 where its header does not say it, or nothing that can be."""
+    try:
+        thickness = float(slice_.GetMetaData(THICKNESS)) if slice_.HasMetaDataKey(THICKNESS) else 0.0
+    except ValueError:
+        return 0.0
+    return thickness if 0.0 < thickness < math.inf else 0.0
 
 
 def _slice_step(folder: Path, positions: list[np.ndarray], orientations: list[np.ndarray]) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 import phantoms
 from medgan.volume import VolumeError, read_volume
 
-pytest.importorskip("pydicom")
+pydicom = pytest.importorskip("pydicom")
 
 OBLIQUE = tuple(np.round(phantoms.rotation((15.0, -25.0, 35.0))[:, :2].T.ravel(), 8))
 
@@ -75,6 +75,17 @@ def test_one_slice_is_a_volume(tmp_path, slices):
     volume = read_volume(tmp_path)
     assert volume.shape == (1, 9, 11)
     np.testing.assert_allclose(volume.spacing_mm, (0.8, 1.2, 2.5), atol=1e-6)
+
+
+@pytest.mark.parametrize("thickness", ["x", "0", "-2", ""])
+def test_thickness_that_can_not_be_is_none(tmp_path, slices, thickness):
+    phantoms.write_dicom_series(tmp_path, slices[:1])
+    file = next(tmp_path.iterdir())
+    image = pydicom.dcmread(file)
+    with pydicom.config.disable_value_validation():
+        image.add_new(pydicom.tag.Tag(0x0018, 0x0050), "LO", thickness)
+        image.save_as(file)
+    np.testing.assert_allclose(read_volume(tmp_path).spacing_mm, (0.8, 1.2, 1.0), atol=1e-6)
 
 
 def heights(*values: float) -> list[tuple[float, float, float]]:
