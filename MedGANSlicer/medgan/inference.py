@@ -17,7 +17,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from medgan.memory import free_memory_bytes
+from medgan.memory import OUT_OF_MEMORY, free_memory_bytes
 from medgan.noise import intensity_range
 from medgan.precision import fast_bfloat16
 from medgan.progress import Progress
@@ -463,10 +463,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()
-    return any(
-        sign in text
-        for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "seems to be oom")
-    )
+    return any(words in text for words in OUT_OF_MEMORY)
 
 
 def set_deterministic(seed: int) -> None:

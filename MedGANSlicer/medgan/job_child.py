@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from medgan import exchange, processes
+from medgan.memory import OUT_OF_MEMORY
 from medgan.progress import Cancelled, part
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume
@@ -214,11 +215,10 @@ def sentence(error: BaseException) -> str:
 
 
 def _is_memory(error: BaseException, text: str) -> bool:
-    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"  # torch's, without importing torch
-        or (isinstance(error, RuntimeError) and any(word in text.lower() for word in words))
+        or (isinstance(error, RuntimeError) and any(words in text.lower() for words in OUT_OF_MEMORY))
     )
 
 

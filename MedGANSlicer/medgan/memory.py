@@ -8,6 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "alloc_failed",
+    "seems to be oom",
+)  # fmt: skip
+"""What the errors of torch, CUDA, Apple's GPU and systems say in small letters when memory runs out."""
+
 
 def free_memory_bytes() -> int:
     """Bytes of RAM that a new process could take without swapping, container limits counted in; 4 GB if unknown."""

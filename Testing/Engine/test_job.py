@@ -208,7 +208,14 @@ def test_an_error_in_the_task_is_one_sentence_with_the_traceback_in_the_details(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["memory:", "torch:CUDA out of memory. Tried to allocate 20.00 GiB"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "memory:",
+        "torch:CUDA out of memory. Tried to allocate 20.00 GiB",
+        "torch:CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
 def test_lack_of_memory_in_the_task_is_called_by_its_name(tmp_path, text):
     with running("raises", tmp_path, text) as job:
         state = job.wait(20)
