@@ -6,6 +6,11 @@ from pathlib import Path
 from typing import Any
 
 
+def separator_of(text: str) -> str:
+    """What separates the cells of a CSV file: the comma, semicolon or tab that its first line has most of."""
+    return max(",;\t", key=text.partition("\n")[0].count)
+
+
 def plain_cell(value: Any) -> Any:
     """The value; a text that a spreadsheet would run as a formula with an apostrophe before it, which keeps it a text.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medgan.batch import Item
+from medgan.cells import separator_of
 from medgan.models import find_chain
 from medgan.plan import EXTRAS, Places, UsageError, checked_frames, named, resolved_model, volume_files
 from medgan.settings import EnhanceSettings
@@ -66,8 +67,7 @@ def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise UsageError(f"List '{path}' can not be read: {reason}.") from error
-    first = text.split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text), delimiter=";" if first.count(";") > first.count(",") else ",")
+    reader = csv.reader(io.StringIO(text), delimiter=separator_of(text))
     try:
         columns = [name.strip() for name in next(reader, [])]
         rows = [(reader.line_num, _row(columns, [cell.strip() for cell in cells])) for cells in reader]

@@ -137,12 +137,12 @@ def test_csv_of_two_methods_gives_figures_confusion_and_a_paired_test(tmp_path, 
 def test_columns_may_be_called_otherwise_and_lines_that_fail_are_rows(tmp_path, quick):
     text = (
         "Patient;Target;Predicted;Model;score_1;score_2;score_10\n"
-        "a;1;1;m;0,9;0,1;0\nb;2;2;m;0.2;0.7;0.1\nc;10;2;m;0;0.6;0.4\nd;;1;m;1;0;0\nb;2;2;m;1;0;0\ne;1;1;m;much;0;0\n"
+        "a;1;1;m;0,9;0,1;0\nb;2;2;m;0.2;0.7;0.1\nc;10;2;m;0;0.6;0.4\n\nd;;1;m;1;0;0\nb;2;2;m;1;0;0\ne;1;1;m;much;0;0\n"
     )
     evaluation = evaluate_predictions([write(tmp_path / "any.csv", text)], quick)
     assert evaluation.confusion == {"classes": ["1", "2", "10"], "matrices": {"m": [[1, 0, 0], [0, 1, 0], [0, 1, 0]]}}
     failed = {row["case"]: row["error"] for row in evaluation.failed}
-    assert "Line 5 of 'any.csv' was left out: it has no truth." in failed["d"]
+    assert "Line 6 of 'any.csv' was left out: it has no truth." in failed["d"]
     assert "is there already" in failed["b"]
     assert "score 'much' is no number" in failed["e"]
     whole = {entry["metric"]: entry["mean"] for entry in evaluation.summary if "label" not in entry}

@@ -28,8 +28,10 @@ def test_paths_of_a_list_are_relative_to_it(tmp_path):
     assert first.make_folders
 
 
-def test_row_without_output_goes_into_the_folder_for_results(tmp_path):
-    path = a_list(tmp_path, "input;output", "x/a.nrrd;", "b.nii.gz;own.nrrd")
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_row_without_output_goes_into_the_folder_for_results(tmp_path, separator):
+    rows = (f"input{separator}output", f"x/a.nrrd{separator}", f"b.nii.gz{separator}own.nrrd")
+    path = a_list(tmp_path, *rows)
     places = Places(Path("out"), uncertainty=Path("maps"))
     first, second = plan([path], places)
     assert (first.target, first.uncertainty) == (Path("out/a_enhanced.nrrd"), Path("maps/a_uncertainty.nrrd"))

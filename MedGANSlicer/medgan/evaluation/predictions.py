@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import itertools
 import math
 import os
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from medgan.cells import separator_of
 from medgan.evaluation.classes import Predictions, proportion, scored
 from medgan.evaluation.statistics import FEWEST_FOR_BOOTSTRAP, add_corrected, bootstrap_of, wilson
 from medgan.evaluation.table import Evaluation
@@ -107,14 +109,13 @@ def _read(file: Path, lines: dict[str, dict[str, _Line]], others: Sequence[Path]
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"'{file}' can not be read as a CSV file of UTF-8 text: {error}.") from error
-    head = text.partition("\n")[0]
-    separator = max(",;\t", key=head.count)
-    reader = csv.DictReader(text.splitlines(), delimiter=separator)
+    reader = csv.DictReader(io.StringIO(text), delimiter=separator_of(text))
     try:
         columns = {str(name).strip().lower(): name for name in reader.fieldnames or ()}
-        rows = list(reader)
+        numbered = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise ValueError(f"'{file}' can not be read as a CSV file: {error}.") from error
+    lines_of, rows = [line for line, _ in numbered], [row for _, row in numbered]
     known = {role: next((columns[name] for name in names if name in columns), None) for role, names in COLUMNS.items()}
     by_class = _columns_of_classes(columns, known, rows)
     ignored = [name for name in columns.values() if _start(name) and name not in by_class.values()]
@@ -128,13 +129,13 @@ def _read(file: Path, lines: dict[str, dict[str, _Line]], others: Sequence[Path]
         )
     table = [{name: (raw.get(column) or "").strip() for name, column in known.items() if column} for raw in rows]
     held: dict[str, set[str]] = {}
-    for number, cells in enumerate(table, 2):
+    for number, cells in zip(lines_of, table, strict=True):
         held.setdefault(cells.get("method") or file.stem, set()).add(cells.get("case") or f"line {number}")
     names = {method: method for method in held}
     for method in held.keys() & lines.keys():
         if not known["method"] or not held[method].isdisjoint(lines[method]):
             names[method] = _apart(method, file, others)
-    for number, (raw, cells) in enumerate(zip(rows, table, strict=True), 2):
+    for (number, raw), cells in zip(numbered, table, strict=True):
         method = names[cells.get("method") or file.stem]
         case = cells.get("case") or f"line {number}"
         try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medgan import exchange
+from medgan.cells import separator_of
 from medgan.synthesis.files import sidecar_of
 from medgan.synthesis.set_layouts import COLUMNS, MANIFEST
 from medgan.volume import LabelMap, Volume, file_format
@@ -212,9 +213,7 @@ def _listed(path: Path) -> Search:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise DataError(f"List '{path}' can not be read: {reason}.") from error
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text), delimiter=separator_of(text))
     try:
         columns = [name.strip() for name in next(reader, [])]
         cells = [(reader.line_num, dict(zip(columns, map(str.strip, row), strict=False))) for row in reader if row]
