@@ -8,6 +8,8 @@ are those of the lists that come with 3D Slicer; a structure without an exact co
 
 from __future__ import annotations
 
+import functools
+
 from medgan.labeltable import LabelTable
 from medgan.terminology import Code, Terminology
 from medgan.volume import Label
@@ -55,7 +57,7 @@ _REGIONS = {
 }
 
 # Value on the left, on the right, name, colour in 0..255, code.
-_PAIRS = (
+PAIRS = (
     (1, 40, "Cerebral-Exterior", (70, 130, 180), ""),
     (2, 41, "Cerebral-White-Matter", (245, 245, 245), "white matter"),
     (3, 42, "Cerebral-Cortex", (205, 62, 78), "cortex"),
@@ -125,7 +127,7 @@ _SINGLE = (
 def table() -> LabelTable:
     """Every value this file knows."""
     labels = {}
-    for left, right, name, color, code in _PAIRS:
+    for left, right, name, color, code in PAIRS:
         for value, side in ((left, "Left"), (right, "Right")):
             labels[value] = Label(f"{side}-{name}", _share(color), _entry(code, side))
     for value, name, color, code in _SINGLE:
@@ -133,9 +135,14 @@ def table() -> LabelTable:
     return LabelTable(dict(sorted(labels.items())), "FreeSurfer")
 
 
+@functools.cache
+def _known() -> dict[int, Label]:
+    return table().labels
+
+
 def label(value: int) -> Label | None:
     """What FreeSurfer calls a value, or None."""
-    return table().labels.get(value)
+    return _known().get(value)
 
 
 def _entry(code: str, side: str = "") -> str:

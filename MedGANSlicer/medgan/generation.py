@@ -16,11 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medgan.degradation import gaussian_blur, normal, uniform
+from medgan.freesurfer import PAIRS
 
-RIGHT_TO_LEFT = {
-    41: 2, 42: 3, 43: 4, 44: 5, 46: 7, 47: 8, 49: 10, 50: 11, 51: 12, 52: 13, 53: 17, 54: 18, 57: 25, 58: 26, 60: 28,
-    62: 30, 163: 136, 164: 137,
-}  # fmt: skip
+RIGHT_TO_LEFT = {right: left for left, right, *_ in PAIRS}
 """FreeSurfer codes of the right side and those of the left: both sides of a brain look alike."""
 
 _TISSUE = {

@@ -171,6 +171,7 @@ def test_freesurfer_is_built_in_with_sides_and_codes(tmp_path):
     assert len(set(codes)) == len(codes), "no two values may mean the same structure"
     assert freesurfer.label(17) == table.labels[17]
     assert freesurfer.label(9999) is None
+    assert freesurfer.label(17) is freesurfer.label(17), "the table is made once"
     write_table(table, tmp_path / "fs.json")
     assert [row["value"] for row in json.loads((tmp_path / "fs.json").read_text())["labels"]] == sorted(table.labels)
 

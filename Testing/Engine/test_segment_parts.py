@@ -10,6 +10,7 @@ import torch
 from monai.networks.nets import UNet
 
 import phantoms
+from medgan import freesurfer
 from medgan.bundle import ModelError, read_card
 from medgan.parts import STRUCTURES, values
 from medgan.segmentation.coarse import channels_of, groups_of
@@ -173,6 +174,24 @@ def test_brain_structures_have_a_coarse_variant():
     named = {value: s.coarse for s in STRUCTURES[1:] for value in (s.left, s.right)}
     for group, name in zip(groups, ("CSF", "grey matter", "white matter", "skull", "rest"), strict=True):
         assert {named[value] for value in group.members} == {name}
+
+
+def test_codes_of_freesurfer_have_a_coarse_variant():
+    table = freesurfer.table().labels
+    codes = (2, 3, 4, 31, 63, 85, 514, 515)
+    groups = groups_of(Description(tuple(Part(code, table[code]) for code in codes)), "aseg")
+    found = {group.part.label.name: group.members for group in groups}
+    assert found == {
+        "CSF": (4, 31, 63), "grey matter": (3,), "white matter": (2, 85), "skull": (515,),
+        "other tissue of the head": (514,),
+    }  # fmt: skip
+
+
+def test_label_values_have_a_type_that_slicer_shows():
+    indices = np.array([0, 1])
+    for value, kind in ((255, np.uint8), (530, np.int16), (40000, np.int32)):
+        values = values_of(indices, [Part(value, Label("one"))])
+        assert (values.dtype, values.tolist()) == (kind, [0, value])
 
 
 def test_sides_are_found_by_name():

@@ -11,6 +11,7 @@ import numpy as np
 from medgan.progress import Progress, silent
 from medgan.segmentation.description import Part
 from medgan.segmentation.grid import Grid, resampled
+from medgan.segments import fitting
 from medgan.volume import Label, Volume
 
 NEGLIGIBLE = 0.02
@@ -81,10 +82,9 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
 
 
 def values_of(indices: np.ndarray, parts: Sequence[Part]) -> np.ndarray:
-    """Label values in the smallest unsigned type, from indices into ``parts`` plus 1."""
+    """Label values in the smallest type that 3D Slicer shows as a label map, from indices into ``parts`` plus 1."""
     values = np.array([0, *(part.value for part in parts)])
-    kind = np.uint8 if values.max() < 256 else np.uint16 if values.max() < 65536 else np.int32
-    return values.astype(kind)[indices]
+    return values.astype(fitting(int(values.max())))[indices]
 
 
 def measures(
