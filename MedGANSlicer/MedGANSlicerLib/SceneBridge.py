@@ -16,7 +16,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
-from medgan.labeltable import LARGEST_VALUE
+from medgan.labeltable import LARGEST_VALUE, unnamed
 from medgan.volume import Label, LabelMap, Volume, VolumeError, checked_matrix
 from MedGANSlicerLib.ColorTables import labelColors, labelOf
 from MedGANSlicerLib.ResultDisplay import MapDisplay, showAs
@@ -125,7 +125,7 @@ def publishLabelMap(scene, labelMap: LabelMap, sourceNode, name: str, attributes
     Otherwise as :func:`publishVolume`. Raises ``ValueError`` for label values outside 0..1000000.
     """
     values = {int(value) for value in np.unique(labelMap.array)} | set(labelMap.labels)
-    labels = {value: labelMap.labels.get(value, Label(f"label {value}")) for value in values if value != 0}
+    labels = {value: labelMap.labels.get(value) or unnamed(value) for value in values if value != 0}
     array = labelMap.array.astype(np.int16 if max([0, *labels]) <= np.iinfo(np.int16).max else np.int32)
     node = _nodeToFill("vtkMRMLLabelMapVolumeNode", name, sourceNode, outputNode)
     with removeOnFailure(scene, outputNode):
@@ -279,4 +279,4 @@ def _copyUnits(node, sourceNode) -> None:
 
 def _label(colors, value: int) -> Label:
     """What a colour table (or None) says about a label value."""
-    return labelOf(colors, value) or Label(f"label {value}")
+    return labelOf(colors, value) or unnamed(value)

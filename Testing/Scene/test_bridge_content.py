@@ -8,6 +8,7 @@ import slicer
 import vtk
 from scene_tools import add_volume, array_of, image_of, node_ids, noisy_box, oblique_matrix, to_vtk_matrix
 
+from medgan.labeltable import unnamed
 from medgan.volume import VolumeError
 from MedGANSlicerLib.ColorTables import differenceColors
 from MedGANSlicerLib.ResultDisplay import showAsDifference
@@ -306,6 +307,12 @@ def test_what_is_no_volume_is_refused(a_scene):
         volumeFromNode(model)
     with pytest.raises(VolumeError, match="Nothing was chosen; choose a volume"):
         volumeFromNode(None)
+
+
+def test_labels_that_nobody_named_are_told_apart_by_colour(a_scene):
+    values = np.array([0, 1, 2, 700, 701]).reshape(1, 1, 5).astype(np.int16)
+    labels = labelMapFromNode(add_volume(a_scene, values, np.eye(4))).labels
+    assert labels == {value: unnamed(value) for value in (1, 2, 700, 701)}
 
 
 def test_label_map_with_fractions_is_refused(a_scene):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from medgan.freesurfer import label
+from medgan.labeltable import unnamed
 from medgan.models import ModelError
 from medgan.networks.shapes import ShapeNet
 from medgan.progress import Progress, part
@@ -14,7 +15,7 @@ from medgan.settings import SynthesizeSettings
 from medgan.synthesis.labels import from_labels
 from medgan.synthesis.latents import centred, latent_for
 from medgan.synthesis.scan import Run, opened
-from medgan.volume import Label, LabelMap, Volume
+from medgan.volume import LabelMap, Volume
 
 PAINTER = "label-to-volume"
 """The model that makes a volume of the label map, unless the card names another ("painter")."""
@@ -59,7 +60,7 @@ def shape_of(
     shape = network.shape(latent, step, progress)
     spacing = [size / count for size, count in zip(network.size_mm, shape.labels.shape, strict=True)][::-1]
     found = [int(value) for value in np.unique(shape.labels) if value]
-    named = {value: label(value) or Label(f"Label {value}") for value in found}
+    named = {value: label(value) or unnamed(value) for value in found}
     said = {
         "latent": [round(float(weight), 4) for weight in latent[: network.components]],
         "base": network.chosen(latent),
