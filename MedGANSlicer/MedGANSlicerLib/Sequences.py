@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import slicer
 
+from medgan.frame_reports import merged
 from medgan.job import Job, JobState, JobStatus
 from medgan.settings import Settings
 from medgan.tasks import Outputs
@@ -147,7 +148,7 @@ class SequenceRun:
         if state.status is not JobStatus.DONE or not self._outputs:
             raise RuntimeError(state.error or "The run has no result: it is not done, was cancelled or was closed.")
         nodes = publishSequence(self._outputs, self._sequenceNode, self.taskName, self._shown)
-        self.report = _reportOf(self._outputs)
+        self.report = merged({f"frame {n}": each.report for n, each in enumerate(self._outputs, 1)})
         return nodes
 
     def cancel(self) -> None:
@@ -214,20 +215,6 @@ def _addSequence(scene, name: str, nodes: Sequence, attributes: Mapping[str, str
 def _attributes(output: Outputs, source, content: str) -> dict[str, str]:
     attributes = provenance(output.report, source)
     return {**attributes, "MedGAN.Content": content} if content else attributes
-
-
-def _reportOf(outputs: Sequence[Outputs]) -> dict:
-    """The report of the last frame, with the mean figures of all frames, and what is to be checked and was told in any
-    of them."""
-    report = dict(outputs[-1].report)
-    for figure in ("sigma_before", "sigma_after", "mean_absolute_change"):
-        known = [output.report[figure] for output in outputs if output.report.get(figure) is not None]
-        if known:
-            report[figure] = float(np.mean(known))
-    report["suspicions"] = [each for output in outputs for each in output.report.get("suspicions") or ()]
-    told = [message for output in outputs for message in output.report.get("messages") or ()]
-    report["messages"] = list(dict.fromkeys(told))
-    return report
 
 
 def _proxy(scene, browser, sequence, shown):

@@ -36,7 +36,13 @@ def run(inputs, settings, progress) -> Outputs:
         "volume": Volume(start + 5, grid, {}, volume.voxel_type),
         "difference": Volume(np.full_like(start, 5), grid),
     }
-    measured = {"sigma_before": 40.0, "sigma_after": 8.0, "mean_absolute_change": 5.0, "device": "CPU (1 threads)"}
+    measured = {
+        "sigma_before": 40.0,
+        "sigma_after": 8.0,
+        "mean_absolute_change": 5.0,
+        "largest_change": 5.0,
+        "device": "CPU (1 threads)",
+    }
     told = {"settings": settings.to_dict(), "seed": settings.seed, "seconds": 0.5, "messages": ["A quick result."]}
     report = a_report(model=settings.model, steps=steps, suspicions=[], **told, **measured)
     if any(step["restores"] != "noise" for step in steps):

@@ -212,6 +212,7 @@ def test_run_does_one_frame_after_the_other(a_run, a_sequence, a_browser, tmp_pa
     result, _ = run.publish().present()
     run.close()
     assert np.array_equal(array_of(framesOf(result)[2]), noisy_box() + 25)
+    assert (run.report["seconds"], [row["frame"] for row in run.report["frames"]]) == (1.5, [1, 2, 3])
     assert list(tmp_path.glob("medgan-job-*")) == []
 
 

@@ -121,7 +121,8 @@ class EnhancePanel(Panel):
         array = arrayOf(node) if node is not None else None
         settings = EnhanceSettings.from_dict(report["settings"])
         fits = sum("fit" in step for step in report.get("steps") or ())
-        seconds = report.get("seconds", 0) - 60 * settings.fit_minutes * fits
+        frames = len(report["frames"]) if "frames" in report else 1
+        seconds = report.get("seconds", 0) / frames - 60 * settings.fit_minutes * fits
         if array is not None and seconds > 0:
             self._host.setSetting(_speedKey(settings), array.size / seconds)
 
