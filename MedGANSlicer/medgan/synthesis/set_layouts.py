@@ -53,12 +53,16 @@ class OneFile:
 
 
 class Bids:
-    """``sub-0007/anat/sub-0007_T1w.nii.gz`` and ``sub-0007_dseg.nii.gz``; ``labels.csv`` says what the labels are."""
+    """``sub-0007/anat/sub-0007_T1w.nii.gz`` and ``sub-0007_dseg.nii.gz``; ``labels.csv`` says what the labels are.
+
+    Safe to use from several threads.
+    """
 
     sidecars = "sub-*/anat/*.json"
 
     def __init__(self, out: Path, suffix: str) -> None:
         self.out, self.suffix = out, suffix
+        self._lock = threading.Lock()
         self._labels: dict[int, Label] = {}
         if (out / LABELS).is_file():  # of samples that were made before
             self._labels = read_table(out / LABELS).labels
@@ -71,9 +75,10 @@ class Bids:
 
     def stored(self, labels: LabelMap) -> tuple[LabelMap, dict[str, Any]]:
         """The label map as it is written, and what its sidecar says of the values. Raises :class:`FileFailed`."""
-        for value in labels.labels.keys() & self._labels.keys():
-            _check_name(value, labels.labels[value].name, self._labels[value].name)
-        self._labels |= labels.labels
+        with self._lock:
+            for value in labels.labels.keys() & self._labels.keys():
+                _check_name(value, labels.labels[value].name, self._labels[value].name)
+            self._labels |= labels.labels
         return labels, {}
 
     def save(self, count: int) -> None:
@@ -86,8 +91,10 @@ class Bids:
             "Synthetic": True,
         }
         write_text(json.dumps(about, indent=2) + "\n", self.out / "dataset_description.json")
-        if self._labels:
-            write_table(LabelTable(dict(sorted(self._labels.items()))), self.out / LABELS)
+        with self._lock:
+            named = dict(sorted(self._labels.items()))
+        if named:
+            write_table(LabelTable(named), self.out / LABELS)
 
 
 class NnUnet:
