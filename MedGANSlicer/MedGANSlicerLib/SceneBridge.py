@@ -186,6 +186,12 @@ def arrayOf(node) -> np.ndarray | None:
     return vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
 
 
+def voxelCount(node) -> int:
+    """Voxels of a node; 0 for None, and if there are none or several numbers a voxel."""
+    array = arrayOf(node) if node is not None else None
+    return 0 if array is None else array.size
+
+
 def _voxelsAndMatrix(node) -> tuple[np.ndarray, np.ndarray]:
     """The node's own voxels, not copied, and its matrix. Raises ``VolumeError``."""
     if node is None or not node.IsA("vtkMRMLVolumeNode"):

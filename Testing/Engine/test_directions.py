@@ -88,6 +88,11 @@ def test_slicer_side_imports_no_third_party_when_it_is_loaded(path):
     assert imported(parsed(path), file_scope=True) <= AT_START_UP
 
 
+@pytest.mark.parametrize("path", [path for path in SLICER_SIDE if path.parent.name == "Panels"], ids=relative)
+def test_panels_never_touch_an_array(path):
+    assert "arrayOf" not in path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -15,6 +15,7 @@ from panel_tools import SCENE_TESTS, import_scene, job_folders, save_scene
 from standin import screens
 
 from medgan.job import Job
+from medgan.settings import Device
 from medgan.settings.recognise import Saliency
 from MedGANSlicerLib.SceneEdits import removeNode
 from MedGANSlicerLib.TableNodes import rowsOf
@@ -94,6 +95,16 @@ def test_panel_says_what_is_missing_and_offers_the_models_of_the_question(reader
     assert not ui.smallest.isHidden()
     reader.parameters.anomaly.model = "nowhere"
     assert reader.ui.applyButton.toolTip == "There is no model 'nowhere'; choose another."
+
+
+def test_time_is_that_of_the_device(reader, ui):
+    reader.volume()
+    run(reader, "quick")
+    assert "about" in ui.modelSummary.text
+    reader.parameters.recognise.device = Device.CPU
+    assert "about" not in ui.modelSummary.text
+    reader.parameters.recognise.device = Device.AUTO
+    assert "about" in ui.modelSummary.text
 
 
 def test_answers_quality_advice_and_the_way_on(reader, ui, jobs_folder):

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 from medgan.gridplan import GridPlan, planned
 from medgan.settings import EnhanceSettings
 from medgan.settings.enhance import SETTINGS_FOR
-from MedGANSlicerLib.SceneBridge import arrayOf
+from MedGANSlicerLib.SceneBridge import voxelCount
 from MedGANSlicerLib.SettingsPacks import snapshot
 
 FITTED = {"blur", "resolution"}
@@ -37,10 +37,9 @@ class EnhanceOptions:
         if "resolution" not in roles:
             return None, ""
         ui.planLabel.setVisible(node is not None)
-        array = arrayOf(node) if node is not None else None
-        if array is None:
+        if not voxelCount(node):
             return None, ""
-        size, spacing = array.shape[::-1], node.GetSpacing()
+        size, spacing = node.GetImageData().GetDimensions(), node.GetSpacing()
         try:
             plan = planned(size, spacing, settings.axis, settings.ratio, settings.slice_gap_mm)
         except ValueError as error:

@@ -16,7 +16,7 @@ from MedGANSlicerLib.Panels.ModelMenu import ModelMenu, missing
 from MedGANSlicerLib.Panels.Panel import Comparison, Panel
 from MedGANSlicerLib.Panels.ResultText import seenText, summary
 from MedGANSlicerLib.Recommend import KIND, Seen, advise, lookAt
-from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, arrayOf
+from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, voxelCount
 from MedGANSlicerLib.Sequences import SequenceRun, sequenceOf, shownFrame
 
 GPU_POLL_MS = 200
@@ -118,13 +118,11 @@ class EnhancePanel(Panel):
         if self._getParameters() is None:
             return
         node = shownNode(result.volume)
-        array = arrayOf(node) if node is not None else None
         settings = EnhanceSettings.from_dict(report["settings"])
         fits = sum("fit" in step for step in report.get("steps") or ())
         frames = len(report["frames"]) if "frames" in report else 1
         seconds = report.get("seconds", 0) / frames - 60 * settings.fit_minutes * fits
-        if array is not None and seconds > 0:
-            self._host.setSetting(_speedKey(settings), array.size / seconds)
+        self.rememberSpeed(report["settings"], voxelCount(node), seconds)
 
     def summary(self, result, report) -> str:
         return summary(report)
@@ -163,21 +161,21 @@ class EnhancePanel(Panel):
         return self._seen[1]
 
     def _estimate(self, settings: EnhanceSettings, node, frames, cards) -> str:
-        array = arrayOf(node) if node is not None else None
-        if array is None or not cards:
+        voxels = voxelCount(node)
+        if not voxels or not cards:
             return ""
-        measured = self._host.setting(_speedKey(settings), 0.0)
+        measured = self.measuredSpeed(settings)
         fitted = [card for card in cards if card.restores in FITTED and settings.fit_minutes]
         varied = any("natural" in card.weights for card in cards if card not in fitted)
         speed = measured or Estimates.guessedSpeed(len(cards) * Estimates.passes(settings, varied))
-        seconds = Estimates.seconds(int(array.size * self._growth(node)), speed)
+        seconds = Estimates.seconds(int(voxels * self._growth(node)), speed)
         seconds += 60 * settings.fit_minutes * len(fitted)
         time = Estimates.timeText((frames.GetNumberOfDataNodes() if frames is not None else 1) * seconds)
         return _("about {time}").format(time=time) if measured else _("roughly {time}").format(time=time)
 
     def _growth(self, node) -> float:
         """Voxels of the result for each one of the input."""
-        return math.prod(self._plan.size) / arrayOf(node).size if self._plan is not None else 1.0
+        return math.prod(self._plan.size) / voxelCount(node) if self._plan is not None else 1.0
 
     def _askDevices(self) -> None:
         """What is free may have changed."""
@@ -213,7 +211,3 @@ def sequence(parameters):
     if node.IsA("vtkMRMLSequenceNode"):
         return node
     return sequenceOf(node) if parameters.allFrames else None
-
-
-def _speedKey(settings: EnhanceSettings) -> str:
-    return Estimates.settingsKey(settings.model, settings.device.value, settings.uncertainty)

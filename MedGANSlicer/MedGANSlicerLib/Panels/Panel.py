@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from slicer.i18n import tr as _
 
+from MedGANSlicerLib import Estimates
 from MedGANSlicerLib.ResultNodes import ResultNodes
 
 
@@ -69,6 +70,24 @@ class Panel:
     def title() -> str:
         """The name of the task in the menu."""
         raise NotImplementedError
+
+    def rememberSpeed(self, settings: Mapping[str, Any], voxels: int, seconds: float) -> None:
+        """Keep how fast this machine was with the settings of a report, for the next estimate."""
+        if voxels and seconds > 0:
+            key = Estimates.settingsKey(settings["model"], settings["device"], settings.get("uncertainty", False))
+            self._host.setSetting(key, voxels / seconds)
+
+    def measuredSpeed(self, settings) -> float:
+        """Voxels a second of the last run with these settings; 0 before the first."""
+        uncertainty = getattr(settings, "uncertainty", False)
+        return self._host.setting(Estimates.settingsKey(settings.model, settings.device.value, uncertainty), 0.0)
+
+    def estimate(self, settings, voxels: int) -> str:
+        """How long a run will take, as a person says it; "" while nothing is known of it."""
+        speed = self.measuredSpeed(settings)
+        if not voxels or not speed:
+            return ""
+        return _("about {time}").format(time=Estimates.timeText(Estimates.seconds(voxels, speed)))
 
     def texts(self) -> RunTexts:
         return RunTexts(

@@ -9,7 +9,6 @@ from slicer.i18n import tr as _
 
 from medgan.settings.anomaly import AnomalySettings
 from medgan.settings.recognise import RecogniseSettings
-from MedGANSlicerLib import Estimates
 from MedGANSlicerLib.JobRun import JobRun
 from MedGANSlicerLib.Panels.FoundView import FoundView
 from MedGANSlicerLib.Panels.HeatLayer import HeatLayer
@@ -18,7 +17,7 @@ from MedGANSlicerLib.Panels.Panel import Panel, RunTexts
 from MedGANSlicerLib.Panels.RegionsView import RegionsView, said
 from MedGANSlicerLib.RecogniseNodes import Anomaly, Recognised, publishAnomaly, publishRecognised
 from MedGANSlicerLib.RecogniseQuestion import RecogniseQuestion
-from MedGANSlicerLib.SceneBridge import arrayOf, matrixOf, volumeFromNode
+from MedGANSlicerLib.SceneBridge import matrixOf, volumeFromNode, voxelCount
 from MedGANSlicerLib.SettingsPacks import snapshot
 from MedGANSlicerLib.SynthesizeSource import SynthesizeSource
 
@@ -78,7 +77,7 @@ class RecognisePanel(Panel):
             self._regions.leave()
         else:
             self._regions.enter()
-        self._models.show(pack.model, self._estimate(pack.model, parameters.recogniseVolume))
+        self._models.show(pack.model, self.estimate(pack, voxelCount(parameters.recogniseVolume)))
         if not self._models.cards():
             return (
                 _("There is no model that recognises; train one of your own with 'medgan train classify'.")
@@ -122,9 +121,7 @@ class RecognisePanel(Panel):
         self._models.reload()
 
     def finish(self, result, report, preview: bool) -> None:
-        array = arrayOf(result.volume)
-        if array is not None and report.get("seconds", 0) > 0:
-            self._host.setSetting(_speedKey(report["settings"]["model"]), array.size / report["seconds"])
+        self.rememberSpeed(report["settings"], voxelCount(result.volume), report.get("seconds", 0))
         question = RecogniseQuestion.UNUSUAL if isinstance(result, Anomaly) else RecogniseQuestion.WHAT
         if isinstance(result, Anomaly):
             self._regions.show(result, float(report.get("largest") or 0.0))
@@ -204,18 +201,7 @@ class RecognisePanel(Panel):
             if task == "enhance":
                 parameters.preselected = ""  # chosen by the person
 
-    def _estimate(self, model: str, node) -> str:
-        array = arrayOf(node) if node is not None and node.GetImageData() is not None else None
-        measured = self._host.setting(_speedKey(model), 0.0)
-        if array is None or not measured:
-            return ""
-        return _("about {time}").format(time=Estimates.timeText(Estimates.seconds(array.size, measured)))
-
 
 def _pack(parameters):
     """The settings of the question."""
     return parameters.recognise if parameters.recogniseQuestion is RecogniseQuestion.WHAT else parameters.anomaly
-
-
-def _speedKey(model: str) -> str:
-    return Estimates.settingsKey(model, "recognise", False)

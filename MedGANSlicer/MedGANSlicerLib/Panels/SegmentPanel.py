@@ -8,12 +8,11 @@ from slicer.i18n import tr as _
 from medgan.bundle import ModelError
 from medgan.segmentation.description import Description, describe
 from medgan.settings import SegmentSettings
-from MedGANSlicerLib import Estimates
 from MedGANSlicerLib.JobRun import JobRun
 from MedGANSlicerLib.Panels.DataView import DataView
 from MedGANSlicerLib.Panels.ModelMenu import ModelMenu
 from MedGANSlicerLib.Panels.Panel import Panel
-from MedGANSlicerLib.SceneBridge import arrayOf, matrixOf
+from MedGANSlicerLib.SceneBridge import matrixOf, voxelCount
 from MedGANSlicerLib.SegmentNodes import SegmentResult, publishSegments, segmentInputs
 from MedGANSlicerLib.SettingsPacks import snapshot
 
@@ -56,7 +55,7 @@ class SegmentPanel(Panel):
             selector.setVisible(number < len(wanted))
             label.setText(wanted[number] if len(wanted) > 1 and number < len(wanted) else _("Input"))
         nodes = self._nodes(parameters)
-        self._models.show(name, self._estimate(name, nodes[0]))
+        self._models.show(name, self.estimate(parameters.segment, voxelCount(nodes[0])))
         self._showResult()
         if problem:
             return problem
@@ -104,9 +103,7 @@ class SegmentPanel(Panel):
 
     def finish(self, result: SegmentResult, report, preview: bool) -> None:
         self._result = result
-        array = arrayOf(result.volume)
-        if array is not None and report.get("seconds", 0) > 0:
-            self._host.setSetting(_speedKey(report["settings"]["model"]), array.size / report["seconds"])
+        self.rememberSpeed(report["settings"], voxelCount(result.volume), report.get("seconds", 0))
         self._showResult()
 
     def summary(self, result: SegmentResult, report) -> str:
@@ -149,13 +146,6 @@ class SegmentPanel(Panel):
         with slicer.util.NodeModify(parameters):
             parameters.segment.model = name
 
-    def _estimate(self, model: str, node) -> str:
-        array = arrayOf(node) if node is not None and node.GetImageData() is not None else None
-        measured = self._host.setting(_speedKey(model), 0.0)
-        if array is None or not measured:
-            return ""
-        return _("about {time}").format(time=Estimates.timeText(Estimates.seconds(array.size, measured)))
-
     def _showResult(self) -> None:
         there = self._result is not None
         self.ui.openEditorButton.setEnabled(there)
@@ -168,7 +158,3 @@ class SegmentPanel(Panel):
     def _showTable(self, checked=False) -> None:
         if self._result is not None:
             self._view.show(table=self._result.table)
-
-
-def _speedKey(model: str) -> str:
-    return Estimates.settingsKey(model, "segment", False)

@@ -9,14 +9,14 @@ import vtk
 from slicer.i18n import tr as _
 
 from medgan.settings import Contrast, SynthesizeSettings, Target
-from MedGANSlicerLib import Estimates, Places
+from MedGANSlicerLib import Places
 from MedGANSlicerLib.JobRun import JobRun
 from MedGANSlicerLib.NodePairs import nodesOf
 from MedGANSlicerLib.Panels.Gallery import Gallery
 from MedGANSlicerLib.Panels.ModelMenu import ModelMenu
 from MedGANSlicerLib.Panels.Panel import Comparison, Panel, RunTexts
 from MedGANSlicerLib.Panels.SynthesizeOptions import IntensitiesTable, LatentSliders, sliderNames
-from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, arrayOf, matrixOf
+from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, matrixOf, voxelCount
 from MedGANSlicerLib.SettingsPacks import snapshot
 from MedGANSlicerLib.SynthesizeNodes import SAMPLE, labelInputs, publishSamples, volumeInputs
 from MedGANSlicerLib.SynthesizeSource import VARIATIONS, SynthesizeSource
@@ -147,9 +147,8 @@ class SynthesizePanel(Panel):
     def finish(self, result, report, preview: bool) -> None:
         compared = any(sample.maps is not None for sample in result)
         self._gallery.add(result, show=self._getParameters() is not None and not compared)
-        voxels = sum(arrayOf(sample.volume).size for sample in result)
-        if report.get("seconds", 0) > 0:
-            self._host.setSetting(_speedKey(report["settings"]["model"]), voxels / report["seconds"])
+        voxels = sum(voxelCount(sample.volume) for sample in result)
+        self.rememberSpeed(report["settings"], voxels, report.get("seconds", 0))
 
     def summary(self, result, report) -> str:
         count = len(result)
@@ -226,12 +225,10 @@ class SynthesizePanel(Panel):
         node = parameters.synthesizeVolume
         if parameters.synthesizeSource is SynthesizeSource.LABELS:
             node = parameters.synthesizeReference
-        array = arrayOf(node) if node is not None and node.GetImageData() is not None else None
-        measured = self._host.setting(_speedKey(parameters.synthesize.model), 0.0)
-        if array is None or not measured or parameters.synthesizeSource is SynthesizeSource.NOISE:
+        if parameters.synthesizeSource is SynthesizeSource.NOISE:
             return ""
         count = parameters.synthesize.count if self._makesSeveral(parameters) else 1
-        return _("about {time}").format(time=Estimates.timeText(Estimates.seconds(count * array.size, measured)))
+        return self.estimate(parameters.synthesize, count * voxelCount(node))
 
 
 def _hasShapes(cards) -> bool:
@@ -242,7 +239,3 @@ def _hasShapes(cards) -> bool:
 def _hasContrasts(cards) -> bool:
     """Whether the chosen model makes several contrasts, so that one has to be named."""
     return len(cards) == 1 and cards[0].network == "medgan.ContrastNet"
-
-
-def _speedKey(model: str) -> str:
-    return Estimates.settingsKey(model, "synthesize", False)
