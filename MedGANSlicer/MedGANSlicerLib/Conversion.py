@@ -12,7 +12,7 @@ import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
 from medgan.labels import Overlap, label_maps_in_steps, segmentation_in_steps
-from medgan.labeltable import LARGEST_VALUE, LabelTable
+from medgan.labeltable import LabelTable, whole_numbers
 from medgan.labelvalues import Values
 from medgan.probabilities import most_probable_in_steps
 from medgan.resampling import nearest_in_steps, whole_shift
@@ -202,15 +202,7 @@ def _onGrid(node, grid: Grid, messages: list[str]) -> Steps[np.ndarray]:
     array = arrayOf(node)
     if array is None:
         raise VolumeError(f"'{node.GetName()}' has several numbers a voxel; choose a label map.")
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all() or not np.array_equal(array, np.rint(array)):
-            raise VolumeError(f"'{node.GetName()}' has voxels that are not whole numbers; a label map has only these.")
-        if np.abs(array).max() > LARGEST_VALUE:
-            raise VolumeError(
-                f"'{node.GetName()}' has voxels up to {np.abs(array).max():.4g}; label values are whole numbers up to "
-                f"{LARGEST_VALUE}."
-            )
-        array = array.astype(np.int32)
+    array = whole_numbers(array, f"'{node.GetName()}'")
     own = volumeGrid(node)
     matrix, points = between(grid, own.transformNode)
     if matrix is not None:

@@ -16,7 +16,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
-from medgan.labeltable import LARGEST_VALUE, unnamed
+from medgan.labeltable import unnamed, whole_numbers
 from medgan.volume import Label, LabelMap, Volume, VolumeError, checked_matrix
 from MedGANSlicerLib.ColorTables import labelColors, labelOf
 from MedGANSlicerLib.ResultDisplay import MapDisplay, showAs
@@ -54,15 +54,7 @@ def labelMapFromNode(node) -> LabelMap:
     Raises ``VolumeError`` as :func:`volumeFromNode`, and for voxels that are not whole numbers.
     """
     voxels, matrix = _voxelsAndMatrix(node)
-    if voxels.dtype.kind == "f":
-        if not np.array_equal(voxels, np.rint(voxels)):
-            raise VolumeError(f"'{node.GetName()}' has voxels that are not whole numbers; a label map has only these.")
-        if np.abs(voxels).max() > LARGEST_VALUE:
-            raise VolumeError(
-                f"'{node.GetName()}' has voxels up to {np.abs(voxels).max():.4g}; label values are whole numbers up to "
-                f"{LARGEST_VALUE}."
-            )
-        voxels = voxels.astype(np.int32)
+    voxels = whole_numbers(voxels, f"'{node.GetName()}'")
     display = node.GetDisplayNode()
     colors = display.GetColorNode() if display is not None else None
     labels = {int(value): _label(colors, int(value)) for value in np.unique(voxels) if value != 0}

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from medgan import terminology
-from medgan.volume import Label
+from medgan.volume import Label, VolumeError
 
 LARGEST_VALUE = 2**31 - 1
 
@@ -60,6 +62,23 @@ class LabelTable:
     def unused(self, values: Iterable[int]) -> list[int]:
         """Those of the table that are not among the values, in order: the holes of a label map."""
         return sorted(set(self.labels) - set(values))
+
+
+def whole_numbers(array: np.ndarray, called: str) -> np.ndarray:
+    """Voxels as label values: those with fractions as int32, others as they are.
+
+    Raises :class:`VolumeError`, in which ``called`` names them, for what is no whole number or too large.
+    """
+    if array.dtype.kind != "f":
+        return array
+    if not np.isfinite(array).all() or not np.array_equal(array, np.rint(array)):
+        raise VolumeError(f"{called} has voxels that are not whole numbers; a label map has only these.")
+    largest = float(np.abs(array).max())  # as float32 would round the bound
+    if largest > LARGEST_VALUE:
+        raise VolumeError(
+            f"{called} has voxels up to {largest:.4g}; label values are whole numbers up to {LARGEST_VALUE}."
+        )
+    return array.astype(np.int32)
 
 
 def unnamed(value: int) -> Label:

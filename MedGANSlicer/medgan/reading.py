@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from medgan import nifti
+from medgan.labeltable import whole_numbers
 from medgan.quiet import quiet
 from medgan.volume import (
     FORMATS,
@@ -65,17 +66,7 @@ def as_volume(array: np.ndarray, matrix: np.ndarray, meta: dict[str, Any], calle
 def read_labels(path: Path) -> LabelMap:
     """The label map at ``path``. Raises :class:`VolumeError` for values that are not whole numbers."""
     array, matrix, meta = read_any(path)
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all() or not np.array_equal(array, np.rint(array)):
-            raise VolumeError(f"'{path.name}' has values that are not whole numbers; a label map has only these.")
-        largest = float(np.abs(array).max())  # as float32 would round the bound
-        if largest > np.iinfo(np.int32).max:
-            raise VolumeError(
-                f"'{path.name}' has values up to {largest:.4g}; label values are whole numbers up to "
-                f"{np.iinfo(np.int32).max}."
-            )
-        array = array.astype(np.int32)
-    return LabelMap(array, matrix, meta.get("labels", {}))
+    return LabelMap(whole_numbers(array, f"'{path.name}'"), matrix, meta.get("labels", {}))
 
 
 def read_any(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:

@@ -16,7 +16,9 @@ import phantoms
 from medgan import exchange, models
 from medgan.settings import Pairing, Restores, TrainKind, TrainSettings
 from medgan.training.data import DataError, TrainingData, prepare
-from medgan.training.data_files import search
+from medgan.training.data_cases import Case
+from medgan.training.data_checks import load
+from medgan.training.data_files import Found, search
 from medgan.volume import Label, LabelMap, Volume, write_volume
 
 SHAPE = (19, 23, 21)
@@ -49,6 +51,14 @@ def begun(data: TrainingData, run: Path) -> None:
 
 def why(data: TrainingData) -> dict[str, str]:
     return {one["name"]: one["why"] for one in data.report["rejected"]}
+
+
+def test_label_values_beyond_their_type_are_refused(tmp_path):
+    array = np.zeros((8, 8, 8), np.float32)
+    array[2:5] = 2.0**31
+    case = Case("p1", "p1", {"labels": [Found("labels/p1", volume=Volume(array, np.eye(4)))]})
+    with pytest.raises(ValueError, match=r"voxels up to 2\.147e\+09; label values are whole numbers up to 2147483647"):
+        load(case, paired=False)
 
 
 def test_every_format_is_read_and_the_split_is_by_patient(tmp_path):

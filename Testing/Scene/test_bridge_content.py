@@ -321,7 +321,8 @@ def test_label_map_with_fractions_is_refused(a_scene):
         labelMapFromNode(node)
 
 
-def test_label_map_with_values_that_no_label_has_is_refused(a_scene):
-    node = add_volume(a_scene, np.full((2, 2, 2), 3e9), np.eye(4), "Huge")
-    with pytest.raises(VolumeError, match=r"'Huge' has voxels up to 3e\+09"):
+@pytest.mark.parametrize(("value", "said"), [(3e9, r"3e\+09"), (2.0**31, r"2\.147e\+09"), (np.inf, "")])
+def test_label_map_with_values_that_no_label_has_is_refused(a_scene, value, said):
+    node = add_volume(a_scene, np.full((2, 2, 2), value, np.float32), np.eye(4), "Huge")
+    with pytest.raises(VolumeError, match=f"'Huge' has voxels up to {said}" if said else "not whole numbers"):
         labelMapFromNode(node)

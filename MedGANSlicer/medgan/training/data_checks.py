@@ -10,6 +10,7 @@ import numpy as np
 from medgan.describe import looks_like
 from medgan.inference import fill_not_finite
 from medgan.labelfiles import read_map
+from medgan.labeltable import whole_numbers
 from medgan.training.data_cases import CALLED, Case
 from medgan.training.data_files import DataError, Found
 from medgan.training.data_grid import grid_difference
@@ -67,10 +68,7 @@ def _labels(found: Found, loaded: Loaded, digest: hashlib._Hash) -> Voxels:
         volume, said = read_map(found.path)
         loaded.messages += [f"{found.shown}: {sentence}" for sentence in said]
     if isinstance(volume, Volume):
-        array = volume.array
-        if not np.isfinite(array).all() or not np.array_equal(array, np.rint(array)):
-            raise DataError(f"'{found.shown}' has values that are not whole numbers; a label map has only these.")
-        volume = LabelMap(array.astype(np.int32), volume.ijk_to_ras)
+        volume = LabelMap(whole_numbers(volume.array, f"'{found.shown}'"), volume.ijk_to_ras)
     assert volume is not None
     array = volume.array
     _check_size(array, found)
