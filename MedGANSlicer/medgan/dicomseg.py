@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 import medgan
+from medgan.grids import same_grid
 from medgan.labelvalues import listed
-from medgan.resampling import onto, same_grid
+from medgan.resampling import onto
 from medgan.segments import Layer, Mapping, Segment, Segmentation, fitting, slabs
 from medgan.segnrrd import whole
 from medgan.staging import complete
@@ -103,7 +104,7 @@ def write(segmentation: Segmentation, path: Path, reference: Path) -> list[str]:
             f"The series in '{reference}' has a tilted gantry, which a DICOM segmentation can not be read back from; "
             "write .seg.nrrd."
         )
-    if segmentation.shape != shape or not same_grid(segmentation.ijk_to_ras, matrix, shape):
+    if not same_grid(segmentation.shape, segmentation.ijk_to_ras, shape, matrix):
         said.append("The segments were brought onto the grid of the reference series, nearest neighbour.")
     moved = onto(segmentation, shape, matrix)
     if not any(layer.array.any() for layer in moved.layers):

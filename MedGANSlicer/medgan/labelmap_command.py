@@ -214,9 +214,10 @@ def _read(
 ) -> tuple[Segmentation, dict[str, list[int]], list[str]]:
     """All segments of the inputs on one grid, the values unknown to the table or missing, and sentences."""
     from medgan import labelfiles
+    from medgan.grids import same_grid
     from medgan.labels import said_of_values, segmentation_of
     from medgan.probabilities import most_probable
-    from medgan.resampling import onto, same_grid
+    from medgan.resampling import onto
     from medgan.volume import read_volume
 
     if probabilities:
@@ -244,7 +245,7 @@ def _read(
         raise VolumeError(f"'{inputs[0].name}' holds no label; every voxel is 0.")
     shape, matrix = _grid(grid, first) if grid else (first.shape, first.ijk_to_ras)
     for path, part in zip(inputs, parts, strict=False):
-        if not grid and (part.shape != shape or not same_grid(part.ijk_to_ras, matrix, shape)):
+        if not grid and (not same_grid(part.shape, part.ijk_to_ras, shape, matrix)):
             messages.append(f"'{path.name}' was brought onto the grid of '{inputs[0].name}', nearest neighbour.")
     whole = merged([onto(part, shape, matrix) for part in parts])
     return whole, report, messages

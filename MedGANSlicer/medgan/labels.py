@@ -9,6 +9,7 @@ from enum import Enum
 
 import numpy as np
 
+from medgan.grids import same_grid
 from medgan.labeltable import LARGEST_VALUE, LabelTable, unnamed
 from medgan.labelvalues import Values, assigned, listed
 from medgan.segments import Layer, Mapping, Segment, Segmentation, check_room, counted_in_steps, fitting, slabs
@@ -135,7 +136,7 @@ def segmentation_in_steps(
     segments: list[Segment] = []
     occurring: set[int] = set()
     for number, each in enumerate(maps):
-        if each.shape != first.shape or not np.allclose(each.ijk_to_ras, first.ijk_to_ras, atol=1e-4):
+        if not same_grid(each.shape, each.ijk_to_ras, first.shape, first.ijk_to_ras):
             raise VolumeError("The label maps lie on different grids; resample them onto one first.")
         values = yield from counted_in_steps(each.array)
         wrong = [value for value in values if not 0 < value <= LARGEST_VALUE]
@@ -173,7 +174,7 @@ def merged(parts: Sequence[Segmentation]) -> Segmentation:
     layers: list[Layer] = []
     segments: list[Segment] = []
     for part in parts:
-        if part.shape != parts[0].shape or not np.allclose(part.ijk_to_ras, parts[0].ijk_to_ras, atol=1e-4):
+        if not same_grid(part.shape, part.ijk_to_ras, parts[0].shape, parts[0].ijk_to_ras):
             raise VolumeError("The segmentations lie on different grids; resample them onto one first.")
         for each in part.segments:
             segments.append(dataclasses.replace(each, layer=each.layer + len(layers)))

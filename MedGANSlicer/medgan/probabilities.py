@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medgan.grids import same_grid
 from medgan.labeltable import LabelTable, unnamed
 from medgan.labelvalues import Values, assigned
 from medgan.segments import Segment, fitting, slabs
@@ -41,7 +42,7 @@ def most_probable_in_steps(
         raise VolumeError(f"A probability map has the value {top:g}; probabilities lie between 0 and 1 (or 100 %).")
     whole = 1.0 if top <= 1.001 else 100.0
     for each, name in zip(maps, names, strict=True):
-        if each.shape != first.shape or not np.allclose(each.ijk_to_ras, first.ijk_to_ras, atol=1e-4):
+        if not same_grid(each.shape, each.ijk_to_ras, first.shape, first.ijk_to_ras):
             raise VolumeError(f"'{name}' lies on another grid than '{names[0]}'; resample it first.")
     segments = [Segment(Label(name), 0, number + 1) for number, name in enumerate(names)]
     values, said = assigned(segments, Values.OWN if table is None else Values.TABLE, table)

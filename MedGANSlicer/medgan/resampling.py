@@ -16,11 +16,6 @@ Points = Callable[[np.ndarray], np.ndarray]
 _TIE = 1e-6  # half-way points go to the voxel with the higher index, whatever rounding did to them before
 
 
-def same_grid(one: np.ndarray, other: np.ndarray, shape: tuple[int, int, int]) -> bool:
-    """Whether two matrices put the voxels of a grid of this shape on the same places, to 1/1000 of a voxel."""
-    return whole_shift(one, other, shape) == (0, 0, 0)
-
-
 def whole_shift(one: np.ndarray, other: np.ndarray, shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
     """Where (k, j, i) on the grid of ``other`` the first voxel of ``one`` lies, if all its voxels lie on voxels."""
     step = np.linalg.inv(other) @ one

@@ -7,11 +7,15 @@ import pytest
 import torch
 
 import phantoms
+from medgan import models
+from medgan.grids import grid_difference
+from medgan.labels import segmentation_of
 from medgan.settings import TrainSettings
+from medgan.synthesis.scan import channels_of
 from medgan.training import data_names
-from medgan.training.data_grid import grid_difference, resampled, to_ras
+from medgan.training.data_grid import resampled, to_ras
 from medgan.training.loader import Loader, collate, sample_generator
-from medgan.volume import spacing_of
+from medgan.volume import LabelMap, Volume, VolumeError, spacing_of
 
 SHAPE = (19, 23, 21)
 
@@ -97,6 +101,21 @@ def test_grids_that_differ_by_rounding_are_the_same():
     shifted = matrix.copy()
     shifted[0, 3] += 1.0
     assert grid_difference(SHAPE, matrix, SHAPE, shifted) == "their corners lie 1 mm apart"
+
+
+def test_small_voxels_are_no_excuse_for_another_grid():
+    fine, coarser = np.diag([0.01, 0.01, 0.01, 1.0]), np.diag([0.01009, 0.01009, 0.01009, 1.0])
+    shape = (2, 2, 512)
+    maps = [LabelMap(np.ones(shape, np.uint8), matrix) for matrix in (fine, coarser)]
+    with pytest.raises(VolumeError, match="different grids"):
+        segmentation_of(maps)
+    scans = {"volume": Volume(np.zeros(shape), fine), "volume 2": Volume(np.zeros(shape), coarser)}
+    with pytest.raises(ValueError, match="must lie on one grid"):
+        channels_of(scans, models.find("denoise"), 2, "It")
+    moved = np.eye(4)
+    moved[0, 3] = 0.002
+    near = {"volume": Volume(np.zeros(shape), np.eye(4)), "volume 2": Volume(np.zeros(shape), moved)}
+    assert len(channels_of(near, models.find("denoise"), 2, "It")) == 2
 
 
 class _Numbers:

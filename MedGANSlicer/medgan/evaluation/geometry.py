@@ -8,10 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from medgan.evaluation.labels import Layers, layered
+from medgan.grids import TOLERANCE, farthest
 from medgan.volume import LabelMap, Volume, VolumeError
-
-TOLERANCE = 0.05
-"""Voxels that a corner may be off: headers round."""
 
 Either = TypeVar("Either", Volume, LabelMap)
 
@@ -21,7 +19,7 @@ def differences(first: Volume | LabelMap, second: Volume | LabelMap) -> list[str
     found = []
     if first.shape != second.shape:
         found.append(f"size {_listed(first.shape[::-1])} and {_listed(second.shape[::-1])} voxels")
-    elif _farthest(first, second) <= TOLERANCE:
+    elif farthest(first.shape, first.ijk_to_ras, second.ijk_to_ras) <= TOLERANCE:
         return []
     steps = np.array(first.spacing_mm), np.array(second.spacing_mm)
     if np.abs(steps[0] / steps[1] - 1.0).max() * max(first.shape) > TOLERANCE:
@@ -34,7 +32,9 @@ def differences(first: Volume | LabelMap, second: Volume | LabelMap) -> list[str
     if np.abs(origins[0] - origins[1]).max() > TOLERANCE * min(*steps[0], *steps[1]):
         found.append(f"origin {_listed(origins[0])} and {_listed(origins[1])} mm (RAS)")
     if not found:
-        found.append(f"place of the corners by up to {_farthest(first, second):.3g} voxels")
+        found.append(
+            f"place of the corners by up to {farthest(first.shape, first.ijk_to_ras, second.ijk_to_ras):.3g} voxels"
+        )
     return found
 
 
@@ -107,14 +107,6 @@ def _covered(first: Volume | LabelMap, second: Volume | LabelMap) -> np.ndarray:
         place = sum(matrix[axis, other] * places[other] for other in range(3)) + matrix[axis, 3]
         covered &= (place >= -0.5 - 1e-6) & (place <= side - 0.5 + 1e-6)
     return covered
-
-
-def _farthest(first: Volume | LabelMap, second: Volume | LabelMap) -> float:
-    """Largest distance of a corner of the first from that of the second, in voxels of the second, axis by axis."""
-    last = np.array(first.shape[::-1]) - 1
-    corners = np.array([[*(last * [n & 1, n >> 1 & 1, n >> 2]), 1] for n in range(8)]).T
-    moved = np.linalg.inv(second.ijk_to_ras) @ first.ijk_to_ras @ corners
-    return float(np.abs(moved - corners).max())
 
 
 def _listed(numbers: object) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from medgan.grids import grid_difference
 from medgan.inference import Normalisation, fill_not_finite
 from medgan.segmentation.grid import Grid
 from medgan.settings import Contrast, SynthesizeSettings
@@ -15,7 +16,6 @@ from medgan.synthesis.labels_calibrate import FEWEST_OF_DISTRIBUTION, distributi
 from medgan.synthesis.labels_presets import CT_SCALE, PRESETS, preset
 from medgan.synthesis.scan import Run, normalisation_of, usual_range
 from medgan.synthesis.texture import octave_shares
-from medgan.training.data_grid import grid_difference
 from medgan.volume import LabelMap, Volume
 
 MEANS = (0.12, 0.9)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import medgan
+from medgan.grids import same_grid
 from medgan.inference import LARGEST_TILE, ChosenDevice, Normalisation, autocast, fill_not_finite, run_with_fallback
 from medgan.models import ModelCard, ModelError, build_network, load_state
 from medgan.noise import intensity_range
@@ -182,6 +183,6 @@ def channels_of(inputs: Mapping[str, Volume | LabelMap], card: ModelCard, count:
             f"Model '{card.name}' takes {count} channels, {len(volumes)} were given; choose as many volumes."
         )
     for volume in volumes[1:]:
-        if volume.shape != volumes[0].shape or not np.allclose(volume.ijk_to_ras, volumes[0].ijk_to_ras, atol=1e-3):
+        if not same_grid(volume.shape, volume.ijk_to_ras, volumes[0].shape, volumes[0].ijk_to_ras):
             raise ValueError("The channels of one scan must lie on one grid; resample them onto the first one.")
     return volumes

@@ -25,12 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medgan.grids import grid_difference
 from medgan.inference import fill_not_finite, robust_normalisation
 from medgan.progress import Progress, part
 from medgan.settings import SynthesizeSettings
 from medgan.synthesis.labels_shape import Deformation, moved, random_deformation
 from medgan.synthesis.scan import Run
-from medgan.training.data_grid import grid_difference
 from medgan.volume import LabelMap, Volume
 
 STRIDE = 2

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medgan.describe import looks_like
+from medgan.grids import grid_difference
 from medgan.inference import fill_not_finite
 from medgan.labelfiles import read_map
 from medgan.labeltable import whole_numbers
 from medgan.training.data_cases import CALLED, Case
 from medgan.training.data_files import DataError, Found
-from medgan.training.data_grid import grid_difference
 from medgan.volume import Label, LabelMap, Volume, read_volume
 
 SHORTEST_SIDE = 4

@@ -12,32 +12,8 @@ from scipy import ndimage
 
 from medgan.volume import spacing_of
 
-SAME_MM = 0.01
-"""Share of a voxel by which two grids may differ at their corners and still be one: headers are rounded."""
-
 BODY = 0.05
 """Intensity, as a share of the range, above which a voxel belongs to the body."""
-
-
-def grid_difference(
-    shape: Sequence[int], matrix: np.ndarray, other_shape: Sequence[int], other_matrix: np.ndarray
-) -> str:
-    """What differs between two grids, as in "120 x 120 x 40 voxels and 240 x 240 x 40", or '' for one and the same."""
-    if tuple(shape) != tuple(other_shape):
-        one, other = (" x ".join(str(n) for n in reversed(s)) for s in (shape, other_shape))
-        return f"{one} voxels and {other}"
-    spacing, other_spacing = spacing_of(matrix), spacing_of(other_matrix)
-    if not np.allclose(spacing, other_spacing, rtol=1e-3):
-        one, other = (" x ".join(f"{step:.4g}" for step in s) for s in (spacing, other_spacing))
-        return f"voxels of {one} mm and of {other} mm"
-    corners = np.array([[i, j, k, 1.0] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * [
-        *(n - 1 for n in reversed(shape)),
-        1,
-    ]
-    apart = float(np.linalg.norm((corners @ (matrix - other_matrix).T)[:, :3], axis=1).max())
-    if apart > max(SAME_MM * max(shape), 0.1) * min(spacing):
-        return f"their corners lie {apart:.3g} mm apart"
-    return ""
 
 
 def to_ras(array: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,45 @@
+"""Whether two volumes lie on one grid, and what differs if not. Matrices map (i, j, k, 1) to millimetres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medgan.volume import spacing_of
+
+TOLERANCE = 0.05
+"""Voxels that a corner may be off: headers round."""
+
+
+def same_grid(shape: Sequence[int], matrix: np.ndarray, other_shape: Sequence[int], other_matrix: np.ndarray) -> bool:
+    """Whether all voxels lie on those of the other grid, of which there are as many; shapes are (k, j, i)."""
+    return tuple(shape) == tuple(other_shape) and farthest(shape, matrix, other_matrix) <= TOLERANCE
+
+
+def farthest(shape: Sequence[int], matrix: np.ndarray, other_matrix: np.ndarray) -> float:
+    """Largest distance of a corner of one grid from that of the other, in voxels of the other, axis by axis."""
+    corners = _corners(shape)
+    return float(np.abs(np.linalg.inv(other_matrix) @ matrix @ corners - corners).max())
+
+
+def grid_difference(
+    shape: Sequence[int], matrix: np.ndarray, other_shape: Sequence[int], other_matrix: np.ndarray
+) -> str:
+    """What differs between two grids, as in "120 x 120 x 40 voxels and 240 x 240 x 40", or '' for one and the same."""
+    if same_grid(shape, matrix, other_shape, other_matrix):
+        return ""
+    if tuple(shape) != tuple(other_shape):
+        one, other = (" x ".join(str(n) for n in reversed(s)) for s in (shape, other_shape))
+        return f"{one} voxels and {other}"
+    spacing, other_spacing = spacing_of(matrix), spacing_of(other_matrix)
+    if not np.allclose(spacing, other_spacing, rtol=1e-3, atol=0.0):
+        one, other = (" x ".join(f"{step:.4g}" for step in s) for s in (spacing, other_spacing))
+        return f"voxels of {one} mm and of {other} mm"
+    apart = np.linalg.norm(((matrix - other_matrix) @ _corners(shape))[:3], axis=0).max()
+    return f"their corners lie {apart:.3g} mm apart"
+
+
+def _corners(shape: Sequence[int]) -> np.ndarray:
+    last = np.array(shape[::-1]) - 1
+    return np.array([[*(last * [n & 1, n >> 1 & 1, n >> 2]), 1] for n in range(8)]).T
