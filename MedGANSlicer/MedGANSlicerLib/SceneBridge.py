@@ -101,7 +101,7 @@ def publishMap(
 ):
     """A float32 volume node that says something of a result: what was changed, or how sure it is.
 
-    ``show`` gives it colours and window: :func:`showAsDifference` or :func:`showAsUncertainty`. Otherwise as
+    ``show`` gives it colours and window: ``showAsDifference`` or ``showAsUncertainty`` of ResultDisplay. Otherwise as
     :func:`publishVolume`.
     """
     node = _nodeToFill("vtkMRMLScalarVolumeNode", name, sourceNode, outputNode)

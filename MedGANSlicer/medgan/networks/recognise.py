@@ -17,7 +17,7 @@ SIDE = 64
 """Side in pixels of the slices that the network was trained on."""
 
 CUES = 4
-"""Numbers about the whole volume that the network may be told besides its slices; see ``medgan.recognition.cues``."""
+"""Numbers about the whole volume that the network may be told besides its slices (recognition.slices.cues)."""
 
 
 class RecogniseNet(nn.Module):

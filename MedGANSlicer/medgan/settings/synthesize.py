@@ -1,4 +1,4 @@
-"""Settings of the models that make volumes, and of those that find what is unlike what they know."""
+"""Settings of the models that make volumes."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
 Keys of a sample by kind: enhance {"target"} with its own noise {"sigma", "spread"}, or {"input", "target"}; translate
 {"source", "target"} (of the same place when there are pairs); label-to-volume and segment {"image", "labels"};
 from-noise and autoencoder {"image"}; classify {"image", "class"}. Images are (C, D, H, W) float32, 0 the darkest and 1
-the brightest; labels
-(D, H, W) int64 indices, 0 the background.
+the brightest; labels (D, H, W) int64 indices, 0 the background.
 """
 
 from __future__ import annotations
