@@ -17,10 +17,7 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from MedGANSlicerLib.Installation import Installation
-
-TORCH = "torch>=2.8"
-"""The oldest PyTorch that the engine is tested with."""
+from MedGANSlicerLib.Installation import TORCH, Installation
 
 MODULES = {"torch": "torch", "monai": "monai", "SimpleITK": "SimpleITK", "scipy": "scipy"}
 """What a run imports, by the name of its package."""

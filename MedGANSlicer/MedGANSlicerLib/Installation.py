@@ -19,6 +19,9 @@ from slicer.i18n import tr as _
 from medgan import processes, waiting
 from medgan.job import JobState, JobStatus
 
+TORCH = "torch>=2.8"
+"""The oldest PyTorch that the engine is tested with."""
+
 _TAIL = 4000
 
 
@@ -150,7 +153,7 @@ class Installation:
             self._installTorch()
             if self._cancelled:
                 return
-        wanted = list(self._needs.requirements) + (["torch>=2.8"] if self._needs.torch and self._wheels else [])
+        wanted = list(self._needs.requirements) + ([TORCH] if self._needs.torch and self._wheels else [])
         if wanted:
             offline = ["--no-index", "--find-links", self._wheels] if self._wheels else []
             constraints, report = self._constraints(), self._folder / "report.json"
@@ -189,7 +192,7 @@ class Installation:
 
     def _installTorch(self) -> None:
         logic = self._host.pytorch()
-        if logic is None or logic.installTorch(torchVersionRequirement=">=2.8") is None:
+        if logic is None or logic.installTorch(torchVersionRequirement=TORCH.removeprefix("torch")) is None:
             raise _Failure(
                 _(
                     "PyTorch was not installed; open the module PyTorch Utils, choose a version from 2.8 on and a "

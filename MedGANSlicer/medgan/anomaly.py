@@ -9,6 +9,9 @@ from torch import Tensor
 SMOOTHING = 2
 """How often 3 x 3 x 3 means are taken: single voxels are noise, an anomaly is larger."""
 
+BRIGHT = 0.05
+"""Voxels darker than this, of 0 to 1, are background: their error says nothing, in training as in use."""
+
 
 def smoothed_error(image: Tensor, reconstruction: Tensor) -> Tensor:
     """(B, 1, D, H, W) smoothed absolute difference of two (B, C, D, H, W), the mean over channels."""

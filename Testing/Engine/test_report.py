@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import browser
-from medgan.evaluation import report, sets
+from medgan.evaluation import report
 from medgan.evaluation.report_html import html_report
 from medgan.evaluation.report_plots import axis_ticks, plot
-from medgan.evaluation.report_text import FLOOR, Digits, best_methods, p_value, verdict
-from medgan.evaluation.table import Evaluation, MetricInfo, Picture
+from medgan.evaluation.report_text import Digits, best_methods, p_value, verdict
+from medgan.evaluation.table import FLOOR, Evaluation, MetricInfo, Picture
 
 NASTY = "<img src=x onerror=alert(1)> \"quoted\" 'x' & co"
 """A file name that a careless page would run."""
@@ -136,7 +136,6 @@ def test_verdict_follows_direction_and_corrected_p(an_evaluation):
 def test_best_mean_is_marked_but_never_the_floor(an_evaluation):
     assert best_methods(an_evaluation, "psnr", "") == {"ours"}
     assert best_methods(an_evaluation, "range", "") == set()
-    assert sets.FLOOR == FLOOR
     rows = [{"method": name, "metric": "mae", "mean": mean} for name, mean in (("a", 3.0), ("b", 2.0), (FLOOR, 0.1))]
     assert best_methods(Evaluation("sets", an_evaluation.metrics, summary=rows), "mae", "") == {"b"}
 

@@ -26,6 +26,7 @@ def lib(slicer_standin):
         Needs=Dependencies.Needs,
         nameOf=Dependencies.nameOf,
         MODULES=Dependencies.MODULES,
+        TORCH=Installation.TORCH,
         Installation=Installation.Installation,
     )
 
@@ -259,6 +260,10 @@ def test_requirements_file_has_no_torch_and_no_inline_comments(lib):
     lines = [line for line in path.read_text().splitlines() if line and line[0] not in "#-"]
     assert [str(each) for each in packagingdouble.load_requirements(path)] == lines
     assert {lib.nameOf(line) for line in lines} <= set(lib.MODULES) - {"torch"}
+
+
+def test_torch_is_asked_for_as_by_the_package(lib):
+    assert f'"{lib.TORCH}",' in (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def test_question_declined_runs_nothing(person, slicer_standin):

@@ -7,10 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from medgan.evaluation.table import Evaluation, MetricInfo
-
-FLOOR = "reference against itself"
-"""The method of sets that is none: what two halves of the reference show, by which the others are judged."""
+from medgan.evaluation.table import FLOOR, Evaluation, MetricInfo
 
 ALL = "all"
 """Stands for the label of a figure over all labels, where others are of one."""

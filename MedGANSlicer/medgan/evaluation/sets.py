@@ -12,15 +12,12 @@ from scipy import ndimage
 
 from medgan.evaluation.distributions import FEW, SetPair, median_distance, on_subsets
 from medgan.evaluation.similarity import ImagePair, ms_ssim
-from medgan.evaluation.table import Evaluation
+from medgan.evaluation.table import FLOOR, Evaluation
 from medgan.metrics import METRICS, infos, measure
 from medgan.noise import intensity_range
 from medgan.progress import Cancelled, Progress, part
 from medgan.settings import EvaluateSettings
 from medgan.volume import Volume
-
-FLOOR = "reference against itself"
-"""Stands as a method for what two halves of the reference differ by."""
 
 SIDE = 48
 """Voxels along each axis of the volumes whose diversity is measured."""

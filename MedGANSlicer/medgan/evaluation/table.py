@@ -14,6 +14,9 @@ import numpy as np
 KINDS = ("images", "sets", "segmentations", "classes", "volumes")
 """Pairs of images, sets of images, segmentations, classifications, and volumes without a reference."""
 
+FLOOR = "reference against itself"
+"""The method of sets that is none: what two halves of the reference differ by, by which the others are judged."""
+
 NOT_METRICS = ("case", "method", "label", "error", "truth", "prediction")
 """Keys of a row that say what it is about. ``error`` is the sentence of a case that could not be measured."""
 

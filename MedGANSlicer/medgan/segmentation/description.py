@@ -23,6 +23,9 @@ from medgan.volume import Label
 NORMALISATIONS = ("percentiles", "range", "hounsfield", "z-score", "none")
 ACTIVATIONS = ("softmax", "log softmax", "sigmoid")
 
+HOUNSFIELD = (-1024.0, 1500.0)
+"""The Hounsfield units that become 0 and 1 in what is trained here, and of a model whose card names no window."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -54,7 +57,7 @@ class Intensities:
     """
 
     kind: str = "percentiles"
-    window: tuple[float, float] = (-1024.0, 1500.0)
+    window: tuple[float, float] = HOUNSFIELD
     target: tuple[float, float] = (0.0, 1.0)
     clip: bool = True
     not_zero: bool = False

@@ -8,6 +8,10 @@ import medgan
 from medgan import models
 from medgan.bundle import ModelCard
 
+PAINTER = "label-to-volume"
+"""The model that makes a volume of the label map of a model of shapes, unless that one's card names another
+("painter")."""
+
 VARIATIONS = ModelCard(
     name="variations",
     folder=Path(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from medgan import freesurfer
 from medgan.generation import CONTRASTS, tissue_of
 from medgan.inference import Normalisation
+from medgan.segmentation import description
 from medgan.settings import Contrast
 from medgan.volume import LabelMap
 
@@ -42,7 +43,7 @@ HOUNSFIELD_OF_NAMES = (
 )  # fmt: skip
 """Words in the names of labels, and mean and standard deviation in HU without contrast agent; the first that fits."""
 
-CT_SCALE = Normalisation(-1024.0, 1500.0)
+CT_SCALE = Normalisation(*description.HOUNSFIELD)
 """From HU to the unit of the network."""
 
 

@@ -16,6 +16,7 @@ from medgan.inference import LARGEST_TILE, ChosenDevice, Normalisation, autocast
 from medgan.models import ModelCard, ModelError, build_network, load_state
 from medgan.noise import intensity_range
 from medgan.progress import Progress
+from medgan.segmentation.description import HOUNSFIELD
 from medgan.segmentation.grid import Grid, resampled, working_grid
 from medgan.synthesis.cards import find
 from medgan.volume import LabelMap, Volume
@@ -155,7 +156,7 @@ def normalisation_of(array: np.ndarray, card: ModelCard) -> Normalisation:
     """From the unit of a finite scan to the network's, as the card says."""
     kind = card.details.get("normalise", "range")
     if kind == "hounsfield":
-        low, high = (float(number) for number in card.details.get("window", (-1024.0, 1500.0)))
+        low, high = (float(number) for number in card.details.get("window", HOUNSFIELD))
     elif kind == "percentiles":
         low, high = (float(number) for number in np.percentile(array.ravel()[:: max(1, array.size // 2_000_000)],
                                                                (0.5, 99.5)))  # fmt: skip

@@ -16,7 +16,7 @@ from medgan.labelfiles import read_map
 from medgan.models import sha256_of
 from medgan.records import NOT_IN_KEY
 from medgan.settings import SynthesizeSettings
-from medgan.synthesis.cards import find
+from medgan.synthesis.cards import PAINTER, find
 from medgan.training import data_names
 from medgan.training.data_files import plain_name
 from medgan.volume import LabelMap, Volume, read_volume
@@ -24,8 +24,8 @@ from medgan.volume import LabelMap, Volume, read_volume
 DIGITS = 4
 """Of the seed in a name, at least."""
 
-PAINTER, SHAPES = "label-to-volume", "medgan.ShapeNet"
-"""A model of shapes has its label maps painted by another model; by this one unless its card names one."""
+SHAPES = "medgan.ShapeNet"
+"""A model of shapes has its label maps painted by another model."""
 
 
 @dataclass(frozen=True)

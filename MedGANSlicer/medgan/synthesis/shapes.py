@@ -12,13 +12,11 @@ from medgan.models import ModelError
 from medgan.networks.shapes import ShapeNet
 from medgan.progress import Progress, part
 from medgan.settings import SynthesizeSettings
+from medgan.synthesis.cards import PAINTER
 from medgan.synthesis.labels import from_labels
 from medgan.synthesis.latents import centred, latent_for
 from medgan.synthesis.scan import Run, opened
 from medgan.volume import LabelMap, Volume
-
-PAINTER = "label-to-volume"
-"""The model that makes a volume of the label map, unless the card names another ("painter")."""
 
 FINEST_MM = 0.5
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medgan.anomaly import smoothed_error, usual_error
+from medgan.anomaly import BRIGHT, smoothed_error, usual_error
 from medgan.anomaly_regions import RESEARCH, regions
 from medgan.inference import choose_device, set_deterministic
 from medgan.progress import Progress, part, silent
@@ -31,9 +31,6 @@ from medgan.settings import AnomalySettings
 from medgan.synthesis.scan import Run, channels_of, opened, prepared
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume
-
-BRIGHT = 0.05
-"""Voxels darker than this, of 0 to 1, are background."""
 
 HIGH = 3.0
 """An error of so many times the usual one is remarkable."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from medgan.noise import intensity_range, noise_profile
+from medgan.segmentation.description import HOUNSFIELD
 from medgan.settings import TrainKind
 from medgan.training.data_checks import Loaded
 from medgan.training.data_files import DataError
@@ -25,9 +26,6 @@ from medgan.volume import spacing_of
 
 ONE = 8192
 """What intensity 1 is stored as: steps of 0.00012, and room up to four times the brightest."""
-
-HOUNSFIELD = (-1024.0, 1500.0)
-"""The range of CT, the same for all volumes, where absolute values are to be learned."""
 
 PLACES = 64
 """Voxels remembered for each label of a volume, at which patches may be centred."""

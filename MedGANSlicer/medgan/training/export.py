@@ -21,10 +21,10 @@ import medgan
 from medgan import bundle_files
 from medgan.evaluation.table import png
 from medgan.models import ModelCard, read_card, sha256_of
+from medgan.segmentation.description import HOUNSFIELD
 from medgan.settings import TrainKind, TrainSettings
 from medgan.training.class_figures import ClassFigures
 from medgan.training.data import TrainingData
-from medgan.training.data_cache import HOUNSFIELD
 from medgan.training.figure import curves_picture
 from medgan.training.kinds.base import Exported
 from medgan.training.result import TrainingResult

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medgan.anomaly import smoothed_error, usual_error
+from medgan.anomaly import BRIGHT, smoothed_error, usual_error
 from medgan.models import ModelCard
 from medgan.settings import TrainSettings
 from medgan.training.kinds.base import Batch, Exported, Facts, Kind, middle_slice, plain_state, uniform
@@ -29,9 +29,6 @@ COARSEST = 8
 ADVERSARIAL_WEIGHT = 0.02
 ERROR_WEIGHT = 30.0
 """Of the squared error: what is small and rare is not lost in the mean, as it is with the absolute one."""
-
-BRIGHT = 0.05
-"""Voxels darker than this are background, whose error says nothing."""
 
 
 class Autoencoder(Kind):
