@@ -5,7 +5,6 @@ Needs the ``slicer-core`` wheel. In 3D Slicer itself the application has made al
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -76,16 +75,6 @@ class HeadlessScene:
         self.scene.SetRootDirectory(str(path.parent))
         if not self.scene.WriteToMRB(str(path)):
             raise OSError(f"The scene could not be written to '{path}'; is the folder writable?")
-
-    def loadScene(self, path: Path, folder: Path) -> None:
-        """Add the content of a ``.mrb`` file, unpacked to ``folder``, to the scene. Raises ``OSError``."""
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(folder)
-            described = next(name for name in archive.namelist() if name.endswith(".mrml"))
-        self.scene.SetURL(str(Path(folder, described).resolve()))
-        self.scene.SetRootDirectory(str(Path(folder, described).resolve().parent))
-        if not self.scene.Import():
-            raise OSError(f"Slicer can not read the scene in '{path}'.")
 
     def show(self, background, foreground=None, opacity: float = 1.0) -> None:
         """Show one volume, or a second one over it, in the three slice views; the views are fitted to it."""

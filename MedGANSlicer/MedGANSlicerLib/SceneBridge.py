@@ -16,9 +16,9 @@ import slicer
 import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
-from medgan.labeltable import unnamed, whole_numbers
+from medgan.labeltable import whole_numbers
 from medgan.volume import Label, LabelMap, Volume, VolumeError, checked_matrix
-from MedGANSlicerLib.ColorTables import labelColors, labelOf
+from MedGANSlicerLib.ColorTables import labelOf
 from MedGANSlicerLib.ResultDisplay import MapDisplay, showAs
 from MedGANSlicerLib.SceneEdits import oneModification, placeBeside, removeOnFailure
 from MedGANSlicerLib.VoxelTypes import storedLike
@@ -108,22 +108,6 @@ def publishMap(
     with removeOnFailure(scene, outputNode):
         display = _fill(scene, node, volume.array, volume.ijk_to_ras, sourceNode, attributes)
         show(scene, display, [volume.array])
-        return _finish(scene, node, sourceNode)
-
-
-def publishLabelMap(scene, labelMap: LabelMap, sourceNode, name: str, attributes: Mapping[str, str], outputNode=None):
-    """A label map node with a colour table of its own, which holds the names and colours of the labels.
-
-    Otherwise as :func:`publishVolume`. Raises ``ValueError`` for label values outside 0..1000000.
-    """
-    values = {int(value) for value in np.unique(labelMap.array)} | set(labelMap.labels)
-    labels = {value: labelMap.labels.get(value) or unnamed(value) for value in values if value != 0}
-    array = labelMap.array.astype(np.int16 if max([0, *labels]) <= np.iinfo(np.int16).max else np.int32)
-    node = _nodeToFill("vtkMRMLLabelMapVolumeNode", name, sourceNode, outputNode)
-    with removeOnFailure(scene, outputNode):
-        colors = labelColors(scene, labels, f"{name} labels")
-        display = _fill(scene, node, array, labelMap.ijk_to_ras, sourceNode, attributes)
-        display.SetAndObserveColorNodeID(colors.GetID())
         return _finish(scene, node, sourceNode)
 
 

@@ -115,15 +115,6 @@ def removeEmptyFolder(scene, folder: int) -> None:
         hierarchy.RemoveItem(folder, False, False)
 
 
-def rowsOf(tableNode) -> list[dict[str, Any]]:
-    """The lines of a table node: text as it stands, numbers as float."""
-    table = tableNode.GetTable()
-    columns = [table.GetColumn(number) for number in range(table.GetNumberOfColumns())]
-    return [
-        {column.GetName(): _value(column, row) for column in columns} for row in range(int(table.GetNumberOfRows()))
-    ]
-
-
 def _column(name: str, values: list):
     present = [value for value in values if value is not None]
     if present and all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in present):
@@ -155,8 +146,3 @@ def _describe(node, key: str, column: Column) -> None:
         node.SetColumnUnitLabel(key, column.unit)
     if column.description:
         node.SetColumnDescription(key, column.description)
-
-
-def _value(column, row: int):
-    value = column.GetValue(row)
-    return value if isinstance(value, str) else float(value)

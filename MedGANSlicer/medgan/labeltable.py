@@ -37,15 +37,8 @@ class LabelTable:
             checked_value(value, self.name or "the table")
         self.labels.pop(0, None)
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def __contains__(self, value: object) -> bool:
         return value in self.labels
-
-    def label(self, value: int) -> Label:
-        """What the table says of a value; a plain name and a colour of its own when it says nothing."""
-        return self.labels.get(value) or unnamed(value)
 
     def value_of_name(self, name: str) -> int | None:
         """The value that is called so; None when there is none or several. Case, '-', '_' and ' ' do not count."""
@@ -54,10 +47,6 @@ class LabelTable:
     def value_of_terminology(self, entry: str) -> int | None:
         """The value whose terminology has the same codes; None when there is none or several."""
         return _only(value for value, label in self.labels.items() if terminology.same(label.terminology, entry))
-
-    def unknown(self, values: Iterable[int]) -> list[int]:
-        """Those of the values that are not in the table, 0 left out, in order."""
-        return sorted(value for value in set(values) if value != 0 and value not in self.labels)
 
     def unused(self, values: Iterable[int]) -> list[int]:
         """Those of the table that are not among the values, in order: the holes of a label map."""

@@ -5,15 +5,13 @@
 - Occlusion (Zeiler and Fergus 2014, arXiv 1311.2901): how much less sure the answer is with a part of the input hidden.
   Slow, and true to the network whatever it is built of.
 
-Both are MONAI's. A map shows what a network looked at, not whether that is right; :func:`changes_with_weights` checks
-that it depends on what the network learned (Adebayo et al. 2018, arXiv 1810.03292).
+Both are MONAI's. A map shows what a network looked at, not whether that is right.
 
 Legend for tensor names: B batch, C channels, D H W voxels (k, j, i).
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Callable
@@ -37,9 +35,6 @@ PARTS, OVERLAP = 4, 0.25
 
 SMALLEST_PART = 4
 """Voxels along each side of what is hidden at least."""
-
-FAR_SEED = 104_729
-"""Added to seeds, so that a network that was itself drawn with a small seed does not come back."""
 
 AT_ONCE = 4
 """Inputs in a batch."""
@@ -84,40 +79,6 @@ def explain(
     found = found.detach().float().clamp_min(0.0)
     progress(1.0)
     return np.asarray((found / found.max().clamp_min(1e-12)).cpu().numpy(), dtype=np.float32)
-
-
-def changes_with_weights(
-    network: nn.Module,
-    image: Tensor,
-    class_index: int,
-    method: str = "grad-cam",
-    target_layer: str = "",
-    logits: Logits | None = None,
-    seed: int = 0,
-) -> float:
-    """Correlation of the map with that of the same network with random weights, -1 to 1.
-
-    Near 1 the map shows the input and not what the network learned: it explains nothing. 0 where one of the two maps
-    is the same everywhere.
-    """
-    before = explain(network, image, class_index, method, target_layer, logits=logits)
-    after = explain(randomised(network, seed), image, class_index, method, target_layer, logits=logits)
-    if np.ptp(before) == 0.0 or np.ptp(after) == 0.0:
-        return 0.0
-    return float(np.corrcoef(before.ravel(), after.ravel())[0, 1])
-
-
-def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
-    """A copy of a network whose every parameter is drawn anew: of the same mean and spread, in no order."""
-    rng = torch.Generator().manual_seed(FAR_SEED + seed)
-    other = copy.deepcopy(network)
-    with torch.no_grad():
-        for parameter in other.parameters():
-            values = parameter.detach().float().cpu()
-            spread = float(values.std()) if values.numel() > 1 else 0.0
-            fresh = torch.randn(values.shape, generator=rng) * spread + float(values.mean())
-            parameter.copy_(fresh.to(parameter))
-    return other
 
 
 class _Asked(nn.Module):

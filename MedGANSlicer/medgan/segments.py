@@ -142,12 +142,8 @@ class Mapping:
         return out
 
 
-def counted(array: np.ndarray) -> dict[int, int]:
-    """The values that occur in an integer array and how often; 0 is left out."""
-    return finished(counted_in_steps(array))
-
-
 def counted_in_steps(array: np.ndarray) -> Steps[dict[int, int]]:
+    """The values that occur in an integer array and how often; 0 is left out."""
     if array.size == 0:
         return {}
     top, bottom = int(array.max()), int(array.min())

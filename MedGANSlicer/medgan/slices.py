@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import linalg, ndimage
+from scipy import linalg
 
 from medgan.settings import SliceProfile
 
@@ -74,28 +74,6 @@ class SliceOperator:
     def centres(self) -> np.ndarray:
         """(fine,) centres of the fine voxels in thick slices."""
         return (np.arange(self.fine) + 0.5) / self.ratio - 0.5
-
-    def spline(self) -> np.ndarray:
-        """(fine, coarse) cubic B-spline interpolation, mirrored at the ends: what most programs show."""
-        coefficients = ndimage.spline_filter1d(np.eye(self.coarse), axis=0, order=3, mode="mirror")
-        whole = np.floor(self.centres).astype(int)
-        rows = np.zeros((self.fine, self.coarse))
-        for shift in range(-1, 3):
-            index = _mirrored(whole + shift, self.coarse)
-            distance = np.abs(self.centres - (whole + shift))
-            weight = np.where(
-                distance < 1, 2 / 3 - distance**2 + distance**3 / 2, np.clip(2 - distance, 0, None) ** 3 / 6
-            )
-            rows += weight[:, None] * coefficients[index]
-        return rows
-
-
-def _mirrored(index: np.ndarray, count: int) -> np.ndarray:
-    if count == 1:
-        return np.zeros_like(index)
-    period = 2 * count - 2
-    index = np.abs(index) % period
-    return np.where(index >= count, period - index, index)
 
 
 def along(matrix: np.ndarray, array: np.ndarray, axis: int) -> np.ndarray:

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 from anomaly_lesions import with_lesions
+from free_response import free_response, sensitivity_at
 from scipy import ndimage
 
 from medgan.anomaly_healthy import Head, both_ways, looked_at, smoothed, through
-from medgan.evaluation.detection import average_precision, free_response, sensitivity_at
+from medgan.evaluation.detection import average_precision
 from medgan.generation import at_places, random_places, rendered
 from medgan.inference import choose_device
 from medgan.networks.healthy import CONTEXT, SPACING_MM, HealthyNet

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +15,12 @@ import phantoms
 from medgan.anomaly_mirror import Plane, reflected, symmetry_plane
 from medgan.anomaly_regions import regions
 from medgan.anomaly_slices import TOP, at, scale_of
-from medgan.evaluation.detection import average_precision, free_response, sensitivity_at
+from medgan.evaluation.detection import average_precision
 from medgan.volume import Volume
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "Benchmarks"))
+
+from free_response import free_response, sensitivity_at
 
 
 @pytest.fixture

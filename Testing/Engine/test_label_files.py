@@ -527,9 +527,3 @@ def test_interruption_is_one_sentence_with_its_own_exit_code(tmp_path, a_label_m
 
     monkeypatch.setattr(labelmap_command, "_read", interrupted)
     one_sentence(run_here("labelmap", a_label_map, tmp_path / "out.nrrd"), "Interrupted; nothing was written", 130)
-
-
-def test_table_and_label_map_agree_about_dataclasses():
-    """A label written by hand and one of a table are the same thing."""
-    assert LabelTable({2: FREESURFER[2]}).label(2) == FREESURFER[2]
-    assert LabelTable({}).label(3).name == "label 3"

@@ -13,7 +13,8 @@ from medgan.labeltable import LabelTable
 from medgan.labelvalues import Values, assigned
 from medgan.probabilities import most_probable
 from medgan.resampling import grid_of_spacing, onto, whole_shift
-from medgan.segments import Layer, Mapping, Segment, Segmentation, counted
+from medgan.segments import Layer, Mapping, Segment, Segmentation, counted_in_steps
+from medgan.steps import finished
 from medgan.volume import Label, LabelMap, Volume, VolumeError
 
 MATRIX = phantoms.awkward_geometry()
@@ -168,7 +169,7 @@ def test_mapping_leaves_out_what_it_does_not_name():
         array = np.array([[[0, 1, 2, 100, -1 if np.iinfo(kind).min else 3]]], kind)
         np.testing.assert_array_equal(Mapping([(1, 30000), (100, 7)], np.int16)(array), [[[0, 30000, 0, 7, 0]]])
         np.testing.assert_array_equal(Mapping([(1, 3), (2**30, 4)], np.int16)(array), [[[0, 3, 0, 0, 0]]])
-    assert counted(np.array([[[5, 5, 0, -2, 2**30]]])) == {-2: 1, 5: 2, 2**30: 1}
+    assert finished(counted_in_steps(np.array([[[5, 5, 0, -2, 2**30]]]))) == {-2: 1, 5: 2, 2**30: 1}
 
 
 def test_nearest_label_on_another_grid_is_that_of_the_nearest_voxel():

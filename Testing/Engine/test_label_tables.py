@@ -147,7 +147,6 @@ def test_values_are_found_by_name_and_by_code_and_only_when_there_is_one():
     assert table.value_of_name("y") is None
     assert table.value_of_terminology(other) == 2
     assert table.value_of_terminology(HIPPOCAMPUS.replace("7771000", "24028007")) is None
-    assert table.unknown([0, 1, 7]) == [7]
     assert table.unused([1, 2]) == [3, 4]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medgan.networks.classify import ClassNet
 from medgan.progress import Cancelled
-from medgan.saliency import METHODS, changes_with_weights, explain, last_maps, randomised
+from medgan.saliency import METHODS, explain, last_maps
 
 
 class Bright(nn.Module):
@@ -76,34 +76,18 @@ def test_network_of_slices_with_several_answers_is_explained(a_spot):
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_map_changes_when_the_weights_are_random():
-    torch.manual_seed(1)
-    network = ClassNet(2, widths=(8, 16))
+def test_map_changes_with_the_weights():
+    """What does not is a picture of the input (Adebayo et al. 2018, arXiv 1810.03292)."""
     image = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
-    assert abs(changes_with_weights(network, image, 0)) < 0.5
-    same = explain(network, image, 0)
-    np.testing.assert_array_equal(same, explain(network, image, 0))
-
-
-def test_random_copy_keeps_spread_and_original():
-    torch.manual_seed(0)
-    layer = nn.Conv3d(8, 16, 3)
-    before = layer.weight.detach().clone().ravel()
-    other = randomised(layer)
-    assert torch.equal(layer.weight.ravel(), before)
-    assert float(other.weight.detach().std()) == pytest.approx(float(before.std()), rel=0.1)
-    assert abs(np.corrcoef(other.weight.detach().ravel(), before)[0, 1]) < 0.1
-
-
-def test_map_that_does_not_depend_on_the_weights_is_told(a_spot):
-    class Fixed(Bright):
-        """An edge detector in disguise: its weights are not looked at."""
-
-        def forward(self, image: Tensor) -> Tensor:
-            seen = self.maps(image) * 0.0 + image
-            return torch.stack([-seen.mean(dim=(1, 2, 3, 4)), seen.mean(dim=(1, 2, 3, 4))], dim=1)
-
-    assert changes_with_weights(Fixed(), a_spot, 1, "occlusion") > 0.99
+    networks = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        networks.append(ClassNet(2, widths=(8, 16)))
+    one, other = (explain(network, image, 0) for network in networks)
+    assert np.ptp(one) > 0
+    assert np.ptp(other) > 0
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.5
+    np.testing.assert_array_equal(one, explain(networks[0], image, 0))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from medgan.job import JobStatus
 from medgan.settings import Device, EnhanceSettings
 from MedGANSlicerLib import Demo, TaskLogic
 from MedGANSlicerLib.HeadlessScene import HeadlessScene
+from scene_reading import load_scene
 
 SIGMA = 40.0
 SHAPE = (29, 41, 37)  # k, j, i: odd along each axis
@@ -213,7 +214,7 @@ def test_demo_writes_a_scene_and_a_picture_and_says_what_it_did(tmp_path, a_mode
     assert min(picture.shape[:2]) >= 1000
     assert picture[..., :3].std() > 0.1
     with HeadlessScene() as headless:
-        headless.loadScene(folder / "medgan-demo.mrb", tmp_path / "unpacked")
+        load_scene(headless.scene, folder / "medgan-demo.mrb", tmp_path / "unpacked")
         again = headless.scene.GetFirstNodeByName("phantom denoised")
         source = headless.scene.GetFirstNodeByName("phantom")
         assert np.array_equal(array_of(source), noisy_phantom())

@@ -16,7 +16,7 @@ from MedGANSlicerLib.EvaluationNodes import grouped, publishEvaluation, removeEv
 from MedGANSlicerLib.NodePairs import NodePairs, Pair, nodesOf
 from MedGANSlicerLib.SceneBridge import SOURCE_ROLE
 from MedGANSlicerLib.SceneEdits import subjectHierarchy
-from MedGANSlicerLib.TableNodes import rowsOf
+from scene_reading import rows_of
 
 
 def an_evaluation() -> Evaluation:
@@ -44,7 +44,7 @@ def an_evaluation() -> Evaluation:
 
 def test_tables_and_charts_of_an_evaluation(a_scene):
     nodes = publishEvaluation(a_scene, an_evaluation())
-    found = rowsOf(nodes.figures)
+    found = rows_of(nodes.figures)
     assert len(found) == 7
     assert found[0] == {"case": "p1", "method": "A", "label": "left", "dice": 0.9, "hd95": 1.0, "error": ""}
     assert found[-1]["error"] == "Another grid."
@@ -52,10 +52,10 @@ def test_tables_and_charts_of_an_evaluation(a_scene):
     assert nodes.figures.GetColumnUnitLabel("hd95") == "mm"
     assert nodes.figures.GetColumnDescription("dice") == "Overlap."
     assert list(nodes.charts) == ["dice", "hd95"], "NSD was measured nowhere"
-    assert rowsOf(nodes.summary) == [
+    assert rows_of(nodes.summary) == [
         {"method": "A", "metric": "Dice", "n": 2.0, "mean": 0.8, "sd": 0.1, "median": 0.8},
     ]
-    assert rowsOf(nodes.comparisons)[0]["difference"] == 0.1
+    assert rows_of(nodes.comparisons)[0]["difference"] == 0.1
     assert nodes.figures.GetAttribute("MedGAN.Evaluation") == "segmentations"
     hierarchy = subjectHierarchy(a_scene)
     shown = [node for node in nodes.all() if not node.GetHideFromEditors()]
@@ -72,7 +72,7 @@ def test_bars_stand_for_what_all_methods_were_measured_in():
 
 def test_hidden_metrics_are_nowhere(a_scene):
     nodes = publishEvaluation(a_scene, an_evaluation(), hidden=["dice"])
-    assert "dice" not in rowsOf(nodes.figures)[0]
+    assert "dice" not in rows_of(nodes.figures)[0]
     assert list(nodes.charts) == ["hd95"]
     assert nodes.summary is None
 

@@ -20,10 +20,12 @@ from scene_tools import (
 )
 from test_bridge_geometry import a_bspline_transform, a_grid_transform, a_linear_transform
 
-from medgan.volume import Label, LabelMap
+from medgan.volume import Label
 from MedGANSlicerLib import TaskLogic
+from MedGANSlicerLib.ColorTables import labelColors
 from MedGANSlicerLib.HeadlessScene import VIEWS, HeadlessScene
-from MedGANSlicerLib.SceneBridge import labelMapFromNode, publishLabelMap, volumeFromNode
+from MedGANSlicerLib.SceneBridge import labelMapFromNode, volumeFromNode
+from scene_reading import load_scene
 
 
 @pytest.mark.parametrize("left_handed", [False, True])
@@ -43,7 +45,7 @@ def test_saved_scene_comes_back_with_voxels_places_and_origin(a_headless_scene, 
 
     assert [each.name for each in path.parent.iterdir()] == ["scene.mrb"], "no temporary folder may stay"
     with HeadlessScene() as other:
-        other.loadScene(path, tmp_path / "unpacked")
+        load_scene(other.scene, path, tmp_path / "unpacked")
         for node in (source, *nodes):
             again = other.scene.GetFirstNodeByName(node.GetName())
             assert array_of(again).dtype == array_of(node).dtype
@@ -70,14 +72,16 @@ def test_saved_scene_keeps_bspline_labels_and_difference_colours(a_headless_scen
     scene = a_headless_scene.scene
     an_oblique_volume_node.SetAndObserveTransformNodeID(a_bspline_transform(scene).GetID())
     box = ((noisy_box() > 500) * 17).astype(np.uint8)
-    labels = LabelMap(box, matrix_of(an_oblique_volume_node), {17: Label("box", (1, 0.5, 0))})
-    organs = publishLabelMap(scene, labels, an_oblique_volume_node, "Organs", {})
+    organs = add_volume(scene, box, matrix_of(an_oblique_volume_node), "Organs", "vtkMRMLLabelMapVolumeNode")
+    organs.SetAndObserveTransformNodeID(an_oblique_volume_node.GetTransformNodeID())
+    colors = labelColors(scene, {17: Label("box", (1, 0.5, 0))}, "Organs labels")
+    organs.GetDisplayNode().SetAndObserveColorNodeID(colors.GetID())
     outputs = outputs_like(volumeFromNode(an_oblique_volume_node))
     difference = TaskLogic.publish(outputs, an_oblique_volume_node).difference
     picture = a_headless_scene.sliceImage(difference, "Axial", 64)
     a_headless_scene.saveScene(tmp_path / "s.mrb")
     with HeadlessScene() as other:
-        other.loadScene(tmp_path / "s.mrb", tmp_path / "unpacked")
+        load_scene(other.scene, tmp_path / "s.mrb", tmp_path / "unpacked")
         again = other.scene.GetFirstNodeByName("Organs")
         assert np.array_equal(array_of(again), array_of(organs))
         assert np.abs(world_corners(again) - world_corners(organs)).max() < 1e-4

@@ -23,7 +23,7 @@ from MedGANSlicerLib.RecogniseNodes import (
 )
 from MedGANSlicerLib.Recommend import lookAt
 from MedGANSlicerLib.SceneBridge import volumeFromNode
-from MedGANSlicerLib.TableNodes import rowsOf
+from scene_reading import rows_of
 
 
 def silent(fraction, message=""):
@@ -70,7 +70,7 @@ def test_reasons_lie_on_their_volume(a_scene, an_oblique_volume_node):
 
 def test_tables_hold_every_answer_and_finding(a_scene, a_volume_node):
     result = publishRecognised(recognised(a_volume_node), a_volume_node, matrix_of(a_volume_node))
-    answers, quality = (rowsOf(table) for table in keepTables(result))
+    answers, quality = (rows_of(table) for table in keepTables(result))
     first = {row["question"]: row for row in reversed(answers)}
     assert len(answers) == 13
     assert first["Kind of scan"]["answer"] == "MR T1"
@@ -122,7 +122,7 @@ def test_boxes_enclose_the_voxels_of_their_regions(a_scene, an_oblique_volume_no
         matrix = np.array(box.GetObjectToNodeMatrix().GetData()).reshape(4, 4)
         assert np.linalg.det(matrix) == pytest.approx(1, abs=1e-3)
         assert box.GetLocked()
-    rows = rowsOf(result.table)
+    rows = rows_of(result.table)
     one_voxel = abs(np.linalg.det(matrix_of(node)[:3, :3])) / 1000
     assert [row["volume_ml"] for row in rows] == pytest.approx([18 * one_voxel] * 2, rel=1e-3)
 
@@ -139,7 +139,7 @@ def test_place_of_a_region_is_that_in_the_world(a_scene, an_oblique_volume_node)
 def test_sentences_and_table_name_the_place_in_the_world(a_scene, an_oblique_volume_node):
     node = under_a_transform(a_scene, an_oblique_volume_node)
     result = publishAnomaly(anomalies(node), node, matrix_of(node), 0.0)
-    found = zip(result.regions, rowsOf(result.table), result.boxes.values(), strict=True)
+    found = zip(result.regions, rows_of(result.table), result.boxes.values(), strict=True)
     for number, (region, row, box) in enumerate(found):
         right, anterior, superior = placeOf(result, number)
         where = (
@@ -176,12 +176,12 @@ def test_another_threshold_changes_table_boxes_and_heat_map_at_once(a_scene, a_v
     assert display.GetLowerThreshold() == pytest.approx(0.5)
     before = node_ids(a_scene)
     showRegions(result, regionsAt(result, 0.7), 0.7)
-    assert len(result.boxes) == len(rowsOf(result.table)) == 1
+    assert len(result.boxes) == len(rows_of(result.table)) == 1
     assert result.map.GetDisplayNode().GetLowerThreshold() == pytest.approx(0.7)
     showRegions(result, regionsAt(result, 0.95), 0.95)
-    assert (len(result.boxes), len(rowsOf(result.table))) == (0, 0)
+    assert (len(result.boxes), len(rows_of(result.table))) == (0, 0)
     showRegions(result, regionsAt(result, 0.5), 0.5)
-    assert len(result.boxes) == len(rowsOf(result.table)) == 2
+    assert len(result.boxes) == len(rows_of(result.table)) == 2
     assert len(node_ids(a_scene)) == len(before)
 
 

@@ -14,7 +14,7 @@ from MedGANSlicerLib import SegmentNodes
 from MedGANSlicerLib.SegmentationBridge import readSegmentation
 from MedGANSlicerLib.SegmentGrids import volumeGrid
 from MedGANSlicerLib.SegmentNodes import publishSegments, segmentInputs
-from MedGANSlicerLib.TableNodes import rowsOf
+from scene_reading import rows_of
 
 
 def segmented(node, **changes):
@@ -51,7 +51,7 @@ def test_segments_lie_on_their_volume_with_names_colours_and_values(a_scene, an_
 def test_table_holds_volumes_and_intensities(a_volume_node):
     outputs = segmented(a_volume_node)
     table = publishSegments(outputs, a_volume_node, matrix_of(a_volume_node)).table
-    rows = {row["name"]: row for row in rowsOf(table)}
+    rows = {row["name"]: row for row in rows_of(table)}
     voxels = noisy_box()
     mask = outputs.volumes["labels"].array == 41
     assert rows["bright"]["voxels"] == mask.sum()

@@ -121,6 +121,7 @@ def test_label_map_has_exact_values_a_table_its_place_and_leaves_nothing_else(a_
     assert labelsOfNode(made)[300].color == pytest.approx((0.2, 0.4, 0.6), abs=0.5 / 255)
     table = made.GetDisplayNode().GetColorNode()
     assert table.GetColorName(40000) == "part 40000"
+    assert table.GetLookupTable().GetTableValue(0)[3] == 0.0, "background must be transparent"
     toLabelMaps(node, outputNode=made)  # filled anew, its table replaced
     assert len(node_ids(a_scene) - before) == 3
 

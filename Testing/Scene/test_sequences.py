@@ -29,6 +29,7 @@ from MedGANSlicerLib.HeadlessScene import HeadlessScene
 from MedGANSlicerLib.Places import worldPlace
 from MedGANSlicerLib.SceneBridge import volumeFromNode
 from MedGANSlicerLib.Sequences import SequenceRun, framesOf, publishSequence, sequenceOf
+from scene_reading import load_scene
 
 TIMES = ["0", "0.4", "1.1"]
 
@@ -172,7 +173,7 @@ def test_published_sequence_is_saved_with_the_scene(a_headless_scene, a_sequence
     publishSequence(outputs_of(a_sequence), a_sequence)
     a_headless_scene.saveScene(tmp_path / "s.mrb")
     with HeadlessScene() as other:
-        other.loadScene(tmp_path / "s.mrb", tmp_path / "unpacked")
+        load_scene(other.scene, tmp_path / "s.mrb", tmp_path / "unpacked")
         result = next(
             n for n in other.scene.GetNodes() if n.IsA("vtkMRMLSequenceNode") and n.GetName() == "Cine denoised"
         )

@@ -11,7 +11,8 @@ import vtk
 
 from MedGANSlicerLib.PlotNodes import Line, LinePlot, addBars
 from MedGANSlicerLib.SceneEdits import placeBeside, subjectHierarchy
-from MedGANSlicerLib.TableNodes import Column, addTable, folderItem, putInFolder, rowsOf
+from MedGANSlicerLib.TableNodes import Column, addTable, folderItem, putInFolder
+from scene_reading import load_scene, rows_of
 
 ROWS = [
     {"name": "Left thalamus", "voxels": 7000, "volume_ml": 7.123456789, "mean": None},
@@ -34,7 +35,7 @@ def points(plotSeries) -> list[tuple[float, float]]:
 def test_table_holds_text_whole_numbers_and_numbers(a_scene):
     columns = {"name": Column("Segment"), "volume_ml": Column("Volume", "ml", "Voxels times their size.")}
     node = addTable(a_scene, "Segments", ROWS, columns, {"MedGAN.Model": "x"})
-    assert rowsOf(node) == [
+    assert rows_of(node) == [
         {"name": "Left thalamus", "volume_ml": 7.12346},
         {"name": "Right thalamus", "volume_ml": 6.9},
     ]
@@ -55,8 +56,8 @@ def test_columns_without_a_list_are_the_keys_of_the_rows(a_scene):
         "extra",
     ]
     assert table.GetColumnByName("voxels").GetDataType() == vtk.VTK_DOUBLE, "one is missing"
-    assert math.isnan(rowsOf(node)[0]["mean"])
-    assert [row["extra"] for row in rowsOf(node)] == ["", "", "yes"]
+    assert math.isnan(rows_of(node)[0]["mean"])
+    assert [row["extra"] for row in rows_of(node)] == ["", "", "yes"]
 
 
 def test_whole_numbers_stay_whole(a_scene):
@@ -70,7 +71,7 @@ def test_second_table_of_a_name_gets_another_and_a_given_one_is_filled_anew(a_sc
     assert addTable(a_scene, "Segments", ROWS).GetName() == "Segments 1"
     events = heard(first)
     assert addTable(a_scene, "Segments", [{"a": 1}], tableNode=first) is first
-    assert rowsOf(first) == [{"a": 1.0}]
+    assert rows_of(first) == [{"a": 1.0}]
     assert len(events) == 1
     assert first.GetName() == "Segments"
 
@@ -158,7 +159,7 @@ def test_plots_survive_saving(a_headless_scene, tmp_path):
     plot.show(scene, [Line("Generator", list(range(100)), list(np.linspace(1, 0, 100)))])
     a_headless_scene.saveScene(tmp_path / "s.mrb")
     scene.Clear(False)
-    a_headless_scene.loadScene(tmp_path / "s.mrb", tmp_path / "unpacked")
+    load_scene(a_headless_scene.scene, tmp_path / "s.mrb", tmp_path / "unpacked")
     charts = {chart.GetName(): chart for chart in scene.GetNodes() if chart.IsA("vtkMRMLPlotChartNode")}
     assert set(charts) == {"Dice", "losses"}
     series = charts["losses"].GetNthPlotSeriesNode(0)

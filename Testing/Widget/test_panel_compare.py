@@ -8,6 +8,8 @@ import slicer.util
 from panel_tools import import_scene, save_scene
 from standin import screens
 
+from scene_reading import load_scene
+
 
 @pytest.fixture
 def CompareView(slicer_standin):
@@ -170,7 +172,7 @@ def test_scene_that_was_saved_side_by_side_or_with_curves_opens_in_a_usual_layou
         slicer.app.layoutManager().setLayout(layout)
         slicer_standin.scene_holder.saveScene(tmp_path / f"{layout}.mrb")
         slicer.mrmlScene.Clear()
-        slicer_standin.scene_holder.loadScene(tmp_path / f"{layout}.mrb", tmp_path / f"unpacked {layout}")
+        load_scene(slicer_standin.scene_holder.scene, tmp_path / f"{layout}.mrb", tmp_path / f"unpacked {layout}")
         assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 
 

@@ -14,6 +14,7 @@ import slicer.util
 from panel_tools import REPOSITORY, oblique_volume
 
 import phantoms
+from scene_reading import load_scene
 
 CHAINS = ["Denoise + super-resolve", "Denoise + deblur", "Denoise + deblur + super-resolve"]
 
@@ -182,7 +183,7 @@ def test_options_reach_the_run_and_survive_saving(person, slicer_standin, tmp_pa
     slicer_standin.scene_holder.saveScene(tmp_path / "s.mrb")
     slicer.mrmlScene.Clear()
     assert ui.ratio.value == 0.0
-    slicer_standin.scene_holder.loadScene(tmp_path / "s.mrb", tmp_path / "unpacked")
+    load_scene(slicer_standin.scene_holder.scene, tmp_path / "s.mrb", tmp_path / "unpacked")
     assert (ui.ratio.value, ui.blurSigma.value, ui.uncertainty.checked) == (2.0, 1.5, True)
     assert ui.modelSelector.currentText == "Denoise + deblur + super-resolve"
 

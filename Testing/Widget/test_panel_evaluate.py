@@ -15,6 +15,7 @@ import slicer.util
 from standin import screens
 
 import phantoms
+from scene_reading import rows_of
 
 SHAPE = (20, 24, 28)
 
@@ -82,9 +83,7 @@ def examiner(person):
 
 
 def rows(name: str) -> list[dict]:
-    from MedGANSlicerLib.TableNodes import rowsOf
-
-    return rowsOf(slicer.util.getNode(name))
+    return rows_of(slicer.util.getNode(name))
 
 
 def folder_of(node) -> str:

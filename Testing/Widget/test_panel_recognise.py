@@ -18,7 +18,7 @@ from medgan.job import Job
 from medgan.settings import Device
 from medgan.settings.recognise import Saliency
 from MedGANSlicerLib.SceneEdits import removeNode
-from MedGANSlicerLib.TableNodes import rowsOf
+from scene_reading import rows_of
 
 MODELS = {"recognise": ("quick", "unsure", "endless", "failing"), "classify": ("own",), "anomaly": ("heat",)}
 
@@ -178,7 +178,7 @@ def test_kept_tables_are_in_the_scene_and_shown(reader, ui):
     run(reader, "quick")
     before = slicer.app.layoutManager().layout
     ui.tablesButton.click()
-    assert rowsOf(slicer.util.getNode("Head quality"))[0]["unit"] == "% of the range"
+    assert rows_of(slicer.util.getNode("Head quality"))[0]["unit"] == "% of the range"
     table = slicer.util.getNode("Head recognised")
     assert slicer.app.applicationLogic().GetSelectionNode().GetActiveTableID() == table.GetID()
     reader.choose_task("convert")
@@ -203,7 +203,7 @@ def test_regions_follow_the_threshold_without_another_run(reader, ui, monkeypatc
     reader.wait(lambda: ui.regionsTable.rowCount == 1)
     assert names_of("vtkMRMLMarkupsROINode") == ["Head region 1"]
     assert map_.GetDisplayNode().GetLowerThreshold() == pytest.approx(0.7)
-    assert len(rowsOf(slicer.util.getNode("Head anomaly regions"))) == 1
+    assert len(rows_of(slicer.util.getNode("Head anomaly regions"))) == 1
     ui.regionThreshold.value = 0.95
     reader.wait(lambda: "No region" in ui.regionsLabel.text)
     assert ui.regionsTable.isHidden()

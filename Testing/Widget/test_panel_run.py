@@ -20,6 +20,7 @@ from standin import screens
 
 from medgan.job import JobStatus
 from medgan.settings import EnhanceSettings
+from scene_reading import load_scene
 
 
 def same_grid(node, other) -> bool:
@@ -52,7 +53,7 @@ def test_scene_of_another_version_opens_with_the_settings_that_it_has(person, sl
     for opened_before in (False, True):
         if opened_before:
             slicer_standin.open_module("MedGANSlicer")
-        slicer_standin.scene_holder.loadScene(tmp_path / "scene.mrb", tmp_path / f"unpacked {opened_before}")
+        load_scene(slicer_standin.scene_holder.scene, tmp_path / "scene.mrb", tmp_path / f"unpacked {opened_before}")
         if not opened_before:
             slicer_standin.open_module("MedGANSlicer")
         assert person.parameters.enhance.strength == 0.25
@@ -259,7 +260,7 @@ def test_preview_of_a_scene_that_was_saved_is_a_volume_like_any_other(person, sl
     person.wait_for_end()
     slicer_standin.scene_holder.saveScene(tmp_path / "s.mrb")
     slicer.mrmlScene.Clear()
-    slicer_standin.scene_holder.loadScene(tmp_path / "s.mrb", tmp_path / "unpacked")
+    load_scene(slicer_standin.scene_holder.scene, tmp_path / "s.mrb", tmp_path / "unpacked")
     slicer_standin.leave_module()
     assert person.volumes() == ["Head", "Head denoised preview", "Head denoised preview difference"]
 
@@ -358,7 +359,7 @@ def test_settings_survive_saving_and_closing_the_scene(person, slicer_standin, t
     slicer_standin.scene_holder.saveScene(tmp_path / "s.mrb")
     slicer.mrmlScene.Clear()
     assert person.enhance_ui.strength.value == 1.0
-    slicer_standin.scene_holder.loadScene(tmp_path / "s.mrb", tmp_path / "unpacked")
+    load_scene(slicer_standin.scene_holder.scene, tmp_path / "s.mrb", tmp_path / "unpacked")
     assert person.enhance_ui.strength.value == 0.4
     assert person.enhance_ui.seed.value == 77
     assert person.parameters.enhance.device.value == "cpu"

@@ -17,7 +17,7 @@ from panel_tools import SCENE_TESTS, job_folders, oblique_volume
 from standin import screens
 
 from medgan.job import Job
-from MedGANSlicerLib.TableNodes import rowsOf
+from scene_reading import rows_of
 
 LABELS = [
     {"index": 1, "value": 2, "name": "dim", "color": [0.2, 0.4, 0.6]},
@@ -91,7 +91,7 @@ def test_result_is_a_segmentation_with_a_table(segmenter, ui, jobs_folder):
     held = slicer.util.getNode("Head segmented").GetSegmentation()
     names = [held.GetSegment(each).GetName() for each in held.GetSegmentIDs()]
     assert names == ["dim", "bright"]
-    rows = {row["name"]: row for row in rowsOf(slicer.util.getNode("Head segmented volumes"))}
+    rows = {row["name"]: row for row in rows_of(slicer.util.getNode("Head segmented volumes"))}
     assert rows["bright"]["voxels"] > 0
     assert rows["bright"]["mean"] > rows["dim"]["mean"]
     assert slicer.util.getNode("Head segmented uncertainty") is not None

@@ -19,6 +19,7 @@ import phantoms
 from medgan.job import Job
 from medgan.settings import Pairing, TrainKind
 from MedGANSlicerLib.TableNodes import folderItem, putInFolder
+from scene_reading import load_scene
 
 
 class Trainer:
@@ -330,7 +331,7 @@ def test_choice_survives_saving_and_closing_the_scene(trainer, slicer_standin, t
     trainer.choose("kind", "Translation")
     slicer_standin.scene_holder.saveScene(tmp_path / "s.mrb")
     slicer.mrmlScene.Clear()
-    slicer_standin.scene_holder.loadScene(tmp_path / "s.mrb", tmp_path / "unpacked")
+    load_scene(slicer_standin.scene_holder.scene, tmp_path / "s.mrb", tmp_path / "unpacked")
     parameters = trainer.person.parameters
     assert parameters.task == "train"
     assert parameters.train.kind is TrainKind.TRANSLATE

@@ -9,6 +9,8 @@ import slicer
 import slicer.util
 import vtk
 
+from scene_reading import load_scene
+
 SAMPLE = Path(__file__).parent / "SampleModule" / "SampleModule.py"
 
 
@@ -140,7 +142,7 @@ def test_settings_survive_in_a_saved_scene(slicer_standin, a_widget, tmp_path):
     slicer_standin.scene_holder.saveScene(tmp_path / "scene.mrb")
     slicer.mrmlScene.Clear()
     assert a_widget.ui.factorSlider.value == 100
-    slicer_standin.scene_holder.loadScene(tmp_path / "scene.mrb", tmp_path / "unpacked")
+    load_scene(slicer_standin.scene_holder.scene, tmp_path / "scene.mrb", tmp_path / "unpacked")
     assert a_widget.ui.factorSlider.value == 4.5
     assert a_widget.ui.inputSelector.currentNode().GetName() == volume.GetName()
 
