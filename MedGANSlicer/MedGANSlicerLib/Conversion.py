@@ -47,7 +47,6 @@ def toLabelMaps(
     values: Values = Values.OWN,
     table: LabelTable | None = None,
     overlap: Overlap = Overlap.LAST,
-    segmentIds: Sequence[str] = (),
     name: str = "",
     outputNode=None,
 ) -> ConversionResult:
@@ -57,7 +56,7 @@ def toLabelMaps(
     parent transform of the grid. ``outputNode`` (a label map) takes the first. Raises ``ValueError``; the scene is
     then as it was.
     """
-    return finished(toLabelMapsInSteps(segmentationNode, grid, values, table, overlap, segmentIds, name, outputNode))
+    return finished(toLabelMapsInSteps(segmentationNode, grid, values, table, overlap, name, outputNode))
 
 
 def toLabelMapsInSteps(
@@ -66,13 +65,12 @@ def toLabelMapsInSteps(
     values: Values = Values.OWN,
     table: LabelTable | None = None,
     overlap: Overlap = Overlap.LAST,
-    segmentIds: Sequence[str] = (),
     name: str = "",
     outputNode=None,
 ) -> Steps[ConversionResult]:
     """:func:`toLabelMaps`, a little at a time; the scene is written in the last step."""
     scene = segmentationNode.GetScene() if segmentationNode is not None else None
-    segmentation, grid = yield from readInSteps(segmentationNode, grid, segmentIds)
+    segmentation, grid = yield from readInSteps(segmentationNode, grid)
     images = []
 
     def allocate(shape: tuple[int, int, int], kind: np.dtype) -> np.ndarray:

@@ -51,12 +51,13 @@ class EvaluationNodes:
         return [*tables, *self.charts.values(), *self.others]
 
 
-def publishEvaluation(scene, evaluation: Evaluation, hidden: Collection[str] = (), name: str = "Evaluation"):
+def publishEvaluation(scene, evaluation: Evaluation, hidden: Collection[str] = ()):
     """New nodes that show an evaluation without the metrics in ``hidden``. After a failure the scene is as it was."""
     from medgan.evaluation.conclusions import without  # needs SciPy, which Slicer may not have when it starts
 
     evaluation = without(evaluation, hidden)
     shown = {key: info for key, info in evaluation.metrics.items() if _has(evaluation, key)}
+    name = "Evaluation"
     attributes = {EVALUATION: evaluation.kind}
     with removeOnFailure(scene):
         nodes = EvaluationNodes(_figures(scene, evaluation, shown, name, attributes))

@@ -47,9 +47,8 @@ class Host:
 
     # What the person sees and says
 
-    def confirm(self, text: str, details: str = "") -> bool:
-        more = {"detailedText": details} if details else {}
-        return bool(slicer.util.confirmOkCancelDisplay(text, self.title, **more))
+    def confirm(self, text: str) -> bool:
+        return bool(slicer.util.confirmOkCancelDisplay(text, self.title))
 
     def status(self, text: str) -> None:
         slicer.util.showStatusMessage(text, 5000)

@@ -85,8 +85,8 @@ class LinePlot:
     scene was closed the nodes are gone; the next :meth:`show` makes them anew, in whatever scene it is given.
     """
 
-    def __init__(self, name: str, xTitle: str, yTitle: str, logarithmic: bool = False) -> None:
-        self.name, self._xTitle, self._yTitle, self._logarithmic = name, xTitle, yTitle, logarithmic
+    def __init__(self, name: str, xTitle: str, yTitle: str) -> None:
+        self.name, self._xTitle, self._yTitle = name, xTitle, yTitle
         self.chart = None
         self._lines: dict[str, tuple] = {}
 
@@ -103,7 +103,6 @@ class LinePlot:
         if not self.inScene(scene):
             self._lines = {}
             self.chart = _addChart(scene, self.name, [], self._xTitle, self._yTitle)
-            self.chart.SetYAxisLogScale(self._logarithmic)
             made.append(self.chart)
         with oneModification(self.chart):  # the view draws once
             for line in lines:

@@ -89,23 +89,21 @@ def publishVolume(scene, volume: Volume, sourceNode, name: str, attributes: Mapp
     failure the scene is as it was.
     """
     array = storedLike(volume.array, arrayOf(sourceNode))
-    node = _nodeToFill("vtkMRMLScalarVolumeNode", name, sourceNode, outputNode)
+    node = _nodeToFill(name, sourceNode, outputNode)
     with removeOnFailure(scene, outputNode):
         display = _fill(scene, node, array, volume.ijk_to_ras, sourceNode, attributes)
         showAs(display, sourceNode.GetDisplayNode())
         return _finish(scene, node, sourceNode)
 
 
-def publishMap(
-    scene, volume: Volume, sourceNode, name: str, attributes: Mapping[str, str], show: MapDisplay, outputNode=None
-):
+def publishMap(scene, volume: Volume, sourceNode, name: str, attributes: Mapping[str, str], show: MapDisplay):
     """A float32 volume node that says something of a result: what was changed, or how sure it is.
 
     ``show`` gives it colours and window: ``showAsDifference`` or ``showAsUncertainty`` of ResultDisplay. Otherwise as
     :func:`publishVolume`.
     """
-    node = _nodeToFill("vtkMRMLScalarVolumeNode", name, sourceNode, outputNode)
-    with removeOnFailure(scene, outputNode):
+    node = _newNode(name)
+    with removeOnFailure(scene):
         display = _fill(scene, node, volume.array, volume.ijk_to_ras, sourceNode, attributes)
         show(scene, display, [volume.array])
         return _finish(scene, node, sourceNode)
@@ -117,7 +115,7 @@ def publishMade(scene, volume: Volume, sourceNode, name: str, attributes: Mappin
     It lies in the frame of ``sourceNode``, any node that may stand under a transform; None: in the world. Returns the
     node; after any failure the scene is as it was.
     """
-    node = _nodeToFill("vtkMRMLScalarVolumeNode", name, sourceNode, None)
+    node = _newNode(name)
     with removeOnFailure(scene):
         _fill(scene, node, volume.array, volume.ijk_to_ras, None, attributes)
         if sourceNode is not None:
@@ -194,16 +192,23 @@ def _voxelsAndMatrix(node) -> tuple[np.ndarray, np.ndarray]:
     return arrayOf(node), matrix
 
 
-def _nodeToFill(className: str, name: str, sourceNode, outputNode):
-    """``outputNode`` if it can take the result, else a new node, not yet in the scene."""
+def _newNode(name: str):
+    """A volume node that is not yet in the scene."""
+    node = slicer.vtkMRMLScalarVolumeNode()
+    node.SetName(name)
+    return node
+
+
+def _nodeToFill(name: str, sourceNode, outputNode):
+    """``outputNode`` if it can take the result, else a new node."""
     if outputNode is None:
-        node = getattr(slicer, className)()
-        node.SetName(name)
-        return node
+        return _newNode(name)
     if outputNode.GetID() == sourceNode.GetID():
         raise ValueError(f"The result would replace its input '{sourceNode.GetName()}'; choose another output.")
-    if outputNode.GetClassName() != className:
-        raise ValueError(f"'{outputNode.GetName()}' can not hold the result; choose an output of type {className}.")
+    if outputNode.GetClassName() != "vtkMRMLScalarVolumeNode":
+        raise ValueError(
+            f"'{outputNode.GetName()}' can not hold the result; choose an output of type vtkMRMLScalarVolumeNode."
+        )
     return outputNode
 
 
@@ -215,7 +220,7 @@ def _fill(scene, node, array: np.ndarray, ijkToRas: np.ndarray, sourceNode, attr
     with oneModification(node):
         display = node.GetDisplayNode()
         if display is None:
-            display = scene.AddNode(_newDisplay(node))
+            display = scene.AddNode(slicer.vtkMRMLScalarVolumeDisplayNode())
             display.SetDefaultColorMap()
             node.SetAndObserveDisplayNodeID(display.GetID())
         fillVoxels(node, array, ijkToRas, sourceNode, attributes)
@@ -240,12 +245,6 @@ def _imageOf(array: np.ndarray) -> vtk.vtkImageData:
     image.AllocateScalars(get_vtk_array_type(array.dtype), 1)
     vtk_to_numpy(image.GetPointData().GetScalars()).reshape(array.shape)[...] = array
     return image
-
-
-def _newDisplay(node):
-    if node.IsA("vtkMRMLLabelMapVolumeNode"):
-        return slicer.vtkMRMLLabelMapVolumeDisplayNode()
-    return slicer.vtkMRMLScalarVolumeDisplayNode()
 
 
 def _copyUnits(node, sourceNode) -> None:

@@ -6,8 +6,6 @@ converted in a copy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import slicer
 import vtk
@@ -36,21 +34,21 @@ VALUE_TAG = "MedGAN.LabelValue"
 """Tag with the label value a segment is known by: Slicer gives a segment that is painted over others the value 1."""
 
 
-def readSegmentation(node, grid: Grid | None = None, segmentIds: Sequence[str] = ()) -> tuple[Segmentation, Grid]:
+def readSegmentation(node, grid: Grid | None = None) -> tuple[Segmentation, Grid]:
     """The segments of a node on ``grid`` (the node's own if None), nearest neighbour through all transforms.
 
-    Voxels that lie on those of the grid are not copied: they are views of the node's. ``segmentIds`` chooses some
-    segments, in the order of the node. Raises ``VolumeError`` with one sentence.
+    Voxels that lie on those of the grid are not copied: they are views of the node's. Raises ``VolumeError`` with
+    one sentence.
     """
-    return finished(readInSteps(node, grid, segmentIds))
+    return finished(readInSteps(node, grid))
 
 
-def readInSteps(node, grid: Grid | None = None, segmentIds: Sequence[str] = ()) -> Steps[tuple[Segmentation, Grid]]:
+def readInSteps(node, grid: Grid | None = None) -> Steps[tuple[Segmentation, Grid]]:
     """:func:`readSegmentation`, a slice of a layer at a time."""
     if node is None or not node.IsA("vtkMRMLSegmentationNode"):
         raise VolumeError("Nothing was chosen to convert; choose a segmentation.")
     segmentation = node.GetSegmentation()
-    ids = [each for each in segmentation.GetSegmentIDs() if not segmentIds or each in segmentIds]
+    ids = segmentation.GetSegmentIDs()
     if not ids:
         raise VolumeError(f"'{node.GetName()}' has no segments; there is nothing to convert.")
     segmentation = _withLabelMaps(segmentation, node, grid)

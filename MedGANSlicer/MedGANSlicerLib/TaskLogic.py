@@ -44,23 +44,20 @@ def prepare(
 
 
 def publish(
-    outputs: Outputs, inputNode, outputNode=None, differenceNode=None, taskName: str = "enhance", preview: bool = False
+    outputs: Outputs, inputNode, outputNode=None, taskName: str = "enhance", preview: bool = False
 ) -> ResultNodes:
     """The nodes that show the outputs beside their input: the result, its maps, and the places to check.
 
-    Nodes that are given are filled, otherwise new ones are made. After a failure the scene and the given nodes
+    A node that is given for the result is filled, otherwise a new one is made. After a failure the scene and that node
     are as they were. The nodes of a ``preview`` say so in their name and by an attribute. Raises ``ValueError``.
     """
-    if outputNode is not None and outputNode is differenceNode:
-        raise ValueError("The result and the difference can not share one node; choose another for the difference.")
     scene = inputNode.GetScene()
     attributes = provenance(outputs.report, inputNode)
     word = resultWord(outputs.report, taskName)
     if preview:
         word += " preview"
         attributes[PREVIEW] = "yes"
-    given = {"difference": differenceNode}
-    with removeOnFailure(scene, outputNode, differenceNode):
+    with removeOnFailure(scene, outputNode):
         name = uniqueName(scene, f"{inputNode.GetName()} {word}")
         result = publishVolume(scene, outputs.volumes["volume"], inputNode, name, attributes, outputNode)
         parts = {}
@@ -68,11 +65,11 @@ def publish(
             name = uniqueName(scene, f"{result.GetName()} {key}")
             told = {**attributes, "MedGAN.Content": MAPS[key].content}
             volume, show = outputs.volumes[key], MAPS[key].show
-            parts[key] = publishMap(scene, volume, inputNode, name, told, show, given.get(key))
+            parts[key] = publishMap(scene, volume, inputNode, name, told, show)
         name = uniqueName(scene, f"{result.GetName()} to check")
         parts["places"] = publishPlaces(scene, outputs.report.get("suspicions") or (), inputNode, name, attributes)
         for part in parts.values():
-            if part is not None and part is not differenceNode:
+            if part is not None:
                 placeBeside(scene, part, result)  # a given result may be in another folder than its input
     return ResultNodes(result, **parts)
 
@@ -83,21 +80,18 @@ def process(
     progress: Progress = silent,
     taskName: str = "enhance",
     outputNode=None,
-    differenceNode=None,
 ) -> ResultNodes:
     """Prepare, run and publish in this process; for scripts and tests. Returns the nodes of the result.
 
     Raises what ``prepare``, the engine and ``publish`` raise; the scene is then as it was.
     """
     inputs = prepare(inputNode, settings, taskName)
-    return publish(task(taskName)(inputs, settings, progress), inputNode, outputNode, differenceNode, taskName)
+    return publish(task(taskName)(inputs, settings, progress), inputNode, outputNode, taskName)
 
 
-def start(
-    inputNode, settings: Settings, taskName: str = "enhance", outputNode=None, differenceNode=None, **options
-) -> Run:
+def start(inputNode, settings: Settings, taskName: str = "enhance", outputNode=None, **options) -> Run:
     """Prepare the input and start its job; returns while the job works. Raises as ``prepare`` does."""
-    return Run(inputNode, settings, taskName, outputNode, differenceNode, **options)
+    return Run(inputNode, settings, taskName, outputNode, **options)
 
 
 class Run(JobRun):
@@ -109,13 +103,12 @@ class Run(JobRun):
         settings: Settings,
         taskName: str = "enhance",
         outputNode=None,
-        differenceNode=None,
         *,
         region: Region | None = None,
         **options,
     ) -> None:
         inputs = prepare(inputNode, settings, taskName, region)
-        self._outputNodes = (outputNode, differenceNode)
+        self._outputNode = outputNode
         self._ijkToRas = matrixOf(inputNode)
         self._preview = region is not None
         super().__init__(taskName, inputs, settings, [inputNode], **options)
@@ -123,8 +116,8 @@ class Run(JobRun):
     def put(self, outputs: Outputs) -> ResultNodes:
         """The nodes of the result, as :func:`publish` makes them.
 
-        A result follows an input whose matrix was changed meanwhile, as hardening a transform does. Output nodes
-        that have left the scene are made anew.
+        A result follows an input whose matrix was changed meanwhile, as hardening a transform does. An output
+        node that has left the scene is made anew.
         """
         (inputNode,) = self._sources or ()
         moved = matrixOf(inputNode) @ np.linalg.inv(self._ijkToRas)
@@ -132,11 +125,11 @@ class Run(JobRun):
             for name, volume in outputs.volumes.items():
                 outputs.volumes[name] = dataclasses.replace(volume, ijk_to_ras=moved @ volume.ijk_to_ras)
             outputs.report["suspicions"] = Places.moved(outputs.report.get("suspicions") or (), moved)
-        outputNode, differenceNode = (
-            node if node is not None and self._scene.IsNodePresent(node) else None for node in self._outputNodes
-        )
-        return publish(outputs, inputNode, outputNode, differenceNode, self.taskName, self._preview)
+        outputNode = self._outputNode
+        if outputNode is not None and not self._scene.IsNodePresent(outputNode):
+            outputNode = None
+        return publish(outputs, inputNode, outputNode, self.taskName, self._preview)
 
     def close(self) -> None:
         super().close()
-        self._outputNodes = (None, None)
+        self._outputNode = None

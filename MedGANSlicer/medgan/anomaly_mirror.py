@@ -23,14 +23,14 @@ class Plane:
     offset: float
 
 
-def reflected(array: np.ndarray, plane: Plane, order: int = 1) -> np.ndarray:
+def reflected(array: np.ndarray, plane: Plane) -> np.ndarray:
     """Float32 array whose voxels show what lies on the other side of the plane; the nearest voxel's value outside.
     Voxels are as long along all axes."""
     normal = np.array(plane.normal)
     matrix = np.eye(3) - 2.0 * np.outer(normal, normal)
     shift = 2.0 * plane.offset * normal
     return np.asarray(
-        ndimage.affine_transform(array.astype(np.float32, copy=False), matrix, shift, order=order, mode="nearest")
+        ndimage.affine_transform(array.astype(np.float32, copy=False), matrix, shift, order=1, mode="nearest")
     )
 
 

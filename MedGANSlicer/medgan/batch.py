@@ -48,9 +48,9 @@ class Stopped(BaseException):
 class Item:
     """One file to enhance and the files it becomes.
 
-    ``make_folders``: theirs are made when they do not exist. ``recorded``: a record beside the result says what
-    it was made with. ``changes`` are settings of this file alone. ``frames`` chooses some of a 4D file ("0:10").
-    ``problem`` is the sentence for a file that was asked for in a way that can not be done.
+    ``make_folders``: theirs are made when they do not exist. ``changes`` are settings of this file alone.
+    ``frames`` chooses some of a 4D file ("0:10"). ``problem`` is the sentence for a file that was asked for in a way
+    that can not be done.
     """
 
     source: Path
@@ -59,7 +59,6 @@ class Item:
     residual: Path | None = None
     uncertainty: Path | None = None
     make_folders: bool = False
-    recorded: bool = False
     changes: tuple[tuple[str, Any], ...] = ()
     frames: str = ""
     problem: str = ""
@@ -168,7 +167,7 @@ def enhance_file(
         raise FileFailed(item.problem)
     try:
         settings = item.settings(settings)
-        key = records.key_of(item.source, settings, item.targets, item.frames) if item.recorded else {}
+        key = records.key_of(item.source, settings, item.targets, item.frames)
         if before := _done_before(item, key, manner):
             return before
         _check_targets(item, manner)
@@ -187,7 +186,7 @@ def enhance_file(
 
 
 def _done_before(item: Item, key: dict[str, Any], manner: Manner) -> Result | None:
-    if not item.recorded or not (manner.resume or manner.run):
+    if not (manner.resume or manner.run):
         return None
     report = records.finished(item.target, key, "" if manner.resume else manner.run)
     return None if report is None else Result(item, report, skipped=True)
@@ -271,7 +270,7 @@ def _check_targets(item: Item, manner: Manner) -> None:
         names = " and the ".join("result" if name == "volume" else name for name in item.targets)
         raise FileFailed(f"The {names} would become the same file '{item.target}'; give each a name of its own.")
     any_run = "" if manner.resume else manner.run or None
-    ours = item.recorded and any_run is not None and records.was_begun(item.target, any_run)
+    ours = any_run is not None and records.was_begun(item.target, any_run)
     for target in targets:
         if target.exists() and item.source.exists() and target.samefile(item.source):
             raise FileFailed(f"'{target}' is the input itself; give the result another name.")
@@ -300,16 +299,12 @@ def _write(
         try:
             before = records.kept(targets.values())
             undo.callback(records.put_back, before)
-            if item.recorded:
-                records.begin(targets.values(), key, manner.run)
-            else:
-                records.forget(targets.values())
+            records.begin(targets.values(), key, manner.run)
             for file, place in whole:
                 if place.exists():
                     before.update(dict.fromkeys(before))  # no record holds for what was replaced in part
                 put(file, place, undo)
-            if item.recorded:
-                records.finish(targets, key, manner.run, report)
+            records.finish(targets, key, manner.run, report)
         except OSError as error:
             raise FileFailed(
                 f"The result or its record in '{item.target.parent}' can not be written: {error.strerror}."

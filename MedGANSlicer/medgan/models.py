@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,20 +48,20 @@ def model_folders() -> list[Path]:
     return [SHIPPED, *own]
 
 
-def catalogue(extra_folders: Iterable[str | Path] = ()) -> dict[str, ModelCard]:
+def catalogue() -> dict[str, ModelCard]:
     """Every usable model by name. A broken bundle is left out here and listed by :func:`problems`."""
-    return _scan(extra_folders)[0]
+    return _scan()[0]
 
 
-def problems(extra_folders: Iterable[str | Path] = ()) -> dict[Path, str]:
+def problems() -> dict[Path, str]:
     """One sentence for each bundle folder that can not be used."""
-    return _scan(extra_folders)[1]
+    return _scan()[1]
 
 
 def find(name_or_folder: str | Path) -> ModelCard:
     """The model of that name, or in that bundle folder. Raises :class:`ModelError`."""
     name = str(name_or_folder)
-    cards, broken = _scan(())
+    cards, broken = _scan()
     if name in cards:
         return cards[name]
     if Path(name).is_dir():
@@ -173,10 +173,10 @@ def sha256_of(path: Path) -> str:
     return found.hexdigest()
 
 
-def _scan(extra_folders: Iterable[str | Path]) -> tuple[dict[str, ModelCard], dict[Path, str]]:
+def _scan() -> tuple[dict[str, ModelCard], dict[Path, str]]:
     cards: dict[str, ModelCard] = {}
     broken: dict[Path, str] = {}
-    for root in [*model_folders(), *map(Path, extra_folders)]:
+    for root in model_folders():
         found = []
         for folder in _bundles(root):
             try:

@@ -63,7 +63,7 @@ def plan(paths: Sequence[Path], places: Places, frames: str = "") -> list[Item]:
     items: list[Item] = []
     for path in paths:
         found = worklist.read(path, places) if path in lists else [named(file, places) for file in volume_files(path)]
-        items += [dataclasses.replace(item, recorded=True, frames=item.frames or frames) for item in found]
+        items += [dataclasses.replace(item, frames=item.frames or frames) for item in found]
     _check_twins([item for item in items if not item.problem])
     return items
 
@@ -178,7 +178,7 @@ def _single(paths: Sequence[Path], places: Places, frames: str) -> Item:
     files = volume_files(source)
     if len(files) > 1:
         raise UsageError(f"'{source}' holds several volumes; write them into a folder with --out.")
-    return Item(files[0], target, **places.extras(), recorded=True, frames=frames)
+    return Item(files[0], target, **places.extras(), frames=frames)
 
 
 def _check_twins(items: list[Item]) -> None:

@@ -173,7 +173,7 @@ def test_result_in_a_folder_of_slices_is_no_scan(tmp_path, call, computed):
         folder = tmp_path / name.replace(".", "_")
         folder.mkdir()
         (folder / "IM0001").write_bytes(b"a slice")
-        item = Item(a_scan(tmp_path / "a.nrrd"), folder / name, recorded=True)
+        item = Item(a_scan(tmp_path / "a.nrrd"), folder / name)
         enhance_file(item, EnhanceSettings(), Manner())
         assert volume_files(folder) == [folder]
         (folder / "IM0001").unlink()
@@ -198,7 +198,7 @@ def test_changed_voxels_beside_a_header_are_another_input(tmp_path, call, comput
 
 
 def test_failed_replacement_leaves_the_old_result_and_what_is_known_of_it(finished, computed, monkeypatch):
-    item = Item(finished / "b.nrrd", finished / "new" / "b_enhanced.nrrd", recorded=True)
+    item = Item(finished / "b.nrrd", finished / "new" / "b_enhanced.nrrd")
     record = finished / "new" / ".medgan" / "b_enhanced.nrrd.json"
     before = record.read_text()
 
@@ -255,14 +255,12 @@ def test_half_written_results_never_count_as_done(finished, call, computed):
 
 def test_run_knows_what_it_has_finished_itself_without_resume(finished, computed):
     """So that a second try of a task, after its worker died between the end and the answer, computes nothing."""
-    item = Item(finished / "b.nrrd", finished / "out.nrrd", recorded=True)
+    item = Item(finished / "b.nrrd", finished / "out.nrrd")
     settings, manner = EnhanceSettings(), Manner(run="this one")
     assert enhance_file(item, settings, manner).status == "done"
     assert enhance_file(item, settings, manner).status == "skipped"
     with pytest.raises(FileFailed, match="exists already; add --overwrite"):
         enhance_file(item, settings, Manner(run="another"))
-    with pytest.raises(FileFailed, match="exists already; add --overwrite"):
-        enhance_file(dataclasses.replace(item, recorded=False), settings, manner)
     assert computed == ["b.nrrd"]
 
 
@@ -288,7 +286,7 @@ def test_results_beside_their_inputs_are_not_enhanced_again(tmp_path, call, comp
 
 
 def test_failure_at_the_end_leaves_no_record(tmp_path, computed, monkeypatch):
-    item = Item(a_scan(tmp_path / "a.nrrd"), tmp_path / "new" / "too" / "b.nrrd", make_folders=True, recorded=True)
+    item = Item(a_scan(tmp_path / "a.nrrd"), tmp_path / "new" / "too" / "b.nrrd", make_folders=True)
     monkeypatch.setattr(records, "finish", lambda *told: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(FileFailed, match=r"record in '.*too' can not be written: No space left"):
         enhance_file(item, EnhanceSettings(), Manner(run="x"))
@@ -314,7 +312,7 @@ def test_run_removes_what_a_killed_one_was_writing(tmp_path, computed):
     item = Item(a_scan(tmp_path / "a.nrrd"), tmp_path / "b.nrrd")
     (tmp_path / f"{prefix}-{ended.pid}-abc").mkdir()
     enhance_file(item, EnhanceSettings())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nrrd", "b.nrrd"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".medgan", "a.nrrd", "b.nrrd"]
 
 
 def test_folder_that_another_host_is_writing_stays(tmp_path, monkeypatch):

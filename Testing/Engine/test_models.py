@@ -63,10 +63,11 @@ def test_person_s_models_come_after_ours(a_model):
     assert list(models.catalogue())[-1] == a_model
 
 
-def test_extra_folders_hold_bundles_or_are_one(tmp_path, bundle):
-    assert "tiny" in models.catalogue([tmp_path])
-    assert "tiny" in models.catalogue([bundle])
+def test_folders_of_models_hold_bundles_or_are_one(monkeypatch, tmp_path, bundle):
     assert "tiny" not in models.catalogue()
+    for folder in (tmp_path, bundle):
+        monkeypatch.setenv("MEDGAN_MODELS", str(folder))
+        assert "tiny" in models.catalogue()
 
 
 def test_folder_of_models_that_does_not_exist_is_no_problem(monkeypatch, tmp_path):

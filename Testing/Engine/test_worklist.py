@@ -24,7 +24,6 @@ def test_paths_of_a_list_are_relative_to_it(tmp_path):
     assert first.targets == {"volume": tmp_path / "new" / "b.nii.gz", "difference": tmp_path / "d.mha"}
     assert (second.source, second.target) == (Path("/far/c.nrrd"), tmp_path / "e.nrrd")
     assert second.difference is None
-    assert first.recorded
     assert first.make_folders
 
 

@@ -18,12 +18,13 @@ SEARCH_FROM = 3
 class ModelMenu:
     """``ui`` has modelSearch, modelSelector, modelSummary and modelCard; ``onChosen(name)`` hears of a choice.
 
-    ``task`` is that of the models, or several; ``more`` are cards besides those of the catalogue.
+    ``task`` is that of the models, or several.
     """
 
-    def __init__(self, ui, task: str | Sequence[str], onChosen: Callable[[str], None], more: Sequence = ()) -> None:
+    def __init__(self, ui, task: str | Sequence[str], onChosen: Callable[[str], None]) -> None:
         self._tasks = (task,) if isinstance(task, str) else tuple(task)
-        self._ui, self._onChosen, self._more = ui, onChosen, tuple(more)
+        self._ui, self._onChosen = ui, onChosen
+        self._more: tuple = ()
         self._cards: dict[str, Any] = {}
         self._choices: dict[str, tuple] = {}
         self._chosen = ""
@@ -35,7 +36,7 @@ class ModelMenu:
         self.reload()
 
     def offer(self, tasks: Sequence[str], more: Sequence = ()) -> None:
-        """From now on the models of these tasks, and these cards."""
+        """From now on the models of these tasks, and ``more`` cards besides those of the catalogue."""
         if (tuple(tasks), tuple(more)) != (self._tasks, self._more):
             self._tasks, self._more = tuple(tasks), tuple(more)
             self.reload()

@@ -39,7 +39,7 @@ class RunError(ValueError):
     """A run folder that can not be used; the text is one sentence for a person."""
 
 
-def completed(settings: TrainSettings, described: str = "") -> TrainSettings:
+def completed(settings: TrainSettings) -> TrainSettings:
     """The settings with a name for the model and a folder for the run, where the person gave none, and with absolute
     paths, which mean the same in every folder. Raises ``ValueError`` for a name that no model can have."""
     if settings.data:
@@ -48,7 +48,7 @@ def completed(settings: TrainSettings, described: str = "") -> TrainSettings:
         settings = dataclasses.replace(settings, start=_absolute(settings.start))
     name = settings.name
     if not name:
-        source = Path(settings.data).name or described or "scene"
+        source = Path(settings.data).name or "scene"
         source = source[: -len(file_format(source))] if file_format(source) else source.removesuffix(".csv")
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", source).strip("-._") or "data"
         name = plain if plain.startswith(settings.kind.value) else f"{settings.kind.value}-{plain}"

@@ -17,7 +17,6 @@ from medgan.cells import plain_cell
 from medgan.evaluation import report
 from medgan.evaluation.predictions import class_name, evaluate_predictions
 from medgan.evaluation.table import png
-from medgan.progress import Progress, silent
 from medgan.settings import EvaluateSettings
 from medgan.training.data_samples import Patches
 from medgan.training.figure import write
@@ -66,7 +65,7 @@ class ClassFigures:
 
 
 def class_figures(
-    network: nn.Module, samples: Patches, classes: Sequence[str], folder: Path, model: str, progress: Progress = silent
+    network: nn.Module, samples: Patches, classes: Sequence[str], folder: Path, model: str
 ) -> ClassFigures:
     """Ask the network, which is called ``model``, about every kept volume.
 
@@ -86,7 +85,7 @@ def class_figures(
         for name, place, row in zip(names, truth, found, strict=True):
             told = [classes[place], classes[int(row.argmax())], model, *(f"{value:.6f}" for value in row)]
             writer.writerow([name, *told])
-    evaluation = evaluate_predictions([file], EvaluateSettings(), progress)
+    evaluation = evaluate_predictions([file], EvaluateSettings())
     report.write(evaluation, target)
     ordered = [evaluation.confusion["classes"].index(class_name(name)) for name in classes]
     matrix = np.array(evaluation.confusion["matrices"][model])[np.ix_(ordered, ordered)]
