@@ -16,7 +16,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
-from medgan.labeltable import whole_numbers
+from medgan.labeltable import unnamed, whole_numbers
 from medgan.volume import Label, LabelMap, Volume, VolumeError, checked_matrix
 from MedGANSlicerLib.ColorTables import labelOf
 from MedGANSlicerLib.ResultDisplay import MapDisplay, showAs

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +9,9 @@ from typing import Any
 
 from medgan import plan
 from medgan.batch import as_failure
-from medgan.cells import plain_cell
+from medgan.cells import csv_text
 from medgan.job import JobState
-from medgan.segmentation.files import stem_of
+from medgan.segmentation.files import source_name
 from medgan.settings import AnomalySettings
 from medgan.synthesis import files
 from medgan.volume import LabelMap, Volume, file_format, read_volume
@@ -81,7 +79,7 @@ def planned(paths: Sequence[Path], out: Path | None, reconstruction: Path | None
         raise plan.UsageError("With --out, --reconstruction takes a folder too, because each file gets its own.")
     items, owners = [], dict[Path, Path]()
     for source in (file for path in paths for file in plan.volume_files(path, only_results=True)):
-        stem, ending = stem_of(source), file_format(source) or ".nii.gz"
+        stem, ending = source_name(source), file_format(source) or ".nii.gz"
         restored = None if reconstruction is None else reconstruction / f"{stem}_reconstruction{ending}"
         items.append(Item((source,), out / f"{stem}_anomaly{ending}", restored, makes_folder=True))
         other = owners.setdefault(items[-1].target, source)
@@ -128,7 +126,7 @@ def regions_text(results: Sequence[Result]) -> str:
         for region in result.report.get("regions", ()):
             rows.append([str(result.item.source), region["number"], region["score"], region["largest"],
                          region["volume_ml"], *region["centre_ras"], *region["box_ras"]["size"]])  # fmt: skip
-    return _csv(REGION_COLUMNS, rows)
+    return csv_text(REGION_COLUMNS, rows)
 
 
 def scans_text(results: Sequence[Result]) -> str:
@@ -145,15 +143,7 @@ def scans_text(results: Sequence[Result]) -> str:
             "error": result.error,
         }
         rows.append([_shown(row.get(name, "")) for name in SCAN_COLUMNS])
-    return _csv(SCAN_COLUMNS, rows)
-
-
-def _csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(map(plain_cell, row) for row in rows)
-    return text.getvalue()
+    return csv_text(SCAN_COLUMNS, rows)
 
 
 def _shown(value: Any) -> Any:

@@ -16,7 +16,7 @@ from medgan.anomaly_slices import Scale, at, scale_of
 from medgan.inference import check_room, fill_not_finite, run_or_on_cpu
 from medgan.networks.healthy import CONTEXT, SPACING_MM, STRIDE, HealthyNet
 from medgan.progress import Progress, part
-from medgan.segmentation.grid import Grid, working_grid
+from medgan.segmentation.grid import Grid, around, working_grid
 from medgan.segmentation.grid import resampled as on_grid
 from medgan.synthesis.scan import Run
 from medgan.volume import Volume
@@ -144,17 +144,6 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
         return mask
     largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
     return np.asarray(ndimage.binary_fill_holes(ndimage.binary_dilation(parts == largest, iterations=2) & mask))
-
-
-def around(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
-    """The box of what is true, with a margin; everything when nothing is."""
-    if not mask.any():
-        return tuple(slice(0, side) for side in mask.shape)  # type: ignore[return-value]
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return tuple(  # type: ignore[return-value]
-        slice(max(0, part.start - margin), min(side, part.stop + margin))
-        for part, side in zip(box, mask.shape, strict=True)
-    )
 
 
 def through(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from medgan.segmentation.grid import box_of
 from medgan.volume import Volume
 
 NEIGHBOURS = np.ones((3, 3, 3), bool)
@@ -30,9 +31,9 @@ def regions(anomaly: Volume, threshold: float, smallest_ml: float = 0.0) -> list
     if not (math.isfinite(smallest_ml) and smallest_ml >= 0):
         raise ValueError(f"The smallest region must be 0 ml or more, not {smallest_ml:g}.")
     high = (anomaly.array >= threshold) & (anomaly.array < np.inf)
-    if not high.any():
+    around = box_of(high, 0)
+    if around is None:
         return []
-    around = _box(high)
     parts, count = ndimage.label(high[around], NEIGHBOURS)
     voxel_ml = abs(float(np.linalg.det(anomaly.ijk_to_ras[:3, :3]))) / 1000.0
     volumes_ml = np.bincount(parts.ravel(), minlength=count + 1) * voxel_ml
@@ -51,12 +52,6 @@ def sentence(region: Mapping[str, Any], place_ras: Sequence[float]) -> str:
     words = zip(place_ras, ("right", "anterior", "superior"), ("left", "posterior", "inferior"), strict=True)
     place = ", ".join(f"{abs(mm):.0f} mm {one if mm >= 0 else other}" for mm, one, other in words)
     return f"Region {region['number']}: {region['volume_ml']:.3g} ml at {place}, score {region['score']:.2f}."
-
-
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box with all that is true."""
-    sides = (np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3))
-    return tuple(slice(int(where[0]), int(where[-1]) + 1) for where in sides)
 
 
 def _region(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Sequence
@@ -12,7 +10,7 @@ from typing import Any
 
 import medgan
 from medgan.batch import Item, Result
-from medgan.cells import plain_cell
+from medgan.cells import csv_text
 
 COLUMNS = (
     "input",
@@ -66,11 +64,7 @@ def write(path: Path, table: Sequence[dict[str, Any]]) -> None:
     if path.suffix.lower() == ".json":
         text = json.dumps({"version": medgan.__version__, "files": list(table)}, indent=2, ensure_ascii=False) + "\n"
     else:
-        held = io.StringIO()
-        writer = csv.DictWriter(held, COLUMNS)
-        writer.writeheader()
-        writer.writerows({name: plain_cell(value) for name, value in row.items()} for row in table)
-        text = held.getvalue()
+        text = csv_text(COLUMNS, [[row.get(name) for name in COLUMNS] for row in table])
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_text(text, encoding="utf-8", errors="replace", newline="")

@@ -20,7 +20,7 @@ from scipy import fft, ndimage
 
 from medgan.noise import intensity_range
 from medgan.outside import filled, outside
-from medgan.sharpness import NATIVE, WIDEST, estimate_blur
+from medgan.sharpness import NATIVE, WIDEST, estimate_blur, middle
 
 WEIGHTS = Path(__file__).with_suffix(".npz")
 """Plain arrays: ``mean`` and ``scale`` (F,) of the features; of the networks ``weight0``, ``bias0`` and so on, with the
@@ -81,7 +81,7 @@ def blur_along(array: np.ndarray) -> np.ndarray:
     NaN along axes that are too short, or where there are no edges. Not finite voxels are taken as the median. The rim
     of padding and masks is no edge.
     """
-    array = _middle(np.asarray(array, dtype=np.float32))
+    array = middle(np.asarray(array, dtype=np.float32), LARGEST_SIDE)
     finite = np.isfinite(array)
     if not finite.all():
         array = np.where(finite, array, np.float32(np.median(array[finite])) if finite.any() else np.float32(0.0))
@@ -269,8 +269,3 @@ def _layers(held: dict[str, np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarra
 def _weights() -> dict[str, np.ndarray]:
     with np.load(WEIGHTS, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
-
-
-def _middle(array: np.ndarray) -> np.ndarray:
-    start = [max(0, (side - LARGEST_SIDE) // 2) for side in array.shape]
-    return array[tuple(slice(first, first + LARGEST_SIDE) for first in start)]

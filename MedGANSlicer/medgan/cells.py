@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +26,12 @@ def plain_cell(value: Any) -> Any:
     except (TypeError, ValueError):
         return f"'{value}"
     return value
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as CSV, its cells as :func:`plain_cell` gives them, its lines ended by a line feed alone."""
+    held = io.StringIO()
+    writer = csv.writer(held, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(map(plain_cell, row) for row in rows)
+    return held.getvalue()

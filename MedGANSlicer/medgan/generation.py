@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medgan.degradation import gaussian_blur, normal, uniform
+from medgan.degradation import bias_field, gaussian_blur, normal, uniform
 from medgan.freesurfer import PAIRS
 
 RIGHT_TO_LEFT = {right: left for left, right, *_ in PAIRS}
@@ -197,7 +197,7 @@ def rendered(labels: Tensor, step_mm: float, generator: torch.Generator, ranges:
     mean, spread = random_means(codes, generator, ranges)
     image = mean[index] + spread[index] * normal(mean[index], generator)
     image = gaussian_blur(image, [uniform(0.3, 1.0, generator) / step_mm] * 3)
-    image = image * _bias(labels.shape, uniform(0.0, ranges.bias, generator), generator)
+    image = image * bias_field(labels.shape, uniform(0.0, ranges.bias, generator), generator)
     noise = uniform(0.0, ranges.noise, generator)
     if uniform(0.0, 1.0, generator) < ranges.thick_share:
         image = _as_thick_slices(image, step_mm, noise, generator, ranges)
@@ -218,11 +218,6 @@ def robust_range(image: Tensor) -> tuple[float, float]:
     flat = flat[:: max(1, flat.numel() // 200_000)]
     low, high = torch.quantile(flat, torch.tensor([0.005, 0.995], device=image.device)).tolist()
     return low, max(high, low + 1e-6)
-
-
-def _bias(shape: Sequence[int], strength: float, generator: torch.Generator) -> Tensor:
-    coarse = torch.randn(1, 1, 4, 4, 4, generator=generator, device=generator.device) * strength
-    return torch.exp(F.interpolate(coarse, size=tuple(shape), mode="trilinear", align_corners=True)[0, 0])
 
 
 def _as_thick_slices(image: Tensor, step_mm: float, noise: float, generator: torch.Generator, ranges: Ranges) -> Tensor:

@@ -15,7 +15,7 @@ from medgan.labeltable import LabelTable, read_table, unnamed, write_table
 from medgan.labelvalues import Values, assigned
 from medgan.segments import Segmentation
 from medgan.staging import complete
-from medgan.volume import Label, LabelMap, VolumeError, file_format, read_label_map, write_volume
+from medgan.volume import Label, LabelMap, VolumeError, file_format, read_label_map, stem_of, write_volume
 
 DICOM_ENDING = ".dcm"
 
@@ -27,7 +27,7 @@ def is_segmentation(path: Path) -> bool:
 
 def table_beside(path: Path) -> Path:
     """The table that belongs to a label map file."""
-    return path.with_name(path.name[: -len(file_format(path)) or None] + ".labels.csv")
+    return path.with_name(stem_of(path) + ".labels.csv")
 
 
 def names_beside(path: Path) -> bool:
@@ -175,8 +175,8 @@ def write(
 
 
 def _numbered(path: Path, number: int) -> Path:
-    ending = file_format(path)
-    return path.with_name(f"{path.name[: -len(ending)]}_{number}{path.name[-len(ending) :]}")
+    stem = stem_of(path)
+    return path.with_name(f"{stem}_{number}{path.name.removeprefix(stem)}")
 
 
 def _named(

@@ -218,10 +218,10 @@ def _read(
     from medgan.labels import said_of_values, segmentation_of
     from medgan.probabilities import most_probable
     from medgan.resampling import onto
-    from medgan.volume import read_volume
+    from medgan.volume import read_volume, stem_of
 
     if probabilities:
-        names = [path.name[: -len(file_format(path)) or None] for path in inputs]
+        names = [stem_of(path) for path in inputs]
         held, messages = most_probable([read_volume(path) for path in inputs], names, table)
         segmentation, report, _ = segmentation_of([held], keep_empty=True)
         parts = [segmentation]

@@ -14,7 +14,7 @@ from medgan import records, tilt
 from medgan.batch import Item
 from medgan.models import ModelCard, ModelError, find_chain, verify
 from medgan.settings import EnhanceSettings
-from medgan.volume import FORMATS, file_format
+from medgan.volume import FORMATS, file_format, stem_of
 
 EXTRAS = ("difference", "residual", "uncertainty")
 """Volumes that can be written besides the result."""
@@ -72,7 +72,7 @@ def named(source: Path, places: Places) -> Item:
     """The item of a file whose results go into the folders of ``places`` and are named after it."""
     assert places.out is not None
     ending = file_format(source)
-    stem = source.name[: len(source.name) - len(ending)] if ending else source.resolve().name
+    stem = stem_of(source) if ending else source.resolve().name
     ending = ending or (".nrrd" if tilt.is_tilted(source) else ".nii.gz")  # a DICOM folder
     extras: dict[str, Any] = {name: folder / f"{stem}_{name}{ending}" for name, folder in places.extras().items()}
     return Item(source, places.out / f"{stem}_enhanced{ending}", **extras, make_folders=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +11,7 @@ import typer
 
 import medgan
 from medgan import console
-from medgan.cells import plain_cell
+from medgan.cells import csv_text
 from medgan.settings import Device, RecogniseSettings, Saliency
 from medgan.volume import FORMATS, Volume, VolumeError, file_format, read_volume
 
@@ -133,11 +131,7 @@ def table_text(results: Sequence[Result]) -> str:
         rows.append(row)
     last = ("warnings", "error")
     columns = list(dict.fromkeys(name for row in rows for name in row if name not in last)) + list(last)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: plain_cell(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
+    return csv_text(columns, [[row.get(name) for name in columns] for row in rows])
 
 
 def _check_usage(sources: Sequence[Path], table: Path | None, saliency: Path | None) -> None:

@@ -123,7 +123,7 @@ def planned(
 ) -> list[Any]:
     """The items of ``IN OUT`` or of ``IN... --out FOLDER``. Raises ``plan.UsageError``."""
     from medgan import plan
-    from medgan.segmentation.files import SEGMENTATION_ENDING, Item, stem_of
+    from medgan.segmentation.files import SEGMENTATION_ENDING, Item, source_name
 
     if out is None:
         if len(paths) != 2:
@@ -149,7 +149,7 @@ def planned(
         raise plan.UsageError(f"'{ending}' is no ending of a volume file; take {SEGMENTATION_ENDING} or .nii.gz.")
     items = []
     for source in (file for path in paths for file in plan.volume_files(path, only_results=True)):
-        stem, own = stem_of(source), file_format(source) or ".nii.gz"
+        stem, own = source_name(source), file_format(source) or ".nii.gz"
         unsure = None if uncertainty is None else uncertainty / f"{stem}_uncertainty{own}"
         items.append(Item((source,), out / f"{stem}_labels{ending or own}", unsure, make_folder=True))
     owners: dict[Path, Path] = {}

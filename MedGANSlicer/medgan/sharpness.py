@@ -42,7 +42,7 @@ def estimate_blur(array: np.ndarray, along: Sequence[int] = (0, 1, 2)) -> float:
     Voxels need not be isotropic: the answer is a mean over the axes of ``along`` with 8 voxels and more. NaN for
     volumes without edges, or with too few to tell. Not finite voxels are taken as the median.
     """
-    array = _middle(np.asarray(array, dtype=np.float32))
+    array = middle(np.asarray(array, dtype=np.float32), LARGEST_SIDE)
     axes = [axis for axis, side in enumerate(array.shape) if side >= SHORTEST_SIDE and axis in along]
     if not axes:
         return math.nan
@@ -64,9 +64,10 @@ def estimate_blur(array: np.ndarray, along: Sequence[int] = (0, 1, 2)) -> float:
     return float(np.clip(np.sqrt(max(variance, 0.0)), 0.0, WIDEST))
 
 
-def _middle(array: np.ndarray) -> np.ndarray:
-    start = [max(0, (side - LARGEST_SIDE) // 2) for side in array.shape]
-    return array[tuple(slice(first, first + LARGEST_SIDE) for first in start)]
+def middle(array: np.ndarray, longest: int) -> np.ndarray:
+    """A view of the middle, at most ``longest`` voxels along each axis."""
+    start = [max(0, (side - longest) // 2) for side in array.shape]
+    return array[tuple(slice(first, first + longest) for first in start)]
 
 
 def _slope(array: np.ndarray, sigma: float, axes: list[int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medgan import processes, records
 from medgan.labeltable import TableError
-from medgan.volume import VolumeError, file_format
+from medgan.volume import VolumeError, file_format, stem_of
 
 FOLDER_START = ".medgan-"
 """How the names of the folders begin in which a file is written before it moves to its place."""
@@ -108,8 +108,7 @@ def text_writer(text: str) -> Callable[[Path], object]:
 
 def _as_written(path: Path) -> Path:
     """The name under which the libraries write: an ending in capitals they take for another format, or for none."""
-    ending = file_format(path)
-    return path.with_name(path.name[: len(path.name) - len(ending)] + ending) if ending else path
+    return path.with_name(stem_of(path) + file_format(path))
 
 
 def _try(remove: Callable[[], None]) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from medgan.sharpness import middle
+
 LARGEST_SIDE = 128
 """A larger volume is measured in its middle."""
 
@@ -40,7 +42,7 @@ def drawn_thickness(array: np.ndarray) -> tuple[int, float]:
     """
     if min(array.shape) < SHORTEST_SIDE:
         return 0, 1.0
-    array = _middle(array)
+    array = middle(array, LARGEST_SIDE).astype(np.float32)
     frequency = np.arange(1, 257) / 512.0
     spectra = [_log_power(array, axis, frequency) for axis in range(3)]
     if not all(np.isfinite(spectrum).all() for spectrum in spectra):
@@ -66,11 +68,6 @@ def _thickness(seen: np.ndarray, usual: np.ndarray, frequency: np.ndarray) -> fl
             misfits[thickness] = min(float(np.abs(apart).mean()), misfits.get(thickness, np.inf))
     best = min(misfits, key=lambda thickness: misfits[thickness])
     return best if misfits[best] < misfits[1.0] - BETTER else 1.0
-
-
-def _middle(array: np.ndarray) -> np.ndarray:
-    start = [max(0, (side - LARGEST_SIDE) // 2) for side in array.shape]
-    return array[tuple(slice(first, first + LARGEST_SIDE) for first in start)].astype(np.float32)
 
 
 def _log_power(array: np.ndarray, axis: int, frequency: np.ndarray) -> np.ndarray:

@@ -40,6 +40,12 @@ def file_format(path: str | Path) -> str:
     return max((ending for ending in FORMATS if name.endswith(ending)), key=len, default="")
 
 
+def stem_of(path: str | Path) -> str:
+    """The name of a file without the ending in ``FORMATS`` that it has."""
+    name = Path(path).name
+    return name[: len(name) - len(file_format(name))]
+
+
 @dataclass(eq=False)
 class Volume:
     """One scalar volume: float32 ``array[k, j, i]`` and a 4x4 ``ijk_to_ras`` in mm.

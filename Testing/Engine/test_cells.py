@@ -33,11 +33,12 @@ def test_tables_hold_no_formulas(tmp_path):
     batch_report.write(tmp_path / "report.csv", [{"input": Path("=1+1.nii.gz"), "error": FORMULA}])
     tables = [
         files.table_text([files.Result(item, {"segments": segments})]),
-        (tmp_path / "report.csv").read_text(encoding="utf-8"),
+        (tmp_path / "report.csv").read_bytes().decode(),
         ClassFigures([FORMULA, "other"], matrix=[[1, 0], [0, 1]]).csv(),
     ]
     for table in tables:
         cells = [cell for row in csv.reader(io.StringIO(table)) for cell in row]
         assert f"'{FORMULA}" in cells
         assert not [cell for cell in cells if cell.startswith("=")]
+        assert "\r" not in table
     assert "-2.0" in tables[0]

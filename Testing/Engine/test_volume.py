@@ -21,6 +21,7 @@ from medgan.volume import (
     file_format,
     read_label_map,
     read_volume,
+    stem_of,
     write_volume,
 )
 
@@ -237,6 +238,13 @@ def test_negative_spacing_of_metaimage_turns_the_axis(tmp_path):
     assert b"ElementSpacing = 1 2 3" in content
     (tmp_path / "v.mha").write_bytes(content.replace(b"ElementSpacing = 1 2 3", b"ElementSpacing = -1 2 3"))
     np.testing.assert_allclose(read_volume(tmp_path / "v.mha").ijk_to_ras, np.diag([1.0, -2.0, 3.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"), [("a.nii.gz", "a"), ("A.b.NII", "A.b"), ("x.seg.nrrd", "x.seg"), ("a.txt", "a.txt"), ("a", "a")]
+)
+def test_stem_is_the_name_without_the_ending_of_its_format(name, stem):
+    assert stem_of(Path("folder.nii") / name) == stem
 
 
 def test_npy_is_read_with_voxels_of_one_mm(tmp_path):

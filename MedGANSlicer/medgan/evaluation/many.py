@@ -16,7 +16,7 @@ from medgan.evaluation.table import Evaluation
 from medgan.labelfiles import holds_segments, names_beside, read_label_maps, table_beside
 from medgan.progress import Progress, silent
 from medgan.settings import EvaluateSettings, Figures
-from medgan.volume import LabelMap, Volume, VolumeError, file_format, read_volume
+from medgan.volume import LabelMap, Volume, VolumeError, file_format, read_volume, stem_of
 
 SEPARATORS = ("_", "-", ".", " ")
 """What may follow the name of a case in the name of its result, as in "p1_enhanced"."""
@@ -59,8 +59,7 @@ def evaluate_files(
 
 def stem(path: Path) -> str:
     """The name of a file without the ending of its format; that of a folder as it is."""
-    ending = file_format(path)
-    return path.name[: len(path.name) - len(ending)] if ending else Path(os.path.abspath(path)).name
+    return stem_of(path) if file_format(path) else Path(os.path.abspath(path)).name
 
 
 def volumes_in(path: Path) -> dict[str, Path]:

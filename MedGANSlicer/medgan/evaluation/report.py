@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Sequence
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import medgan
-from medgan.cells import plain_cell
+from medgan.cells import csv_text
 from medgan.evaluation.report_html import html_report
 from medgan.evaluation.report_text import extra_columns
 from medgan.evaluation.table import Evaluation
@@ -75,11 +73,7 @@ def _used(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _csv(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
-    held = io.StringIO()
-    writer = csv.DictWriter(held, columns, extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows({name: plain_cell(value) for name, value in row.items()} for row in rows)
-    return held.getvalue()
+    return csv_text(columns, [[row.get(name) for name in columns] for row in rows])
 
 
 def _replace(path: Path, text: str) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +10,13 @@ from typing import Any
 
 from medgan import records
 from medgan.batch import FileFailed, as_failure
-from medgan.cells import plain_cell
+from medgan.cells import csv_text
 from medgan.job import Job, JobState
 from medgan.labelfiles import names_beside, table_beside
 from medgan.labeltable import write_table
 from medgan.settings import SegmentSettings
 from medgan.staging import complete
-from medgan.volume import LabelMap, Volume, file_format, read_volume
+from medgan.volume import LabelMap, Volume, file_format, read_volume, stem_of
 from medgan.waiting import BETWEEN_FILES_S
 from medgan.writing import check_target, write
 
@@ -73,10 +71,11 @@ class Result:
         }
 
 
-def stem_of(path: Path) -> str:
-    """The name of a file without the ending of its format; the name of a folder."""
-    ending = SEGMENTATION_ENDING if path.name.lower().endswith(SEGMENTATION_ENDING) else file_format(path)
-    return path.name[: len(path.name) - len(ending)] if ending else path.resolve().name
+def source_name(path: Path) -> str:
+    """The name of a file without the ending of its format, ``.seg.nrrd`` among them; the name of a folder."""
+    if path.name.lower().endswith(SEGMENTATION_ENDING):
+        return path.name[: -len(SEGMENTATION_ENDING)]
+    return stem_of(path) if file_format(path) else path.resolve().name
 
 
 def attempt(item: Item, settings: SegmentSettings, overwrite: bool, watch: Callable[[JobState], None]) -> Result:
@@ -132,13 +131,12 @@ def table_text(results: Sequence[Result]) -> str:
     """CSV with one line a segment and file; files that failed are not in it."""
     unsure = any("uncertainty" in row for result in results for row in result.report.get("segments", ()))
     columns = [*COLUMNS, "uncertainty"] if unsure else list(COLUMNS)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", *columns])
-    for result in results:
-        for row in result.report.get("segments", ()):
-            writer.writerow(map(plain_cell, [result.item.source, *(_shown(row.get(name)) for name in columns)]))
-    return text.getvalue()
+    rows = [
+        [result.item.source, *(_shown(row.get(name)) for name in columns)]
+        for result in results
+        for row in result.report.get("segments", ())
+    ]
+    return csv_text(["file", *columns], rows)
 
 
 def _shown(value: Any) -> Any:

@@ -40,6 +40,23 @@ class Grid:
         return Grid((k, j, i), matrix)
 
 
+def box_of(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice] | None:
+    """The smallest box around what is true, with a margin where there is room; None if nothing is true."""
+    found = []
+    for axis, side in enumerate(mask.shape):
+        lines = np.flatnonzero(mask.any(axis=tuple(n for n in range(3) if n != axis)))
+        if not len(lines):
+            return None
+        found.append(slice(max(0, int(lines[0]) - margin), min(side, int(lines[-1]) + 1 + margin)))
+    return tuple(found)  # type: ignore[return-value]
+
+
+def around(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
+    """The same; everything when nothing is true."""
+    k, j, i = (slice(0, side) for side in mask.shape)
+    return box_of(mask, margin) or (k, j, i)
+
+
 def working_grid(source: Grid, spacing_mm: Sequence[float] | None, orientation: str | None) -> Grid:
     """The grid for a network that wants this spacing (along its axes i, j, k) and this orientation.
 

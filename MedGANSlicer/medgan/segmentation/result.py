@@ -10,7 +10,7 @@ import numpy as np
 
 from medgan.progress import Progress, silent
 from medgan.segmentation.description import Part
-from medgan.segmentation.grid import Grid, resampled
+from medgan.segmentation.grid import Grid, box_of, resampled
 from medgan.segments import fitting
 from medgan.volume import Label, Volume
 
@@ -32,7 +32,7 @@ def indices_on(probabilities: np.ndarray, working: Grid, target: Grid, progress:
     background = np.ones(target.shape, np.float32)
     for index in range(1, count):
         progress(index / count, "Putting the labels on the grid of the volume")
-        box = box_of(probabilities[index] > NEGLIGIBLE)
+        box = box_of(probabilities[index] > NEGLIGIBLE, 1)
         if box is None:
             continue
         where = _box_on(working.box(box), target)
@@ -45,17 +45,6 @@ def indices_on(probabilities: np.ndarray, working: Grid, target: Grid, progress:
         labels[where][better] = index
     labels[background > best] = 0
     return labels
-
-
-def box_of(mask: np.ndarray, margin: int = 1) -> tuple[slice, slice, slice] | None:
-    """The smallest box around what is true, with a margin where there is room; None if nothing is true."""
-    found = []
-    for axis, side in enumerate(mask.shape):
-        lines = np.flatnonzero(mask.any(axis=tuple(n for n in range(3) if n != axis)))
-        if not len(lines):
-            return None
-        found.append(slice(max(0, int(lines[0]) - margin), min(side, int(lines[-1]) + 1 + margin)))
-    return tuple(found)  # type: ignore[return-value]
 
 
 def _box_on(part: Grid, target: Grid) -> tuple[slice, slice, slice] | None:

@@ -13,7 +13,7 @@ from medgan.job import Job, JobError, JobState
 from medgan.settings import Settings
 from medgan.staging import complete, text_writer
 from medgan.tasks import Outputs
-from medgan.volume import LabelMap, Volume, file_format
+from medgan.volume import LabelMap, Volume, stem_of
 from medgan.waiting import BETWEEN_FILES_S
 from medgan.writing import check_target, write
 
@@ -39,7 +39,7 @@ def computed(
 
 def sidecar_of(path: Path) -> Path:
     """Where the description of a volume file lies."""
-    return path.with_name(path.name[: len(path.name) - len(file_format(path))] + ".json")
+    return path.with_name(stem_of(path) + ".json")
 
 
 def check_targets(targets: Sequence[Path], inputs: Sequence[Path], overwrite: bool, makes_folder: bool = False) -> None:

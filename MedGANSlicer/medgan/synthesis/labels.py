@@ -15,7 +15,7 @@ from medgan.models import ModelError
 from medgan.networks.label_to_volume import LabelNet
 from medgan.networks.render import MULTIPLE, RenderNet, style_of
 from medgan.progress import Progress, part
-from medgan.segmentation.grid import Grid, resampled
+from medgan.segmentation.grid import Grid, around, resampled
 from medgan.settings import SynthesizeSettings
 from medgan.synthesis.labels_calibrate import calibrated
 from medgan.synthesis.labels_intensities import Intensities, Statistics, intensities_of
@@ -106,7 +106,7 @@ def _around_body(
 ) -> np.ndarray:
     """The network's answer around all that is not background; what is far from it gets noise of the mean and the level
     that the network gives to background alone."""
-    box = _box((np.abs(maps[0] - edge[0]) > 1e-4) | (np.abs(maps[1] - edge[1]) > 1e-4))
+    box = around((np.abs(maps[0] - edge[0]) > 1e-4) | (np.abs(maps[1] - edge[1]) > 1e-4), MARGIN)
     channels = np.stack([part[box] for part in (*maps, noise)])
     sides = channels.shape[1:]
     # Tiles that start at multiples agree where they overlap; so the last one has to end at one as well.
@@ -123,16 +123,6 @@ def _around_body(
     whole = noise * np.float32(far.std()) / np.float32(max(float(noise[air].std()), 1e-6)) + np.float32(far.mean())
     whole[box] = answer
     return whole
-
-
-def _box(there: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box with MARGIN voxels on each side of what is there; all, when nothing is."""
-    found = []
-    for axis, side in enumerate(there.shape):
-        places = np.flatnonzero(there.any(axis=tuple(other for other in range(3) if other != axis)))
-        first, last = (int(places[0]), int(places[-1])) if len(places) else (0, side - 1)
-        found.append(slice(max(0, first - MARGIN), min(side, last + MARGIN + 1)))
-    return tuple(found)
 
 
 def condition(labels: LabelMap, statistics: Statistics) -> np.ndarray:

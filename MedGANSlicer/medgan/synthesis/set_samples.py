@@ -18,8 +18,7 @@ from medgan.records import NOT_IN_KEY
 from medgan.settings import SynthesizeSettings
 from medgan.synthesis.cards import PAINTER, find
 from medgan.training import data_names
-from medgan.training.data_files import plain_name
-from medgan.volume import LabelMap, Volume, read_volume
+from medgan.volume import LabelMap, Volume, read_volume, stem_of
 
 DIGITS = 4
 """Of the seed in a name, at least."""
@@ -126,11 +125,11 @@ def patients_of(sources: Sequence[Source]) -> dict[Source, str]:
     paths = {source: source.path.absolute() for source in sources}
     drives = {path.drive for path in paths.values()}
     root = os.path.commonpath([path.parent for path in paths.values()]) if len(drives) == 1 else ""
-    plain = {source: data_names.patient(plain_name(path)) for source, path in paths.items()}
+    plain = {source: data_names.patient(stem_of(path)) for source, path in paths.items()}
     whole = {}
     for source, path in paths.items():
         parent = path.parent.relative_to(root or path.anchor)
-        whole[source] = data_names.patient((parent / plain_name(path)).as_posix())
+        whole[source] = data_names.patient((parent / stem_of(path)).as_posix())
     count = Counter(name for name, _ in {(plain[source], whole[source]) for source in sources})
     return {
         source: plain[source] if count[plain[source]] == 1 and name.endswith(f"/{plain[source]}") else name
@@ -140,7 +139,7 @@ def patients_of(sources: Sequence[Source]) -> dict[Source, str]:
 
 def plain_word(path: Path) -> str:
     """The name of a file without its ending, letters and digits only, as names in BIDS are."""
-    return re.sub(r"[^A-Za-z0-9]", "", plain_name(path)) or "scan"
+    return re.sub(r"[^A-Za-z0-9]", "", stem_of(path)) or "scan"
 
 
 def fingerprint(path: Path) -> str:

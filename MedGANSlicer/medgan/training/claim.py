@@ -22,7 +22,7 @@ from medgan import bundle_files, exchange, processes
 from medgan.models import catalogue
 from medgan.settings import TrainSettings
 from medgan.training.checkpoint_files import NAME, has_checkpoint
-from medgan.volume import file_format
+from medgan.volume import file_format, stem_of
 
 MAY_CHANGE = (
     "out", "name", "steps", "minutes", "device", "precision", "save_minutes", "log_every", "validate_every",
@@ -49,7 +49,7 @@ def completed(settings: TrainSettings) -> TrainSettings:
     name = settings.name
     if not name:
         source = Path(settings.data).name or "scene"
-        source = source[: -len(file_format(source))] if file_format(source) else source.removesuffix(".csv")
+        source = stem_of(source) if file_format(source) else source.removesuffix(".csv")
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", source).strip("-._") or "data"
         name = plain if plain.startswith(settings.kind.value) else f"{settings.kind.value}-{plain}"
         name = name[:60]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medgan.cells import plain_cell
+from medgan.cells import csv_text
 from medgan.evaluation import report
 from medgan.evaluation.predictions import class_name, evaluate_predictions
 from medgan.evaluation.table import png
@@ -53,11 +52,8 @@ class ClassFigures:
 
     def csv(self) -> str:
         """The confusion matrix as a table: a row for each true class."""
-        held = io.StringIO()
-        writer = csv.writer(held, lineterminator="\n")
-        writer.writerow(["truth", *(f"found {name}" for name in self.classes)])
-        writer.writerows([plain_cell(name), *row] for name, row in zip(self.classes, self.matrix, strict=True))
-        return held.getvalue()
+        rows = [[name, *row] for name, row in zip(self.classes, self.matrix, strict=True)]
+        return csv_text(["truth", *(f"found {name}" for name in self.classes)], rows)
 
     def picture(self) -> bytes:
         """The confusion matrix as a PNG: darker where more of a class were called so."""

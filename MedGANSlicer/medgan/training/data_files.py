@@ -16,7 +16,7 @@ from medgan import exchange
 from medgan.cells import separator_of
 from medgan.synthesis.files import sidecar_of
 from medgan.synthesis.set_layouts import COLUMNS, MANIFEST
-from medgan.volume import LabelMap, Volume, file_format
+from medgan.volume import LabelMap, Volume, file_format, stem_of
 
 MOST_FILES = 100_000
 """Files after which a folder is not searched further: somebody named the root of a disk."""
@@ -98,12 +98,6 @@ def search(data: str, inputs: Mapping[str, Volume | LabelMap]) -> Search:
     return found
 
 
-def plain_name(path: Path) -> str:
-    """The name of a file without its ending."""
-    ending = file_format(path)
-    return path.name[: -len(ending)] if ending else path.name
-
-
 def _in_folder(root: Path) -> Search:
     found = Search()
     pending, seen = [root], 0
@@ -183,7 +177,7 @@ def _relative(path: Path, root: Path) -> str:
     if path == root:
         return root.name
     relative = path.relative_to(root)
-    name = plain_name(path) if path.is_file() else path.name
+    name = stem_of(path) if path.is_file() else path.name
     return (relative.parent / name).as_posix()
 
 
@@ -249,4 +243,4 @@ def _is_place(text: str, folder: Path) -> bool:
 
 def _named(text: str, folder: Path) -> Found:
     written = Path(text.replace("\\", "/"))
-    return Found((written.parent / plain_name(written)).as_posix(), folder / written)
+    return Found((written.parent / stem_of(written)).as_posix(), folder / written)
