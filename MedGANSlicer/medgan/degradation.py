@@ -37,6 +37,26 @@ def uniform(low: float, high: float, generator: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator, device=generator.device))
 
 
+def pick(count: int, generator: torch.Generator) -> int:
+    """A whole number from 0 to ``count - 1``."""
+    return int(torch.randint(count, (), generator=generator, device=generator.device))
+
+
+def choose(options, generator):  # type: ignore[no-untyped-def]
+    """One of (value, weight) pairs."""
+    place = uniform(0.0, sum(weight for _, weight in options), generator)
+    for value, weight in options:
+        place -= weight
+        if place <= 0:
+            return value
+    return options[-1][0]
+
+
+def kind_of(modality: str) -> str:
+    """CT, PET or MR, by the name of a modality."""
+    return next((kind for kind in ("PET", "CT") if modality.upper().startswith(kind)), "MR")
+
+
 def gaussian_noise(volume: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
     """Independent additive noise."""
     return volume + sigma * normal(volume, generator)

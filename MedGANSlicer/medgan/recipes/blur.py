@@ -21,8 +21,8 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from medgan.blur import FLOOR, WEIGHTS, features
-from medgan.degradation import image_from_labels, uniform
-from medgan.recipes.data import data_folder, load_label_maps, load_sources, pick, source_from_array
+from medgan.degradation import image_from_labels, pick, uniform
+from medgan.recipes.data import data_folder, load_label_maps, load_sources, source_from_array
 from medgan.recipes.training import left_out
 from medgan.sharpness import NATIVE
 

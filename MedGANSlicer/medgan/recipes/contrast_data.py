@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medgan.degradation import bias_field, gaussian_blur, normal, uniform
+from medgan.degradation import bias_field, gaussian_blur, normal, pick, uniform
 from medgan.generation import tissue_of
 from medgan.networks.contrast import CONTRASTS
-from medgan.recipes.data import pick
 from medgan.segmentation.grid import Grid, resampled, working_grid
 from medgan.synthesis.contrast import unit_of
 from medgan.volume import read_volume

@@ -16,10 +16,13 @@ from torch import Tensor
 
 from medgan.degradation import (
     NoiseKind,
+    choose,
     correlated_noise,
     gaussian_noise,
     image_from_labels,
     kernel_spread,
+    kind_of,
+    pick,
     poisson_noise,
     random_noise_kernel,
     rician_noise,
@@ -149,11 +152,6 @@ def read_manifest(manifest: Path) -> list[dict[str, str]]:
     return rows
 
 
-def kind_of(modality: str) -> str:
-    """CT, PET or MR, from the modality column."""
-    return next((kind for kind in ("PET", "CT") if modality.upper().startswith(kind)), "MR")
-
-
 def is_label_map(row: dict[str, str]) -> bool:
     """Whether a row of the manifest is no image, but labels or a mask."""
     return any(word in row["modality"].lower() for word in ("label map", "mask"))
@@ -277,18 +275,3 @@ def filled(array: Tensor, place: tuple[slice, ...], sides: Sequence[int]) -> Ten
         mode = "reflect" if all(side > lack for side, lack in zip(box.shape, missing, strict=True)) else "replicate"
         box = F.pad(box[None, None], pads, mode=mode)[0, 0]
     return box
-
-
-def pick(count: int, generator: torch.Generator) -> int:
-    """A whole number from 0 to ``count - 1``."""
-    return int(torch.randint(count, (), generator=generator, device=generator.device))
-
-
-def choose(options, generator):  # type: ignore[no-untyped-def]
-    """One of (value, weight) pairs."""
-    place = uniform(0.0, sum(weight for _, weight in options), generator)
-    for value, weight in options:
-        place -= weight
-        if place <= 0:
-            return value
-    return options[-1][0]

@@ -24,20 +24,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medgan.degradation import NoiseKind, gaussian_blur, image_from_labels, uniform
+from medgan.degradation import NoiseKind, choose, gaussian_blur, image_from_labels, kind_of, pick, uniform
 from medgan.networks.features import FEATURES, FeatureNet
 from medgan.recipes import files
 from medgan.recipes.data import (
     SYNTHETIC_SIDE,
     Source,
     add_noise,
-    choose,
     cut,
     data_folder,
-    kind_of,
     load_label_maps,
     load_sources,
-    pick,
     read_manifest,
 )
 from medgan.recipes.training import left_out

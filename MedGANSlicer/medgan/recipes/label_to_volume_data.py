@@ -16,11 +16,11 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from medgan.degradation import uniform
+from medgan.degradation import kind_of, pick, uniform
 from medgan.networks.render import style_of
 from medgan.noise import intensity_range
 from medgan.recipes import files
-from medgan.recipes.data import is_label_map, kind_of, pick, read_manifest
+from medgan.recipes.data import is_label_map, read_manifest
 from medgan.segmentation.grid import Grid, resampled, working_grid
 from medgan.settings import Device, SegmentSettings
 from medgan.synthesis.texture import coloured_noise, octave_shares

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medgan.degradation import gaussian_blur, normal, uniform
+from medgan.degradation import choose, gaussian_blur, normal, pick, uniform
 from medgan.recipes import recognise_made as made
-from medgan.recipes.data import choose, pick
 from medgan.recipes.recognise_scans import Example, answer
 from medgan.recipes.recognise_views import View, view_of
 from medgan.recognition.slices import same_neighbours

@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from medgan.degradation import gaussian_blur, normal, uniform
+from medgan.degradation import choose, gaussian_blur, normal, pick, uniform
 from medgan.generation import CONTRASTS, RIGHT_TO_LEFT, tissue_of
-from medgan.recipes.data import choose, pick
 
 OUTSIDE_BRAIN = 500
 """FreeSurfer-like codes from here on are skull, face and skin."""

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medgan.recipes.data import kind_of, read_manifest
+from medgan.degradation import kind_of
+from medgan.recipes.data import read_manifest
 from medgan.recognition.slices import Straight, same_neighbours, straightened
 from medgan.volume import read_volume
 

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medgan.degradation import bias_field, gaussian_blur, normal, uniform
+from medgan.degradation import bias_field, choose, gaussian_blur, normal, pick, uniform
 from medgan.networks.recognise import SIDE
-from medgan.recipes.data import choose, pick
 from medgan.recipes.recognise_scans import HEADS, Example, answer
 from medgan.recognition.slices import brightness, cues, fitted
 

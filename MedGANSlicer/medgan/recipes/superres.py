@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medgan.degradation import uniform
+from medgan.degradation import choose, pick, uniform
 from medgan.networks.superres import SliceNet
-from medgan.recipes.data import Pool, Source, choose, cut, pick
+from medgan.recipes.data import Pool, Source, cut
 from medgan.recipes.training import parser, run
 from medgan.settings import SliceProfile
 from medgan.slices import SliceOperator, along, interpolation_error

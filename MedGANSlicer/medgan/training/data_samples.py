@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from medgan.degradation import pick
 from medgan.generation import Ranges, at_places, random_places, rendered
-from medgan.recipes.data import pick
 from medgan.settings import Restores, TrainKind, TrainSettings
 from medgan.training.data_cache import ONE, Entry
 from medgan.training.data_cases import WHOLE

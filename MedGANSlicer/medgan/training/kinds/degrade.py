@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from medgan.deconvolution import blurred, inverse_for, noise_after
-from medgan.degradation import NoiseKind, normal, uniform
+from medgan.degradation import NoiseKind, choose, kind_of, normal, uniform
 from medgan.noise import BLOCK, SIGNED, NoiseProfile, noise_profile
-from medgan.recipes.data import add_noise, choose, kind_of
+from medgan.recipes.data import add_noise
 from medgan.recipes.deblur import BLURS, MARGIN, NOISES
 from medgan.recipes.superres import USUAL_RATIOS
 from medgan.settings import SliceProfile
