@@ -111,7 +111,7 @@ def _grid(settings: ConvertSettings, segmentationNode, gridNode) -> Grid | None:
 
 def _images(node) -> list:
     if node.IsA("vtkMRMLSegmentationNode"):
-        return layersOf(node)
+        return layersOf(node.GetSegmentation())
     return [node.GetImageData()] if node.GetImageData() is not None else []
 
 

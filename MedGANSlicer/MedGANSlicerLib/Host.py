@@ -14,6 +14,8 @@ import slicer
 import slicer.util
 from slicer.i18n import tr as _
 
+from MedGANSlicerLib.SegmentGrids import toArray
+
 
 class Host:
     """The running Slicer."""
@@ -129,8 +131,7 @@ class Host:
         for name in ("Red", *(layout.sliceViewNames() if layout is not None else ())):
             widget = layout.sliceWidget(name) if layout is not None else None
             if widget is not None and widget.mrmlSliceNode().IsMappedInLayout():
-                matrix = widget.mrmlSliceNode().GetSliceToRAS()
-                return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+                return toArray(widget.mrmlSliceNode().GetSliceToRAS())
         return None
 
     def compositeNodes(self) -> dict:

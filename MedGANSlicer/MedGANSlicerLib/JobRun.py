@@ -124,7 +124,7 @@ class JobRun:
 def _timesOf(node) -> list[int]:
     """When the voxels of a volume or segmentation were last written; nothing for another node or an empty one."""
     if node.IsA("vtkMRMLSegmentationNode"):
-        return [image.GetMTime() for image in layersOf(node)]
+        return [image.GetMTime() for image in layersOf(node.GetSegmentation())]
     image = node.GetImageData() if node.IsA("vtkMRMLVolumeNode") else None
     voxels = image.GetPointData().GetScalars() if image is not None else None
     return [voxels.GetMTime()] if voxels is not None else []

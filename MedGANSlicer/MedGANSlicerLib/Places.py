@@ -9,6 +9,7 @@ import numpy as np
 import slicer
 import vtk
 
+from medgan.places import place_text
 from MedGANSlicerLib.ResultNodes import PLACES_CONTENT
 from MedGANSlicerLib.SceneBridge import SOURCE_ROLE
 from MedGANSlicerLib.SceneEdits import oneModification, placeBeside, removeOnFailure
@@ -85,12 +86,7 @@ def sentenceAt(finding: str, place: Sequence[float]) -> str:
     """A finding with its place in RAS mm; a sentence that names its place already stays as it is."""
     if not finding.startswith(HERE):
         return finding
-    right, anterior, superior = place
-    where = (
-        f"{'R' if right >= 0 else 'L'} {abs(right):.0f}, {'A' if anterior >= 0 else 'P'} {abs(anterior):.0f}, "
-        f"{'S' if superior >= 0 else 'I'} {abs(superior):.0f} mm"
-    )
-    return f"At {where} {finding.removeprefix(HERE)}"
+    return f"At {place_text(place)} {finding.removeprefix(HERE)}"
 
 
 def worldPlace(node, index: int) -> tuple[float, float, float]:

@@ -14,8 +14,8 @@ from medgan.tasks import Outputs
 from medgan.volume import Volume
 from MedGANSlicerLib.Recommend import KIND
 from MedGANSlicerLib.ResultDisplay import showAsShare, showAsUncertainty, showFrom
-from MedGANSlicerLib.ResultNodes import provenance
-from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, matrixOf, publishMap, publishVolume, volumeFromNode
+from MedGANSlicerLib.ResultNodes import ofMeasured, provenance
+from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, matrixOf, movementOf, publishMap, publishVolume, volumeFromNode
 from MedGANSlicerLib.SceneEdits import oneModification, removeNode, removeOnFailure, uniqueName
 from MedGANSlicerLib.TableNodes import Column, addTable, folderItem, putInFolder
 
@@ -95,7 +95,7 @@ def publishRecognised(outputs: Outputs, volumeNode, ijkToRas: np.ndarray) -> Rec
     why = None
     if "why" in outputs.volumes:
         scene = volumeNode.GetScene()
-        told = {**_told(outputs, volumeNode), "MedGAN.Content": "what the answer rests on, from 0 to 1"}
+        told = {**ofMeasured(outputs.report, volumeNode), "MedGAN.Content": "what the answer rests on, from 0 to 1"}
         name = uniqueName(scene, f"{volumeNode.GetName()} why")
         why = publishMap(scene, _following(outputs.volumes["why"], volumeNode, ijkToRas), volumeNode, name, told,
                          showAsShare)  # fmt: skip
@@ -116,8 +116,7 @@ def answersOf(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 def keepTables(result: Recognised) -> list:
     """The answers and the quality of a volume as tables of the scene, in a folder beside it. Returns the nodes."""
     scene, name = result.volume.GetScene(), result.volume.GetName()
-    told = provenance(result.report, result.volume)
-    told.pop("MedGAN.Synthetic", None)
+    told = ofMeasured(result.report, result.volume)
     with removeOnFailure(scene):
         nodes = []
         for title, rows, columns in (
@@ -133,7 +132,7 @@ def keepTables(result: Recognised) -> list:
 def publishAnomaly(outputs: Outputs, volumeNode, ijkToRas: np.ndarray, smallest_ml: float) -> Anomaly:
     """Heat map, reconstruction, table and boxes of the regions, in a folder. After a failure the scene is as it was."""
     scene, report = volumeNode.GetScene(), outputs.report
-    told = _told(outputs, volumeNode)
+    told = ofMeasured(outputs.report, volumeNode)
     unit = str(report.get("unit", ""))
     with removeOnFailure(scene):
         name = f"{volumeNode.GetName()} anomaly"
@@ -156,7 +155,7 @@ def publishAnomaly(outputs: Outputs, volumeNode, ijkToRas: np.ndarray, smallest_
         table = addTable(scene, f"{name} regions", [], REGIONS, told)
         folder = folderItem(scene, name, volumeNode)
         result = Anomaly(volumeNode, map_, reconstruction, table, folder, smallest_ml)
-        showRegions(result, _moved(report.get("regions") or (), _movement(volumeNode, ijkToRas)), report["threshold"])
+        showRegions(result, _moved(report.get("regions") or (), movementOf(volumeNode, ijkToRas)), report["threshold"])
         putInFolder(scene, folder, *(node for node in (map_, reconstruction, table) if node is not None))
     return result
 
@@ -208,7 +207,7 @@ def placeOf(result: Anomaly, number: int) -> tuple[float, float, float]:
     """Where the centre of a region lies in RAS mm of the world, through the transforms of its map."""
     toWorld = vtk.vtkGeneralTransform()
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(result.map.GetParentTransformNode(), None, toWorld)
-    place = _at(_movement(result.map, result.ijkToRas), result.regions[number]["centre_ras"])
+    place = _at(movementOf(result.map, result.ijkToRas), result.regions[number]["centre_ras"])
     return tuple(toWorld.TransformPoint(place))
 
 
@@ -251,20 +250,8 @@ def _place(box, region: Mapping[str, Any], result: Anomaly) -> None:
     box.SetDescription(region["sentence"])  # a change of the box writes its measurements over it
 
 
-def _told(outputs: Outputs, volumeNode) -> dict[str, str]:
-    """Provenance of nodes that say something of measured voxels."""
-    told = provenance(outputs.report, volumeNode)
-    told.pop("MedGAN.Synthetic", None)
-    return told
-
-
-def _movement(volumeNode, ijkToRas: np.ndarray) -> np.ndarray:
-    """What was done to the matrix of a volume since it was read, as hardening a transform does."""
-    return matrixOf(volumeNode) @ np.linalg.inv(ijkToRas)
-
-
 def _following(volume: Volume, volumeNode, ijkToRas: np.ndarray) -> Volume:
-    return Volume(volume.array, _movement(volumeNode, ijkToRas) @ volume.ijk_to_ras, {}, volume.voxel_type)
+    return Volume(volume.array, movementOf(volumeNode, ijkToRas) @ volume.ijk_to_ras, {}, volume.voxel_type)
 
 
 def _moved(found: Sequence[Mapping[str, Any]], matrix: np.ndarray) -> list[dict[str, Any]]:

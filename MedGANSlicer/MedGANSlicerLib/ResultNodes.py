@@ -89,5 +89,12 @@ def provenance(report: Mapping[str, Any], inputNode=None) -> dict[str, str]:
     return {f"MedGAN.{name}": _asText(value) for name, value in facts.items()}
 
 
+def ofMeasured(report: Mapping[str, Any], inputNode=None) -> dict[str, str]:
+    """The same for a node that says something of measured voxels: none was made up."""
+    told = provenance(report, inputNode)
+    del told["MedGAN.Synthetic"]
+    return told
+
+
 def _asText(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), sort_keys=True)

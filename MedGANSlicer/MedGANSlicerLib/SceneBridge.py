@@ -21,6 +21,7 @@ from medgan.volume import Label, LabelMap, Volume, VolumeError, checked_matrix
 from MedGANSlicerLib.ColorTables import labelOf
 from MedGANSlicerLib.ResultDisplay import MapDisplay, showAs
 from MedGANSlicerLib.SceneEdits import oneModification, placeBeside, removeOnFailure
+from MedGANSlicerLib.SegmentGrids import toArray, toMatrix
 from MedGANSlicerLib.VoxelTypes import storedLike
 
 SOURCE_ROLE = "MedGAN.Source"
@@ -75,8 +76,7 @@ def inFrameOf(held: Held, node, otherNode) -> Held:
         )
     moved = vtk.vtkMatrix4x4()
     slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(*ends, moved)
-    change = np.array([[moved.GetElement(row, column) for column in range(4)] for row in range(4)])
-    return replace(held, ijk_to_ras=change @ held.ijk_to_ras)
+    return replace(held, ijk_to_ras=toArray(moved) @ held.ijk_to_ras)
 
 
 def publishVolume(scene, volume: Volume, sourceNode, name: str, attributes: Mapping[str, str], outputNode=None):
@@ -128,7 +128,12 @@ def matrixOf(node) -> np.ndarray:
     """IJKToRAS of a volume node, 4 x 4, without its parent transform."""
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
-    return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+    return toArray(matrix)
+
+
+def movementOf(node, ijkToRas: np.ndarray) -> np.ndarray:
+    """What was done to the matrix of a volume since it was ``ijkToRas``, as hardening a transform does, 4 x 4."""
+    return matrixOf(node) @ np.linalg.inv(ijkToRas)
 
 
 def fillVoxels(node, array: np.ndarray, ijkToRas: np.ndarray, sourceNode, attributes: Mapping[str, str]) -> None:
@@ -137,11 +142,9 @@ def fillVoxels(node, array: np.ndarray, ijkToRas: np.ndarray, sourceNode, attrib
     DICOM identifiers and provenance that it had are removed.
     """
     image = _imageOf(array)
-    matrix = vtk.vtkMatrix4x4()
-    matrix.DeepCopy(np.asarray(ijkToRas, dtype=float).ravel().tolist())
     with oneModification(node):
         node.SetAndObserveImageData(image)
-        node.SetIJKToRASMatrix(matrix)
+        node.SetIJKToRASMatrix(toMatrix(ijkToRas))
         if sourceNode is not None:
             _copyUnits(node, sourceNode)
         for key in list(node.GetAttributeNames()):

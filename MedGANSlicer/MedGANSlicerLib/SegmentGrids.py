@@ -33,9 +33,8 @@ class Grid:
         return Grid(shape, matrix, self.transformNode)
 
 
-def layersOf(segmentationNode) -> list:
-    """The images that hold the voxels of all segments, each once; those without any have none."""
-    held = segmentationNode.GetSegmentation()
+def layersOf(held) -> list:
+    """The images that hold the voxels of all segments of a ``vtkSegmentation``, each once; those without have none."""
     images = [held.GetSegment(each).GetRepresentation(BINARY) for each in held.GetSegmentIDs()]
     return [image for image in dict.fromkeys(images) if image is not None]
 
@@ -128,6 +127,7 @@ def geometryText(shape: tuple[int, int, int], ijkToRas: np.ndarray) -> str:
 
 
 def toArray(matrix) -> np.ndarray:
+    """4 x 4, of a matrix of VTK."""
     return np.array(matrix.GetData(), float).reshape(4, 4)
 
 

@@ -13,8 +13,8 @@ from medgan.labels import segmentation_of
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume
 from MedGANSlicerLib.ResultDisplay import showAsUncertainty
-from MedGANSlicerLib.ResultNodes import provenance
-from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, inFrameOf, matrixOf, publishMap, volumeFromNode
+from MedGANSlicerLib.ResultNodes import ofMeasured
+from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, inFrameOf, movementOf, publishMap, volumeFromNode
 from MedGANSlicerLib.SceneEdits import removeOnFailure, uniqueName
 from MedGANSlicerLib.SegmentationBridge import publishSegmentation
 from MedGANSlicerLib.TableNodes import Column, addTable
@@ -67,12 +67,11 @@ def publishSegments(outputs: Outputs, volumeNode, ijkToRas: np.ndarray, segmenta
     scene = volumeNode.GetScene()
     if segmentationNode is not None and not scene.IsNodePresent(segmentationNode):
         segmentationNode = None
-    moved = matrixOf(volumeNode) @ np.linalg.inv(ijkToRas)
+    moved = movementOf(volumeNode, ijkToRas)
     held: LabelMap = outputs.volumes["labels"]
     labels = LabelMap(held.array, moved @ held.ijk_to_ras, held.labels)
     report = outputs.report
-    attributes = provenance(report, volumeNode)
-    attributes.pop("MedGAN.Synthetic", None)  # no voxel was made up
+    attributes = ofMeasured(report, volumeNode)
     columns = {**COLUMNS, "uncertainty": UNCERTAINTY} if "uncertainty" in outputs.volumes else COLUMNS
     uncertainty = None
     with removeOnFailure(scene):

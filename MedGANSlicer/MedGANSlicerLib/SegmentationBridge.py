@@ -26,6 +26,7 @@ from MedGANSlicerLib.SegmentGrids import (
     geometryText,
     imageMatrix,
     imageStart,
+    layersOf,
     ownGrid,
     toMatrix,
 )
@@ -75,9 +76,7 @@ def ownGridOf(node) -> Grid:
     """The grid of a segmentation node: its reference geometry and all its segments. Raises ``VolumeError``."""
     if node is None or not node.IsA("vtkMRMLSegmentationNode"):
         raise VolumeError("Nothing was chosen to convert; choose a segmentation.")
-    held = _withLabelMaps(node.GetSegmentation(), node, None)
-    images = [held.GetSegment(each).GetRepresentation(BINARY) for each in held.GetSegmentIDs()]
-    return ownGrid(node, [image for image in dict.fromkeys(images) if image is not None])
+    return ownGrid(node, layersOf(_withLabelMaps(node.GetSegmentation(), node, None)))
 
 
 def labelsOfSegments(node) -> dict[int, Label]:

@@ -18,7 +18,7 @@ from MedGANSlicerLib.ResultNodes import MAPS, SYNTHETIC, ResultNodes, provenance
 from MedGANSlicerLib.SceneBridge import (
     SOURCE_ROLE,
     labelMapFromNode,
-    matrixOf,
+    movementOf,
     publishMade,
     publishMap,
     volumeFromNode,
@@ -121,7 +121,7 @@ def publishSamples(scene, outputs: Outputs, sourceNode, name: str, ijkToRas: np.
     had when it was read, if it is a volume. ``name`` begins the names of all nodes.
     """
     report = outputs.report
-    moved = matrixOf(sourceNode) @ np.linalg.inv(ijkToRas) if ijkToRas is not None else np.eye(4)
+    moved = movementOf(sourceNode, ijkToRas) if ijkToRas is not None else np.eye(4)
     samples = []
     with removeOnFailure(scene):
         folder = folderItem(scene, f"{name} synthetic", sourceNode)

@@ -20,7 +20,7 @@ from MedGANSlicerLib.JobRun import JobRun, startJob
 from MedGANSlicerLib.NodePairs import PREVIEW
 from MedGANSlicerLib.Places import publishPlaces
 from MedGANSlicerLib.ResultNodes import MAPS, RESULT_WORD, ResultNodes, provenance, resultWord
-from MedGANSlicerLib.SceneBridge import Region, matrixOf, publishMap, publishVolume, volumeFromNode
+from MedGANSlicerLib.SceneBridge import Region, matrixOf, movementOf, publishMap, publishVolume, volumeFromNode
 from MedGANSlicerLib.SceneEdits import placeBeside, removeOnFailure, uniqueName
 
 __all__ = ["PREVIEW", "Run", "prepare", "process", "publish", "start", "startJob"]
@@ -120,7 +120,7 @@ class Run(JobRun):
         node that has left the scene is made anew.
         """
         (inputNode,) = self._sources or ()
-        moved = matrixOf(inputNode) @ np.linalg.inv(self._ijkToRas)
+        moved = movementOf(inputNode, self._ijkToRas)
         if not np.allclose(moved, np.eye(4), atol=1e-9):
             for name, volume in outputs.volumes.items():
                 outputs.volumes[name] = dataclasses.replace(volume, ijk_to_ras=moved @ volume.ijk_to_ras)

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from medgan.noise import noise_of_means
+from medgan.places import place_text
 from medgan.progress import Progress, part, silent
 from medgan.restoration.step import State, Step
 
@@ -156,20 +157,11 @@ def named_places(kind: str, values: np.ndarray, limit: float, ijk_to_ras: np.nda
                 "volume_ml": round(volume, 4),
                 "kind": kind,
                 "finding": finding,
-                "sentence": finding.replace("Here", f"At {_place_text(place)}", 1),
+                "sentence": finding.replace("Here", f"At {place_text(place)}", 1),
                 "severity": abs(peak) / limit,
             }
         )
     return found
-
-
-def _place_text(ras_mm: Sequence[float]) -> str:
-    """As the scene says it too, which can not import this file: it needs scipy (see MedGANSlicerLib.Places)."""
-    right, anterior, superior = ras_mm
-    return (
-        f"{'R' if right >= 0 else 'L'} {abs(right):.0f}, {'A' if anterior >= 0 else 'P'} {abs(anterior):.0f}, "
-        f"{'S' if superior >= 0 else 'I'} {abs(superior):.0f} mm"
-    )
 
 
 def _finding(kind: str, volume_ml: float, peak: float) -> str:

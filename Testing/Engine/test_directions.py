@@ -139,7 +139,7 @@ def test_events_are_never_pumped(path):
     assert "processEvents" not in path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("module", ["settings", "models", "job", "progress", "volume", "tasks"])
+@pytest.mark.parametrize("module", ["settings", "models", "job", "progress", "volume", "tasks", "places"])
 def test_menus_fill_before_anything_is_installed(module):
     """The module is imported by a real interpreter in which torch and the other packages can not be."""
     code = (
