@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import medgan
 from medgan.batch import Item, Result
 from medgan.cells import csv_text
+from medgan.staging import put_text
 
 COLUMNS = (
     "input",
@@ -65,12 +65,7 @@ def write(path: Path, table: Sequence[dict[str, Any]]) -> None:
         text = json.dumps({"version": medgan.__version__, "files": list(table)}, indent=2, ensure_ascii=False) + "\n"
     else:
         text = csv_text(COLUMNS, [[row.get(name) for name in COLUMNS] for row in table])
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8", errors="replace", newline="")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    put_text(text, path, errors="replace")
 
 
 def _figures(report: dict[str, Any]) -> dict[str, Any]:

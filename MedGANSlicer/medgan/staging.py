@@ -101,6 +101,19 @@ def write_text(text: str, path: Path) -> None:
     complete({path: text_writer(text)})
 
 
+def put_text(text: str, path: Path, errors: str = "strict") -> None:
+    """A small text that appears complete or not at all, where no file has a record; ``errors`` as of ``str.encode``.
+
+    Raises ``OSError``.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8", newline="\n", errors=errors)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def text_writer(text: str) -> Callable[[Path], object]:
     """For :func:`complete`."""
     return lambda part: part.write_text(text, encoding="utf-8", newline="\n")

@@ -8,13 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medgan.labeltable import LabelTable, TableError, checked_value, default_color, unnamed
+from medgan.staging import put_text
 from medgan.terminology import Code, Terminology, parsed
 from medgan.volume import Label
 
@@ -91,12 +91,9 @@ def write(table: LabelTable, path: Path) -> list[str]:
         text = _to_snap(labels)
     else:
         text = _to_color_table(labels)
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, path)
+        put_text(text, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise TableError(f"'{path}' can not be written: {error.strerror or error}.") from error
     return _lost(labels, _parsed(text, path), path)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from medgan.cells import csv_text
 from medgan.evaluation.report_html import html_report
 from medgan.evaluation.report_text import extra_columns
 from medgan.evaluation.table import Evaluation
+from medgan.staging import put_text
 
 CASES, SUMMARY, COMPARISONS, DOCUMENT, PAGE = (
     "cases.csv",
@@ -45,7 +45,7 @@ def write(evaluation: Evaluation, folder: Path, said: str = "") -> dict[str, Pat
     else:
         (folder / COMPARISONS).unlink(missing_ok=True)  # of an earlier run: it would not belong to the rest
     for name, text in texts.items():
-        _replace(folder / name, text)
+        put_text(text, folder / name, errors="backslashreplace")
     return {name: folder / name for name in FILES if name in texts}
 
 
@@ -74,12 +74,3 @@ def _used(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def _csv(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     return csv_text(columns, [[row.get(name) for name in columns] for row in rows])
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="", errors="backslashreplace")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
