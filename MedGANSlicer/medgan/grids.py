@@ -11,6 +11,9 @@ from medgan.volume import spacing_of
 TOLERANCE = 0.05
 """Voxels that a corner may be off: headers round."""
 
+HALF = 0.5
+"""The same where voxels are only to belong together: a spacing rounded to three digits adds up to this."""
+
 
 def same_grid(shape: Sequence[int], matrix: np.ndarray, other_shape: Sequence[int], other_matrix: np.ndarray) -> bool:
     """Whether all voxels lie on those of the other grid, of which there are as many; shapes are (k, j, i)."""
@@ -26,12 +29,13 @@ def farthest(shape: Sequence[int], matrix: np.ndarray, other_matrix: np.ndarray)
 def grid_difference(
     shape: Sequence[int], matrix: np.ndarray, other_shape: Sequence[int], other_matrix: np.ndarray
 ) -> str:
-    """What differs between two grids, as in "120 x 120 x 40 voxels and 240 x 240 x 40", or '' for one and the same."""
-    if same_grid(shape, matrix, other_shape, other_matrix):
-        return ""
+    """What differs between two grids, as in "120 x 120 x 40 voxels and 240 x 240 x 40", or '' where each voxel lies
+    within half a voxel of its other."""
     if tuple(shape) != tuple(other_shape):
         one, other = (" x ".join(str(n) for n in reversed(s)) for s in (shape, other_shape))
         return f"{one} voxels and {other}"
+    if farthest(shape, matrix, other_matrix) <= HALF:
+        return ""
     spacing, other_spacing = spacing_of(matrix), spacing_of(other_matrix)
     if not np.allclose(spacing, other_spacing, rtol=1e-3, atol=0.0):
         one, other = (" x ".join(f"{step:.4g}" for step in s) for s in (spacing, other_spacing))

@@ -41,7 +41,7 @@ SIGNED = 1000.0
 _HARDLY_ANY = 0.02
 """Share of the noise over all frequencies up to which the highest count as none."""
 
-INDEPENDENT, CORRELATED = 1.5, 3.0
+INDEPENDENT, CORRELATED = 1.6, 3.0
 """How much noise grows from the highest frequencies to all (see :attr:`NoiseProfile.correlation`): up to the first it
 counts as independent, from the second on the highest tell little of it. That of most scans grows 3 to 6 times."""
 
