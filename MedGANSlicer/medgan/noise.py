@@ -115,6 +115,17 @@ class NoiseProfile:
         return float(np.sqrt(np.mean(np.square(self.spread[1:], dtype=np.float64))))
 
     @property
+    def of_magnitudes(self) -> bool:
+        """Whether it is that of a volume without values below 0."""
+        return float(self.spread[0]) < 0.99 * SIGNED * self.sigma
+
+    @property
+    def plainly_correlated(self) -> bool:
+        """Whether the highest frequencies tell little of it. In magnitudes that can not be told: there fine anatomy looks
+        like correlated noise."""
+        return not self.of_magnitudes and self.correlation > CORRELATED
+
+    @property
     def hidden(self) -> bool:
         """Whether next to none of it is at the highest frequencies: it can not be told from anatomy then."""
         return self.sigma <= _HARDLY_ANY * self._over_all
@@ -130,7 +141,7 @@ class NoiseProfile:
             return NoiseProfile(level, spread)
         factor = level / self.level
         spread = np.maximum(self.spread * factor, level * 1e-3)
-        if self.spread[0] < 0.99 * SIGNED * self.sigma:
+        if self.of_magnitudes:
             spread[0] = self.spread[0]  # brightness, which does not change with the noise
         return NoiseProfile(self.sigma * factor, spread.astype(np.float32))
 

@@ -14,7 +14,6 @@ frequencies, and the one that is said, in percent of the range.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import zlib
 from pathlib import Path
@@ -31,8 +30,7 @@ from cases import central_box, entries, original  # noqa: E402
 from figures import psnr  # noqa: E402
 from report import table  # noqa: E402
 
-from medgan.noise import noise_profile  # noqa: E402
-from medgan.restoration import denoise  # noqa: E402
+from medgan.noise import NoiseProfile, noise_profile  # noqa: E402
 from medgan.settings import EnhanceSettings  # noqa: E402
 
 PERCENTS = (1.5, 4.0)
@@ -65,7 +63,7 @@ def main() -> int:
                     noisy = np.hypot(noisy, sigma * filtered_noise(clean.shape, kind, generator))
                 noisy = noisy.astype(np.float32)
                 smooth = [ndimage.gaussian_filter(noisy, width) for width in (0.4, 0.6, 0.8, 1.0, 1.4)]
-                with mock.patch.object(denoise, "CORRELATED", math.inf):
+                with mock.patch.object(NoiseProfile, "plainly_correlated", False):
                     plain, _, _ = restoration.run_medgan(noisy, ijk_to_ras, settings)
                 result, report, _ = restoration.run_medgan(noisy, ijk_to_ras, settings)
                 each = (noisy, *smooth, plain.array, result.array)

@@ -48,8 +48,8 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
     def denoised(array: np.ndarray, noise: NoiseProfile, given: State, network: nn.Module, counts: bool) -> np.ndarray:
         """A volume of relative intensities with that noise, denoised; ``counts``: it may be one of counts."""
         # The finest detail, by which uneven noise is told, tells little of correlated noise.
-        field = noise.correlation < CORRELATED
-        even = evened(array, counts, noise.sigma, field) if isinstance(network, NOISE_CONDITIONED) else Evened(array)
+        by_place = not noise.plainly_correlated
+        even = evened(array, counts, noise.sigma, by_place) if isinstance(network, NOISE_CONDITIONED) else Evened(array)
         if even.counts or even.field is not None:
             _tell(even, work)
             noise = _noise_of(even, array, noise, given, work.settings.noise_sigma > 0)
@@ -127,7 +127,7 @@ def conditioned_on(network: nn.Module, profile: NoiseProfile) -> Callable[[torch
 
     def make(device: torch.device) -> Callable[[Tensor], Tensor]:
         network.to(device)
-        times = min(max(1.0, profile.correlation / CORRELATED), MOST_TIMES)
+        times = min(profile.correlation / CORRELATED, MOST_TIMES) if profile.plainly_correlated else 1.0
         sigma = torch.tensor([times * profile.sigma], dtype=torch.float32, device=device)
         # Some coefficients of doubled voxels are exactly 0; training has seen no such noise.
         least = LEAST_SPREAD * float(np.sqrt(np.mean(np.square(profile.spread[1:]))))
