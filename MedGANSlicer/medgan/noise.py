@@ -121,8 +121,8 @@ class NoiseProfile:
 
     @property
     def plainly_correlated(self) -> bool:
-        """Whether the highest frequencies tell little of it. In magnitudes that can not be told: there fine anatomy looks
-        like correlated noise."""
+        """Whether the highest frequencies tell little of it. In magnitudes that can not be told: there fine anatomy
+        looks like correlated noise."""
         return not self.of_magnitudes and self.correlation > CORRELATED
 
     @property

@@ -48,13 +48,15 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
     def denoised(array: np.ndarray, noise: NoiseProfile, given: State, network: nn.Module, counts: bool) -> np.ndarray:
         """A volume of relative intensities with that noise, denoised; ``counts``: it may be one of counts."""
         # The finest detail, by which uneven noise is told, tells little of correlated noise.
-        by_place = not noise.plainly_correlated
-        even = evened(array, counts, noise.sigma, by_place) if isinstance(network, NOISE_CONDITIONED) else Evened(array)
+        correlated = noise.plainly_correlated
+        times = min(noise.correlation / CORRELATED, MOST_TIMES) if correlated else 1.0
+        known = isinstance(network, NOISE_CONDITIONED)
+        even = evened(array, counts, noise.sigma, not correlated) if known else Evened(array)
         if even.counts or even.field is not None:
             _tell(even, work)
             noise = _noise_of(even, array, noise, given, work.settings.noise_sigma > 0)
         del array  # memory: the evened volume is another one
-        result = work.tiles(conditioned_on(network, noise), even.array, per_voxel, "Denoising:")
+        result = work.tiles(conditioned_on(network, noise, times), even.array, per_voxel, "Denoising:")
         return even.back(result, noise.sigma)
 
     def apply(given: State, network: nn.Module) -> np.ndarray:
@@ -120,14 +122,18 @@ def _noise_of(even: Evened, array: np.ndarray, before: NoiseProfile, given: Stat
     return found.scaled_to(found.level * before.level / plain) if plain > 0.0 else found
 
 
-def conditioned_on(network: nn.Module, profile: NoiseProfile) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:
-    """For a device, the function from a tile (1, 1, D, H, W) to the network's answer of that shape."""
+def conditioned_on(
+    network: nn.Module, profile: NoiseProfile, times: float = 1.0
+) -> Callable[[torch.device], Callable[[Tensor], Tensor]]:
+    """For a device, the function from a tile (1, 1, D, H, W) to the network's answer of that shape.
+
+    The noise is told as so many ``times`` as strong.
+    """
 
     known = isinstance(network, NOISE_CONDITIONED)
 
     def make(device: torch.device) -> Callable[[Tensor], Tensor]:
         network.to(device)
-        times = min(profile.correlation / CORRELATED, MOST_TIMES) if profile.plainly_correlated else 1.0
         sigma = torch.tensor([times * profile.sigma], dtype=torch.float32, device=device)
         # Some coefficients of doubled voxels are exactly 0; training has seen no such noise.
         least = LEAST_SPREAD * float(np.sqrt(np.mean(np.square(profile.spread[1:]))))
