@@ -1,8 +1,15 @@
 """What a segmentation bundle says of its network: labels, working grid, intensities, channels. Imports without torch.
 
-Our keys stand under "medgan" in ``configs/metadata.json`` (see README of the extension). Of a bundle from elsewhere
-the labels come from MONAI's ``network_data_format``, spacing, orientation and intensities from the names and plain
-numbers of the transforms in ``configs/inference.json``; nothing of it is run, and what is written as code is left out.
+Our keys stand under "medgan" in ``configs/metadata.json``: "task" ("segment"), "network", "network_arguments",
+"weights", "labels" (each with "index", "value", "name", "color", "terminology"; "pieces": "one" keeps the largest
+connected piece), "spacing_mm" and "orientation" (null: the input's own), "normalise" ("percentiles", "range",
+"hounsfield" with "window", "z-score", "none"), and if needed "channels", "activation", "axes" ("kji" or MONAI's
+"ijk"), "multiple", "smallest_piece_ml", "thick_slices" (the model that first divides slices more than 1.5 times as
+thick as the spacing), "enclosed", "coarse", "ct_window", "mirror".
+
+Of a bundle from elsewhere the labels come from MONAI's ``network_data_format``, spacing, orientation and intensities
+from the names and plain numbers of the transforms in ``configs/inference.json``; nothing of it is run, and what is
+written as code is left out.
 """
 
 from __future__ import annotations
