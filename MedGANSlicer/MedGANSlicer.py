@@ -86,11 +86,11 @@ class MedGANSlicer(ScriptedLoadableModule):
         ]
         parent.contributors = ["MedGANSlicer developers"]
         parent.helpText = _(
-            "Enhances MR, CT and PET volumes with generative models, on this computer and without network: takes noise "
-            "and blur away and makes thick slices thin. Choose a volume, press Apply and compare; maps show every "
-            "change, what the input does not support, and how sure the model is. Also segments, makes synthetic "
-            "volumes with their labels, says what a volume is and where it looks unusual, and trains models of your "
-            "own. "
+            "Denoises, deblurs and super-resolves MR, CT and PET volumes with generative networks, on this computer "
+            "and offline. Choose a volume, press Apply and compare; maps show every change, what the input does not "
+            "support, and how sure the model is. Also segments, converts segmentations to label maps and back, makes "
+            "synthetic volumes with their labels, says what a volume is and where it looks unusual, trains models of "
+            "your own, and evaluates results. "
             "Results are voxels produced by a network: for research only, not for diagnosis."
         )
         parent.acknowledgementText = _(

@@ -35,9 +35,9 @@ def anomaly(
         float, typer.Option(help="Regions smaller than this, in ml, are left out.")
     ] = AnomalySettings.smallest_ml,
     regions: Annotated[
-        Path | None, typer.Option(help="Also write one line a region (score, volume, place): a .csv file.")
+        Path | None, typer.Option(help="Also write one line per region (score, volume, place): a .csv file.")
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write one line a scan: a .csv file.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write one line per scan: a .csv file.")] = None,
     reconstruction: Annotated[
         Path | None, typer.Option(help="Also write the scan without its anomalies: a file, with --out a folder.")
     ] = None,
@@ -107,7 +107,7 @@ def _say(result: Any, alone: bool) -> None:
     count = len(report["regions"])
     console.say(
         f"{name} -> {shown}  ({count} region{'' if count == 1 else 's'} from {report['threshold']:.3g} on, largest "
-        f"{report['largest']:.3g}; 1 is: {report['unit']}; {report['seconds']:.1f} s, {report['device']})"
+        f"{report['largest']:.3g}; map: {report['unit']}; {report['seconds']:.1f} s, {report['device']})"
     )
     if alone:
         for region in report["regions"][:SHOWN]:

@@ -84,7 +84,9 @@ def planned(paths: Sequence[Path], out: Path | None, reconstruction: Path | None
         items.append(Item((source,), out / f"{stem}_anomaly{ending}", restored, makes_folder=True))
         other = owners.setdefault(items[-1].target, source)
         if other != source:
-            raise plan.UsageError(f"{other} and {source} would both become '{items[-1].target}'; map them apart.")
+            raise plan.UsageError(
+                f"{other} and {source} would both become '{items[-1].target}'; map them in separate runs."
+            )
     return items
 
 
@@ -120,7 +122,7 @@ def map_file(item: Item, settings: AnomalySettings, overwrite: bool, watch: Call
 
 
 def regions_text(results: Sequence[Result]) -> str:
-    """CSV with one line a region."""
+    """CSV with one line per region."""
     rows = []
     for result in results:
         for region in result.report.get("regions", ()):
@@ -130,7 +132,7 @@ def regions_text(results: Sequence[Result]) -> str:
 
 
 def scans_text(results: Sequence[Result]) -> str:
-    """CSV with one line a scan, also for those that failed."""
+    """CSV with one line per scan, also for those that failed."""
     rows = []
     for result in results:
         found = result.report

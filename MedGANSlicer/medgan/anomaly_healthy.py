@@ -75,8 +75,8 @@ def mapped(volume: Volume, work: Run, progress: Progress) -> Found:
     brain_ml = float(head.inside.sum()) * head.working.voxel_ml
     if brain_ml < LEAST_BRAIN_ML:
         work.told.append(
-            f"Only {brain_ml:.0f} ml look like a brain, so this is hardly an MR scan of a whole head; the model knows "
-            "no other, and its map means little here."
+            f"Only {brain_ml:.0f} ml look like a brain, so this is hardly an MR scan of a whole head; the model was "
+            "trained on nothing else, so its map means little here."
         )
     answer = through(head.slices, head.other, work, part(progress, 0.3, 0.95), call=both_ways)
     progress(0.96, "Bringing the map onto the grid of the scan")

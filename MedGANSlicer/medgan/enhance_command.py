@@ -59,9 +59,11 @@ def enhance(
         float, typer.Option(help="Deblurring: standard deviation in voxels along each axis; 0 estimates it.")
     ] = EnhanceSettings.blur_sigma,
     fit: Annotated[bool, typer.Option("--fit", help="Fit the model to each volume first, for 2 minutes.")] = False,
-    fit_minutes: Annotated[float, typer.Option(help="The same, for so many minutes.")] = EnhanceSettings.fit_minutes,
+    fit_minutes: Annotated[
+        float, typer.Option(help="Fit for this many minutes; 0: no fit.")
+    ] = EnhanceSettings.fit_minutes,
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="The same, without the model's weights to begin with.")
+        bool, typer.Option("--from-scratch", help="Fit an untrained network instead; needs several minutes.")
     ] = EnhanceSettings.fit_from_scratch,
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = EnhanceSettings.device,
     difference: Annotated[

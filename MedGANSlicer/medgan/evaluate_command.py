@@ -44,7 +44,7 @@ def evaluate(
         Path | None, typer.Option(help="Label map in which SNR and CNR are measured: a file or a folder.")
     ] = None,
     figures: Annotated[
-        Figures, typer.Option(help="What is measured; auto tells by the files.")
+        Figures, typer.Option(help="What is measured; auto: chosen by the files.")
     ] = EvaluateSettings.figures,
     metrics: Annotated[str, typer.Option(help="Only these, as in psnr,ssim; 'list' names them all.")] = "",
     resample: Annotated[
@@ -60,7 +60,7 @@ def evaluate(
         bool, typer.Option("--by-name", help="Segmentations: match labels by name.")
     ] = EvaluateSettings.by_name,
     contrast_to: Annotated[
-        str, typer.Option(help="No reference: the segment that contrast is taken to.")
+        str, typer.Option(help="No reference: the reference segment for CNR.")
     ] = EvaluateSettings.contrast_to,
     neighbours: Annotated[
         int, typer.Option(help="Sets: nearest neighbours for precision and recall.")

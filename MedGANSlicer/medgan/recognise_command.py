@@ -45,7 +45,7 @@ def recognise(
         list[Path],
         typer.Argument(metavar="IN...", readable=False, help="Volume files, folders of them, DICOM folders."),
     ],
-    table: Annotated[Path | None, typer.Option("--csv", help="Also write one line a file: a .csv file.")] = None,
+    table: Annotated[Path | None, typer.Option("--csv", help="Also write one line per file: a .csv file.")] = None,
     saliency: Annotated[
         Path | None, typer.Option(help="Also write which places spoke for the answer (0 to 1): a volume file.")
     ] = None,
@@ -116,7 +116,7 @@ def recognise(
 
 
 def table_text(results: Sequence[Result]) -> str:
-    """CSV with one line a file: answers with their confidence, figures of the quality, warnings; or the error."""
+    """CSV with one line per file: answers with their confidence, figures of the quality, warnings; or the error."""
     rows = []
     for result in results:
         row: dict[str, Any] = {"file": str(result.source)}

@@ -62,7 +62,7 @@ def segment(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     json: console.Json = False,
 ) -> None:
-    """Name the structure of every voxel: one volume (IN OUT), or several files and folders (IN... --out FOLDER).
+    """Label every voxel with its structure: one volume (IN OUT), or several files and folders (IN... --out FOLDER).
 
     OUT ends with .nii.gz, .nrrd or another volume format; .seg.nrrd keeps names, colours and terminology for
     3D Slicer.
@@ -156,7 +156,9 @@ def planned(
     for item in items:
         other = owners.setdefault(item.labels, item.source)
         if other != item.source:
-            raise plan.UsageError(f"{other} and {item.source} would both become '{item.labels}'; segment them apart.")
+            raise plan.UsageError(
+                f"{other} and {item.source} would both become '{item.labels}'; segment them in separate runs."
+            )
     return items
 
 

@@ -56,7 +56,7 @@ def synthesize(
         float, typer.Option(help="From a label map: uneven brightness; 0.2 is usual.")
     ] = SynthesizeSettings.bias,
     slices: Annotated[
-        float, typer.Option(help="From a label map: thickness of the slices, mm.")
+        float, typer.Option(help="From a label map: thickness of the slices, mm; 0: as the grid.")
     ] = SynthesizeSettings.slice_mm,
     target: Annotated[
         Target, typer.Option(help="Translation: the contrast to make, where the model can make several.")
@@ -95,9 +95,7 @@ def synthesize(
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="With --out: go on where a run was stopped.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="With --out: volumes at a time; they share the cores.")] = 1,
-    again: Annotated[
-        Path | None, typer.Option(help="Make the volume beside which this .json lies once more, and compare.")
-    ] = None,
+    again: Annotated[Path | None, typer.Option(help="Remake the volume described by this .json and compare.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     json: console.Json = False,
 ) -> None:

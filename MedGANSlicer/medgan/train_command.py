@@ -16,7 +16,7 @@ REJECTED_SHOWN = 10
 OPTIONS = {"spacing_mm": "spacing"}
 """Options that are called otherwise than their settings."""
 
-DATA, LENGTH, MANNER = "Data", "How long", "How (the defaults are good ones)"
+DATA, LENGTH, MANNER = "Data", "How long", "Training details (defaults suit most data)"
 
 KINDS = ", ".join(kind.value for kind in TrainKind)
 

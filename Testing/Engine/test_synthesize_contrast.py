@@ -140,7 +140,7 @@ def test_voxels_that_are_no_numbers_stay_so(a_head):
     assert np.flatnonzero(~np.isfinite(outputs.volumes["sample 1"].array)).tolist() == [
         np.ravel_multi_index((10, 20, 18), array.shape)
     ]
-    assert any("1 voxels are no finite numbers" in message for message in outputs.report["messages"])
+    assert any("1 voxels of the input are NaN or infinite" in message for message in outputs.report["messages"])
 
 
 @pytest.mark.parametrize(

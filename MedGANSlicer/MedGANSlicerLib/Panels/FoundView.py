@@ -24,7 +24,7 @@ class FoundView:
         self._result: Recognised | None = None
         self._advice: list[Mapping[str, Any]] = []
         self._view = DataView(host)
-        Lines.prepare(ui.answersTable, (_("What"), _("Answer"), _("Sure")), 1)
+        Lines.prepare(ui.answersTable, (_("What"), _("Answer"), _("Confidence")), 1)
         Lines.prepare(ui.qualityTable, (_("Quality"), _("Value")), 0)
         ui.adviceButton.connect("clicked(bool)", self._follow)
         ui.adviceList.connect("itemActivated(QListWidgetItem*)", self._follow)

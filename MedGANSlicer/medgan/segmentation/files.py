@@ -128,7 +128,7 @@ def write_output(output: Volume | LabelMap, path: Path, algorithm: str = "") -> 
 
 
 def table_text(results: Sequence[Result]) -> str:
-    """CSV with one line a segment and file; files that failed are not in it."""
+    """CSV with one line per segment and file; files that failed are not in it."""
     unsure = any("uncertainty" in row for result in results for row in result.report.get("segments", ()))
     columns = [*COLUMNS, "uncertainty"] if unsure else list(COLUMNS)
     rows = [

@@ -78,7 +78,7 @@ def translated_to(
     volumes = {name: volume.like(resampled(array, working, given), "float32") for name, array in arrays.items()}
     if broken.any():
         volumes["volume"].array[broken] = np.nan
-        run.told.append(f"{int(broken.sum())} voxels are no finite numbers in the input; they are none in the result.")
+        run.told.append(f"{int(broken.sum())} voxels of the input are NaN or infinite; they are NaN in the result.")
     run.told.append(
         f"What only a real {CONTRASTS[target]} shows, such as many lesions, can not appear in a translated one."
     )

@@ -31,5 +31,5 @@ def translated(inputs: Mapping[str, Volume | LabelMap], run: Run, progress: Prog
         run.told.append("The model does not say which intensities its results have; they go from 0 to about 1.")
     if scan.broken.any():
         result = np.where(scan.broken, np.nan, result).astype(np.float32)
-        run.told.append("Voxels that are no finite numbers in the input are none in the result.")
+        run.told.append("Voxels of the input that are NaN or infinite are NaN in the result.")
     return volumes[0].like(result, "float32"), {"intensity_unit": unit}

@@ -115,7 +115,7 @@ def varied(
     result = np.clip(normal.invert(made.numpy()), filled.min(), filled.max())
     result = np.where(broken, volume.array, result).astype(np.float32)
     if broken.any():
-        run.told.append(f"{int(broken.sum())} voxels are no finite numbers in the input; they are none in the result.")
+        run.told.append(f"{int(broken.sum())} voxels of the input are NaN or infinite; they stay so.")
     if clock.stopped:
         run.told.append(
             "The time was up before the search had ended, so the same seed may give other voxels the next time; "
