@@ -49,7 +49,7 @@ def main() -> int:
         clean, inside = np.ascontiguousarray(array[box]), np.ascontiguousarray(foreground[box])
         for kind, noisy in noises(entry, clean, inside, data_range):
             smooth = [ndimage.gaussian_filter(noisy, sigma) for sigma in (0.4, 0.6, 0.8, 1.0, 1.4)]
-            with mock.patch.object(denoise, "evened", lambda array, positive, sigma: Evened(array)):
+            with mock.patch.object(denoise, "evened", lambda array, *_: Evened(array)):
                 plain = restoration.run_medgan(noisy, ijk_to_ras, settings)[0].array
             result = restoration.run_medgan(noisy, ijk_to_ras, settings)[0].array
             found = [psnr(each, clean, inside, data_range) for each in (noisy, *smooth, plain, result)]

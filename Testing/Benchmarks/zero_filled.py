@@ -3,10 +3,11 @@
     python Testing/Benchmarks/zero_filled.py --data DATA
 
 Central crops of the MR and CT volumes of a group of ``held_out.json``, with noise of 3 and 6 % of the range (complex,
-then magnitudes, for MR; Gaussian for CT), of whose k-space 100, 85, 70 and 50 % along j and i are kept and the rest
-filled with zeros. The truth is the volume without noise, filled up in the same way. PSNR in the foreground, character
-0: the noisy volume, the best of a few Gaussian filters (told the truth), MedGAN on the voxels as they are, and MedGAN;
-then the noise that is there and the two estimates of it, in percent of the range.
+then magnitudes, for MR; Gaussian for CT), of whose k-space 100, 85, 70 and 50 % along j and i are kept, or an ellipse
+of j and i (whole, or up to 70 % of them), or of all axes (MR only), and the rest is filled with zeros. The truth is
+the volume without noise, filled up in the same way. PSNR in the foreground, character 0: the noisy volume, the best
+of a few Gaussian filters (told the truth), MedGAN on the voxels as they are, and MedGAN; then the noise that is there
+and the two estimates of it, in percent of the range.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from degrading import zero_filled  # noqa: E402
 from medgan.restoration import step  # noqa: E402
 from medgan.settings import EnhanceSettings  # noqa: E402
 
-SHARES = (1.0, 0.85, 0.7, 0.5)
+BOXES = {f"{100 * share:.0f} %": share for share in (1.0, 0.85, 0.7, 0.5)}
+ELLIPSES = {"ellipse": ((1, 2), 1.0), "ellipse of 70 %": ((1, 2), 0.7), "ellipsoid": ((0, 1, 2), 1.0)}
 PERCENTS = (3.0, 6.0)
 
 
@@ -41,6 +43,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder with mr, ct and multi")
     parser.add_argument("--group", default="volumes", help="group of held_out.json")
     parser.add_argument("--crop", type=int, default=96, help="longest side of the central crop")
+    parser.add_argument("--matrix", default="", help="only those whose name holds this, such as 'ellips'")
     options = parser.parse_args()
     settings, body = EnhanceSettings(character=0.0), []
     for entry in entries(options.data, options.group):
@@ -50,14 +53,16 @@ def main() -> int:
         box = central_box(array.shape, (options.crop,) * 3)
         inside = np.ascontiguousarray(foreground[box])
         generator = np.random.default_rng(zlib.crc32(entry["name"].encode()))
-        for share in SHARES:
-            clean = filled_up(array[box], share, entry["modality"])
+        for kind in (kind for kind in (*BOXES, *ELLIPSES) if options.matrix in kind):
+            if kind in ELLIPSES and entry["modality"] != "MR":
+                continue
+            clean = filled_up(array[box], kind, entry["modality"])
             for percent in PERCENTS:
                 sigma = percent / 100.0 * data_range
                 noise = sigma * generator.standard_normal(clean.shape)
                 if entry["modality"] == "MR":
                     noise = noise + 1j * sigma * generator.standard_normal(clean.shape)
-                noisy = filled_up(array[box] + noise, share, entry["modality"])
+                noisy = filled_up(array[box] + noise, kind, entry["modality"])
                 smooth = [ndimage.gaussian_filter(noisy, width) for width in (0.4, 0.6, 0.8, 1.0, 1.4)]
                 with mock.patch.object(step, "acquired_matrix", return_value=None):
                     plain, before, _ = restoration.run_medgan(noisy, ijk_to_ras, settings)
@@ -65,7 +70,7 @@ def main() -> int:
                 each = (noisy, *smooth, plain.array, result.array)
                 found = [psnr(one, clean, inside, data_range) for one in each]
                 there = [float((noisy - clean)[inside].std()), before["sigma_before"], report["sigma_before"]]
-                body.append([entry["name"], f"{100 * share:.0f} %", f"{percent:g} %"])
+                body.append([entry["name"], kind, f"{percent:g} %"])
                 body[-1] += [f"{x:.2f}" for x in (found[0], max(found[1:-2]), *found[-2:])]
                 body[-1] += [f"{100 * x / data_range:.2f}" for x in there]
                 print(*body[-1], file=sys.stderr)
@@ -85,10 +90,14 @@ def main() -> int:
     return 0
 
 
-def filled_up(array: np.ndarray, share: float, modality: str) -> np.ndarray:
-    """Along j and i that share of k-space, the rest zeros; magnitudes for MR."""
-    matrix = (array.shape[0], *(round(share * side) for side in array.shape[1:]))
-    found = zero_filled(array, matrix)
+def filled_up(array: np.ndarray, kind: str, modality: str) -> np.ndarray:
+    """What there is of k-space then, the rest zeros; magnitudes for MR."""
+    if kind in BOXES:
+        found = zero_filled(array, (array.shape[0], *(round(BOXES[kind] * side) for side in array.shape[1:])))
+    else:
+        axes, radius = ELLIPSES[kind]
+        frequency = np.meshgrid(*(2.0 * np.fft.fftfreq(side) for side in array.shape), indexing="ij", sparse=True)
+        found = np.fft.ifftn(np.fft.fftn(array) * (sum(np.square(frequency[axis]) for axis in axes) <= radius**2))
     return np.ascontiguousarray(np.abs(found) if modality == "MR" else found.real, dtype=np.float32)
 
 
