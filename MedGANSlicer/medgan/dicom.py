@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from medgan import itk_names
 from medgan.quiet import quiet
 from medgan.reading import check_image, from_image
 from medgan.volume import LPS_TO_RAS, VolumeError, check_name, file_format
@@ -25,12 +26,17 @@ def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     equally spaced. A tilted gantry gives a sheared matrix, which is where the anatomy lies.
     """
     check_name(folder)
-    series = all_series(folder)
+    with itk_names.readable(folder) as safe:
+        return _read_series(folder, safe)
+
+
+def _read_series(folder: Path, safe: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    series = all_series(safe)
     if not series:
         raise VolumeError(_no_series(folder))
     uid = largest(series)
     files = series[uid]
-    _check_none_dropped(folder, uid, {folder / Path(file).name for names in series.values() for file in names})
+    _check_none_dropped(safe, uid, {safe / Path(file).name for names in series.values() for file in names})
     try:
         with quiet():
             first = sitk.ImageFileReader()
@@ -65,7 +71,10 @@ def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
 
 
 def all_series(folder: Path) -> dict[str, tuple[str, ...]]:
-    """The image series in a folder: the paths of the files of each in the order of its slices, by its UID."""
+    """The image series in a folder: the paths of the files of each in the order of its slices, by its UID.
+
+    ``folder`` is :func:`medgan.itk_names.readable`.
+    """
     with quiet():
         return {
             uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)

@@ -169,16 +169,17 @@ def _series(folder: Path) -> tuple[list[Any], tuple[int, int, int], np.ndarray, 
     """The images of the series that a folder is read as, in the order of its slices; its grid, and sentences."""
     import pydicom
 
-    from medgan import dicom
+    from medgan import dicom, itk_names
 
     if not folder.is_dir():
         raise VolumeError(f"'{folder}' is not the folder of a DICOM series; a DICOM segmentation needs its images.")
     array, matrix, meta = dicom.read_series(folder)
     ordered: dict[int, Any] = {}
     back = np.linalg.inv(matrix)
-    series = dicom.all_series(folder)
-    for file in series[dicom.largest(series)]:
-        image = pydicom.dcmread(file, force=True)  # some have no preamble
+    with itk_names.readable(folder) as safe:
+        series = dicom.all_series(safe)
+        images = [pydicom.dcmread(file, force=True) for file in series[dicom.largest(series)]]  # some have no preamble
+    for image in images:
         place = back @ LPS_TO_RAS @ np.append(np.asarray(image.ImagePositionPatient, float), 1.0)
         for name in _MAY_BE_EMPTY:
             if name not in image:

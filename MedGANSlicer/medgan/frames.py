@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from medgan import nifti
+from medgan import itk_names, nifti
 from medgan.quiet import quiet
-from medgan.reading import READERS, as_volume, check_grid, from_image, is_list, load_image, without_twin
+from medgan.reading import READERS, as_volume, check_grid, from_image, is_list, load_image
 from medgan.volume import Volume, VolumeError, check_name, file_format, spacing_of
 
 LIST, AXIS = "list", "axis"
@@ -97,10 +97,10 @@ def has_frames(path: Path) -> bool:
     reader = sitk.ImageFileReader()
     reader.SetImageIO(READERS[ending][1])
     try:
-        with without_twin(path) as safe, quiet():
+        with itk_names.readable(path) as safe, quiet():
             reader.SetFileName(str(safe))
             reader.ReadImageInformation()
-    except (RuntimeError, OSError):
+    except (RuntimeError, OSError, VolumeError):
         return False
     return is_list(reader) or _is_4d(reader)
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
-from medgan import nifti
+from medgan import itk_names, nifti
 from medgan.labeltable import whole_numbers
 from medgan.quiet import quiet
 from medgan.volume import (
@@ -135,28 +132,13 @@ def load_image(path: Path, check: Callable[[str, sitk.ImageFileReader], None]) -
     reader = sitk.ImageFileReader()
     reader.SetImageIO(reader_name)
     try:
-        with without_twin(path) as safe, quiet():
+        with itk_names.readable(path) as safe, quiet():
             reader.SetFileName(str(safe))
             reader.ReadImageInformation()
             check(path.name, reader)
             return reader.Execute(), not_finite
     except RuntimeError as error:
         raise VolumeError(_why_not(path, name, str(error))) from error
-
-
-@contextlib.contextmanager
-def without_twin(path: Path) -> Iterator[Path]:
-    """The same file away from its uncompressed twin: beside ``a.nii``, ITK takes its voxels for ``a.nii.gz``."""
-    if not (file_format(path) == ".nii.gz" and path.with_name(path.name[:-3]).exists()):
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="medgan-") as folder:
-        safe = Path(folder) / "volume.nii.gz"
-        try:
-            safe.symlink_to(path.resolve())
-        except OSError:  # Windows lets only some people link
-            shutil.copyfile(path, safe)
-        yield safe
 
 
 def check_image(name: str, reader: sitk.ImageFileReader) -> None:

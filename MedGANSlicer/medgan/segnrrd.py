@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from medgan import itk_names
 from medgan.frames import name_list
 from medgan.quiet import quiet
 from medgan.reading import check_grid, from_image, load_image
@@ -34,11 +35,11 @@ def holds_segments(path: Path) -> bool:
     """Whether a NRRD file says what its segments are. False for a file that can not be read."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO("NrrdImageIO")
-    reader.SetFileName(str(path))
     try:
-        with quiet():
+        with itk_names.readable(path) as safe, quiet():
+            reader.SetFileName(str(safe))
             reader.ReadImageInformation()
-    except RuntimeError:
+    except (RuntimeError, VolumeError):
         return False
     return reader.HasMetaDataKey("Segment0_ID")
 
@@ -101,9 +102,9 @@ def write(segmentation: Segmentation, path: Path) -> None:
     def there(part: Path) -> None:
         writer = sitk.ImageFileWriter()
         writer.SetImageIO("NrrdImageIO")
-        writer.SetFileName(str(part))
         writer.SetUseCompression(True)
-        with quiet():
+        with itk_names.writable(part) as safe, quiet():
+            writer.SetFileName(str(safe))
             writer.Execute(image)
         if len(images) > 1:
             name_list(part)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from medgan import itk_names
 from medgan.dicom import ORIENTATION, POSITION, all_series, largest
 from medgan.quiet import quiet
 from medgan.writing import at_right_angles
@@ -17,14 +18,15 @@ def is_tilted(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     try:
-        series = all_series(folder)
-        files = series[largest(series)] if series else ()
-        if len(files) < 2:
-            return False
-        with quiet():
-            row, column = _numbers(files[0], ORIENTATION).reshape(2, 3)
-            step = _numbers(files[-1], POSITION) - _numbers(files[0], POSITION)
-    except (RuntimeError, ValueError):
+        with itk_names.readable(folder) as safe:
+            series = all_series(safe)
+            files = series[largest(series)] if series else ()
+            if len(files) < 2:
+                return False
+            with quiet():
+                row, column = _numbers(files[0], ORIENTATION).reshape(2, 3)
+                step = _numbers(files[-1], POSITION) - _numbers(files[0], POSITION)
+    except (OSError, RuntimeError, ValueError):
         return False
     matrix = np.eye(4)
     matrix[:3, :3] = np.stack([row, column, step], axis=1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from medgan import nifti
+from medgan import itk_names, nifti
 from medgan.frames import Frames, as_image, name_list, writes_list
 from medgan.quiet import quiet
 from medgan.reading import READERS
@@ -100,10 +100,10 @@ def _write_there(volume: Volume | LabelMap | Frames, path: Path, ending: str) ->
     else:
         writer = sitk.ImageFileWriter()
         writer.SetImageIO(READERS[ending][1])
-        writer.SetFileName(str(path))
         writer.SetUseCompression(ending != ".nii")
         image = to_image(volume)
-        with quiet():
+        with itk_names.writable(path) as safe, quiet():
+            writer.SetFileName(str(safe))
             writer.Execute(as_image(volume, image, ending) if isinstance(volume, Frames) else image)
         if isinstance(volume, Frames) and writes_list(volume, ending):
             name_list(path)
