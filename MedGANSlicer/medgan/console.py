@@ -100,7 +100,8 @@ def failures(results: Sequence[Any], said: Callable[[str], str], debug: bool, wh
 
 def print_json(held: Any) -> None:
     """The one document of a script. NaN and infinity, which JSON does not know, become null."""
-    sys.stdout.write(json.dumps(_clean(held), indent=2, ensure_ascii=False) + "\n")
+    has_all_letters = "utf" in (sys.stdout.encoding or "utf-8").lower()
+    sys.stdout.write(json.dumps(_clean(held), indent=2, ensure_ascii=not has_all_letters) + "\n")
 
 
 @contextlib.contextmanager

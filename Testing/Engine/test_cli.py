@@ -270,6 +270,19 @@ def test_model_with_pickled_code_is_one_sentence_and_nothing_is_run(tmp_path, an
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.nrrd", "mine"]
 
 
+def test_letters_that_stdout_has_no_code_for_do_not_end_the_command(tmp_path, a_volume):
+    """As in a file of Windows, which has those of one code page."""
+    name = "tête 日本 \N{BRAIN}.nrrd"
+    write_volume(a_volume, tmp_path / name)
+    done = run_alone("info", tmp_path / name, "--json", PYTHONIOENCODING="cp1252")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path(json.loads(done.stdout)["file"]) == tmp_path / name
+    table = subprocess.run(
+        command("info", tmp_path / name), capture_output=True, env=environment(PYTHONIOENCODING="cp1252"), check=True
+    )
+    assert r"tête \u65e5\u672c \U0001f9e0.nrrd" in table.stdout.decode("cp1252")
+
+
 def test_failure_as_json_is_still_one_document(tmp_path, a_model, call):
     done = call("enhance", "none.nrrd", "b.nrrd", "--model", a_model, "--json", cwd=tmp_path)
     assert done.returncode == 1
