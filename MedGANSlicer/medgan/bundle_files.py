@@ -14,6 +14,7 @@ import shutil
 import stat
 import struct
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -42,6 +43,9 @@ DAMAGED = (
     UnicodeDecodeError,
 )  # fmt: skip
 """What the standard library raises for zip files that are none, are cut off, or were changed."""
+
+WAITS_S = (0.1, 0.3, 0.6)
+"""How long to wait before a folder is moved again: on Windows a virus scanner may have a fresh file of it open."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -161,10 +165,33 @@ def _placed(source: Path, parent: Path, replace: bool = False) -> ModelCard:
     target = parent / source.name
     if not replace and (source.name in catalogue() or target.exists()):
         raise ModelError(f"There is a model '{source.name}' already; give this one another name.")
-    if target.exists():  # of the same training: aside first, so that it is whole in one moment and new in the next
-        os.replace(target, source.with_name(".before"))  # which no model is called
-    os.replace(source, target)
+    take_place(source, target, source.with_name(".before"))  # which no model is called
     return read_card(target)
+
+
+def take_place(source: Path, target: Path, aside: Path) -> None:
+    """Move a folder to the place of another, which is ``aside`` then, or in its place as before if that fails.
+
+    Raises ``OSError``.
+    """
+    if target.exists():  # aside first, so that it is whole in one moment and new in the next
+        _move(target, aside)
+    try:
+        _move(source, target)
+    except OSError:
+        if aside.exists():
+            _move(aside, target)
+        raise
+
+
+def _move(source: Path, target: Path) -> None:
+    for wait_s in WAITS_S:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            time.sleep(wait_s)
+    os.replace(source, target)
 
 
 @contextlib.contextmanager

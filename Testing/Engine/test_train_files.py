@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import stat
 import tracemalloc
 import zipfile
@@ -101,6 +103,35 @@ def test_model_of_the_same_training_is_replaced(tmp_path, elsewhere, name):
         card = bundle_files.install(bundle, name)
         assert (card.name, card.version) == (name, version)
     assert [folder.name for folder in elsewhere.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("refusals", [3, 1000], ids=["for a moment", "for good"])
+def test_model_stays_where_its_renewed_copy_can_not_take_its_place(tmp_path, elsewhere, monkeypatch, refusals):
+    """As on Windows, where a virus scanner may have a file of the fresh copy open."""
+    bundle = model_folders.write_bundle(tmp_path / "run" / "own")
+    path = bundle / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    metadata["medgan"]["run"] = "one"
+    path.write_text(json.dumps({**metadata, "version": "0.1.0"}))
+    bundle_files.install(bundle, "own")
+    path.write_text(json.dumps({**metadata, "version": "0.2.0"}))
+    moved, refused = os.replace, []
+
+    def held_open(source, target):
+        if Path(source).name == "own" and Path(source).parent != elsewhere and len(refused) < refusals:
+            refused.append(source)
+            raise PermissionError(errno.EACCES, "Access is denied")
+        moved(source, target)
+
+    monkeypatch.setattr(os, "replace", held_open)
+    monkeypatch.setattr(bundle_files, "WAITS_S", (0.0, 0.0, 0.0))
+    if refusals > 3:
+        with pytest.raises(ModelError, match="Access is denied"):
+            bundle_files.install(bundle, "own")
+    else:
+        bundle_files.install(bundle, "own")
+    assert models.find("own").version == ("0.1.0" if refusals > 3 else "0.2.0")
+    assert [folder.name for folder in elsewhere.iterdir()] == ["own"]
 
 
 def test_verifying_takes_less_memory_than_the_weights(tmp_path):

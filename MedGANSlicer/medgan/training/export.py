@@ -6,7 +6,6 @@ The bundle is written into the run's folder and from there copied to the person'
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import textwrap
 from collections.abc import Mapping
@@ -87,8 +86,10 @@ def write_bundle(
     (part / "docs" / "curves.png").write_bytes(png(curves_picture(result.curves) / 255.0))
     (part / "docs" / "README.md").write_text(readme(metadata, result, classes), encoding="utf-8")
     (part / "LICENSE").write_text("No licence was stated for this model by the person who trained it.\n", "utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(part, folder)
+    before = folder.with_name(f".{folder.name}.before")
+    shutil.rmtree(before, ignore_errors=True)
+    bundle_files.take_place(part, folder, before)
+    shutil.rmtree(before, ignore_errors=True)
     return read_card(folder)
 
 
