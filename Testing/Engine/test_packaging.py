@@ -152,6 +152,12 @@ def test_requirements_can_be_read_by_slicer():
     assert not any(re.match(r"torch|numpy|simpleitk", line, re.I) for line in wanted), "Slicer and PyTorch bring these"
 
 
+def test_slicer_and_pip_ask_for_the_same_packages():
+    wanted = (MODULE_FOLDER / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    with_pip = re.findall(r'^  "(.+)",$', (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [line for line in wanted if line and not line.startswith("#") and line not in with_pip] == []
+
+
 def test_nothing_names_a_path_of_one_machine():
     ours = ["CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml", ".ci", ".gitignore"]
     ours += ["MedGANSlicer", "Resources", "Testing"]

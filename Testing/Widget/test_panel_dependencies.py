@@ -276,7 +276,7 @@ def test_question_declined_runs_nothing(person, slicer_standin):
     assert person.ui.progressLabel.text == "Nothing was installed and nothing was run."
     assert person.volumes() == ["Head"]
     (asked,) = [each for each in slicer_standin.messages if each.kind == "question" or "monai" in each.text]
-    assert "monai>=1.5" in asked.text
+    assert "monai>=1.5.1" in asked.text
 
 
 def test_missing_pytorch_extension_is_one_sentence(person, slicer_standin):
@@ -308,7 +308,7 @@ def test_self_tests_of_slicer_install_nothing(person, slicer_standin):
     slicer_standin.use_testing_mode()
     person.volume()
     person.press_apply()
-    assert person.ui.errorLabel.text == "monai>=1.5 are missing, and tests install nothing."
+    assert person.ui.errorLabel.text == "monai>=1.5.1 are missing, and tests install nothing."
     assert slicer_standin.installer.calls == []
 
 
@@ -373,4 +373,4 @@ def test_accepted_installation_goes_on_to_the_run(person, slicer_standin, pip, m
     person.wait_for_end()
     assert "Head denoised" in person.volumes(), person.log()
     assert node is person.parameters.inputVolume
-    assert slicer_standin.installer.calls == [["monai>=1.5"]]
+    assert slicer_standin.installer.calls == [["monai>=1.5.1"]]
