@@ -158,6 +158,21 @@ def test_slicer_and_pip_ask_for_the_same_packages():
     assert [line for line in wanted if line and not line.startswith("#") and line not in with_pip] == []
 
 
+def test_tracked_files_stay_small():
+    """What Slicer's index and everybody else downloads; weights can not be taken out of the history again."""
+    try:
+        names = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this is no clone")
+    files = [file for name in names.decode().split("\0") if name and (file := REPOSITORY / name).is_file()]
+    if not files:
+        pytest.skip("these files lie in another clone")
+    assert sum(file.stat().st_size for file in files) < 60_000_000
+    assert {file.name: file.stat().st_size for file in files if file.suffix == ".pt"}
+    weights = [file for file in files if file.suffix in (".pt", ".npz")]
+    assert {str(file): file.stat().st_size for file in weights if file.stat().st_size > 10_000_000} == {}
+
+
 def test_nothing_names_a_path_of_one_machine():
     ours = ["CMakeLists.txt", "LICENSE", "README.md", "pyproject.toml", ".ci", ".gitignore"]
     ours += ["MedGANSlicer", "Resources", "Testing"]
