@@ -55,7 +55,8 @@ def started(pid: int) -> str:
                 Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
             )
         command = ["ps", "-o", "lstart=", "-p", str(pid)]
-        return subprocess.run(command, capture_output=True, check=False, text=True).stdout.strip()
+        same_for_all = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}  # it tells local time in the words of a language
+        return subprocess.run(command, capture_output=True, check=False, text=True, env=same_for_all).stdout.strip()
     return ""
 
 

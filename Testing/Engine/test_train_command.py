@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -294,6 +296,19 @@ def test_folder_in_which_another_process_trains_is_left_alone(call, tmp_path, a_
         done = call("train", "enhance", data, "--out", tmp_path / "run", *QUICK)
         one_sentence(done, phrase)
         assert str(held) in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps")
+def test_process_began_at_one_moment_whatever_the_time_zone_and_the_language(monkeypatch):
+    """Where there is no /proc, as on macOS, ``ps`` tells it in local time."""
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) != "/proc/self/stat" and exists(path))
+    said = set()
+    for zone in ("Europe/Berlin", "America/New_York"):
+        monkeypatch.setenv("TZ", zone)
+        said.add(processes.started(os.getpid()))
+    assert len(said) == 1
+    assert re.search(r"\d:\d\d:\d\d 20\d\d$", said.pop())
 
 
 @pytest.mark.parametrize(
