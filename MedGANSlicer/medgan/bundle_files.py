@@ -54,7 +54,11 @@ def person_folder() -> Path:
     """Where the person's own models lie; it may not exist yet. Raises :class:`ModelError` if none is named."""
     own = model_folders()[1:]
     if not own:
-        raise ModelError("The environment variable MEDGAN_MODELS names no folder; name one for your models.")
+        if os.environ.get("MEDGAN_MODELS"):
+            raise ModelError("The environment variable MEDGAN_MODELS names no folder; name one for your models.")
+        raise ModelError(
+            "There is no home folder to keep your models in; name a folder in the environment variable MEDGAN_MODELS."
+        )
     return own[0]
 
 

@@ -6,6 +6,7 @@ an allow-list, and weights load with ``weights_only=True`` after their SHA-256 w
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -42,9 +43,14 @@ SHIPPED = Path(__file__).parent / "bundles"
 
 
 def model_folders() -> list[Path]:
-    """Where models are looked for: ours, then the person's (``MEDGAN_MODELS`` or ``~/.medgan/models``)."""
-    named = os.environ.get("MEDGAN_MODELS")
-    own = [Path(part) for part in named.split(os.pathsep) if part] if named else [Path.home() / ".medgan" / "models"]
+    """Where models are looked for: ours, then the person's (``MEDGAN_MODELS`` or ``~/.medgan/models``).
+
+    Services and containers may have no home folder; the person has none then.
+    """
+    own = [Path(part) for part in os.environ.get("MEDGAN_MODELS", "").split(os.pathsep) if part]
+    if not os.environ.get("MEDGAN_MODELS"):
+        with contextlib.suppress(RuntimeError):
+            own = [Path.home() / ".medgan" / "models"]
     return [SHIPPED, *own]
 
 

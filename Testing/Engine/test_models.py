@@ -76,6 +76,20 @@ def test_folder_of_models_that_does_not_exist_is_no_problem(monkeypatch, tmp_pat
     assert models.problems() == {}
 
 
+def test_shipped_models_are_there_without_a_home_folder(monkeypatch, call):
+    """As of services, and of containers that run as a user without a name."""
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("MEDGAN_MODELS", raising=False)
+    monkeypatch.setattr(models.Path, "home", no_home)
+    assert models.model_folders() == [models.SHIPPED]
+    done = call("models", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "denoise" in done.stdout
+
+
 def test_unknown_model_names_the_known_ones():
     with pytest.raises(ModelError, match=r"There is no model .nose.; there are: denoise, .*superres"):
         models.find("nose")

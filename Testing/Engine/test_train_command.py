@@ -311,6 +311,25 @@ def test_process_began_at_one_moment_whatever_the_time_zone_and_the_language(mon
     assert re.search(r"\d:\d\d:\d\d 20\d\d$", said.pop())
 
 
+def test_training_whose_model_would_have_no_place_does_not_begin(call, tmp_path, monkeypatch):
+    monkeypatch.delenv("MEDGAN_MODELS", raising=False)
+    monkeypatch.setattr(Path, "home", _no_home)
+    data = volumes_in(tmp_path / "data", 2)
+    done = call("train", "enhance", data, "--out", tmp_path / "run", *QUICK)
+    one_sentence(done, "There is no home folder to keep your models in; name a folder in", code=2)
+
+
+def _no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_name_of_nobody_s_home_folder_is_a_name_as_for_the_shell(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDGAN_MODELS", str(tmp_path))
+    settings = claim.completed(TrainSettings(data="~nobody at all/scans", out="~nobody at all/run"))
+    assert settings.out == str(Path("~nobody at all/run"))
+    assert settings.data == os.path.abspath("~nobody at all/scans")
+
+
 @pytest.mark.parametrize(
     "change", [{"started": "before"}, {"host": "elsewhere"}, {"pid": 0}], ids=["number given again", "silent", "none"]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import slicer.util
@@ -167,7 +168,7 @@ class TrainPanel(Panel):
 
     def _folder(self, settings) -> Path:
         chosen = self.ui.runFolder.text.strip()
-        return Path(chosen).expanduser() if chosen else claim.default_folder(nameOf(settings))
+        return Path(os.path.expanduser(chosen)) if chosen else claim.default_folder(nameOf(settings))
 
     def _showFolder(self) -> None:
         """What is in the folder of the training already."""

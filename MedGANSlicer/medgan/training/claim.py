@@ -41,7 +41,9 @@ class RunError(ValueError):
 
 def completed(settings: TrainSettings) -> TrainSettings:
     """The settings with a name for the model and a folder for the run, where the person gave none, and with absolute
-    paths, which mean the same in every folder. Raises ``ValueError`` for a name that no model can have."""
+    paths, which mean the same in every folder. Raises ``ValueError`` for a name that no model can have, and where
+    there is no folder for models."""
+    bundle_files.person_folder()  # where the model goes in the end
     if settings.data:
         settings = dataclasses.replace(settings, data=_absolute(settings.data))
     if settings.start and Path(settings.start).is_dir() and settings.start not in catalogue():
@@ -55,11 +57,11 @@ def completed(settings: TrainSettings) -> TrainSettings:
         name = name[:60]
     bundle_files.checked_name(name)
     out = settings.out or str(default_folder(name))
-    return dataclasses.replace(settings, name=name, out=str(Path(out).expanduser()))
+    return dataclasses.replace(settings, name=name, out=str(Path(os.path.expanduser(out))))
 
 
 def _absolute(path: str) -> str:
-    return os.path.abspath(Path(path).expanduser())
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def default_folder(name: str) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ def search(data: str, inputs: Mapping[str, Volume | LabelMap]) -> Search:
         if not inputs:
             raise DataError("There is nothing to train on; name a folder of volumes, or choose volumes.")
         return Search([Found(name, volume=volume) for name, volume in inputs.items()])
-    path = Path(data).expanduser()
+    path = Path(os.path.expanduser(data))
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return _listed(path)
     if path.is_file():
