@@ -73,8 +73,7 @@ def planned(paths: Sequence[Path], out: Path | None, reconstruction: Path | None
             if not file_format(path):
                 raise plan.UsageError(f"'{path}' is not the name of a volume file; end it with .nii.gz or .nrrd.")
         return [Item(tuple(paths[:-1]), paths[-1], reconstruction)]
-    if out.exists() and not out.is_dir():
-        raise plan.UsageError(f"'{out}' is a file; --out takes a folder.")
+    plan.check_out(out)
     if reconstruction is not None and file_format(reconstruction):
         raise plan.UsageError("With --out, --reconstruction takes a folder too, because each file gets its own.")
     items, owners = [], dict[Path, Path]()

@@ -53,8 +53,8 @@ def plan(paths: Sequence[Path], places: Places, frames: str = "") -> list[Item]:
     if places.out is None and not lists:
         return [_single(paths, places, frames)]
     out = places.out
-    if out is not None and out.exists() and not out.is_dir():
-        raise UsageError(f"'{out}' is a file; --out takes a folder.")
+    if out is not None:
+        check_out(out)
     for name, place in places.extras().items():
         if file_format(place):
             raise UsageError(f"With --out, --{name} takes a folder too, because each file gets its own.")
@@ -66,6 +66,19 @@ def plan(paths: Sequence[Path], places: Places, frames: str = "") -> list[Item]:
         items += [dataclasses.replace(item, frames=item.frames or frames) for item in found]
     _check_twins([item for item in items if not item.problem])
     return items
+
+
+def check_out(out: Path) -> None:
+    """Raise :class:`UsageError` for an ``--out`` that is a file, or would be a folder with the name of one."""
+    if out.is_dir():
+        return
+    if out.exists():
+        raise UsageError(f"'{out}' is a file; --out takes a folder.")
+    if file_format(out):
+        raise UsageError(
+            f"--out takes a folder, and '{out}' is the name of a volume file; give it as the last argument, without "
+            "--out."
+        )
 
 
 def named(source: Path, places: Places) -> Item:

@@ -139,8 +139,7 @@ def planned(
         if len(found) > 1:
             raise plan.UsageError(f"'{source}' holds several volumes; write them into a folder with --out.")
         return [Item((found[0], *channels), target, uncertainty)]
-    if out.exists() and not out.is_dir():
-        raise plan.UsageError(f"'{out}' is a file; --out takes a folder.")
+    plan.check_out(out)
     if channels:
         raise plan.UsageError("--channel goes with one scan; segment scans of several channels one by one.")
     if uncertainty is not None and file_format(uncertainty):

@@ -199,7 +199,7 @@ def _check_again(described: Path, paths: Sequence[Path], out: Path | None) -> No
 
 def _places(paths: list[Path], out: Path | None, settings: SynthesizeSettings) -> tuple[list[Path], Path]:
     """The inputs and the place of the result that a command line names. Raises ``UsageError``."""
-    from medgan.plan import UsageError
+    from medgan.plan import UsageError, check_out
 
     if settings.seed + settings.count > 2**31:
         raise UsageError(
@@ -213,8 +213,7 @@ def _places(paths: list[Path], out: Path | None, settings: SynthesizeSettings) -
         if not file_format(paths[-1]):
             raise UsageError(f"'{paths[-1]}' is not the name of a volume file; end it with .nii.gz or .nrrd.")
         return paths[:-1], paths[-1]
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"'{out}' is a file; --out takes a folder.")
+    check_out(out)
     return paths, out
 
 

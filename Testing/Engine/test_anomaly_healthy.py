@@ -86,6 +86,8 @@ def test_the_command_maps_a_folder_and_writes_tables(a_slab, outputs, tmp_path, 
 def test_the_command_refuses_what_it_can_not_do(a_slab, tmp_path, call):
     said = call("anomaly", a_slab, "--out", a_slab)
     assert (said.returncode, "is a file; --out takes a folder" in said.stderr) == (2, True)
+    said = call("anomaly", a_slab, "--out", tmp_path / "map.nrrd")
+    assert (said.returncode, "map.nrrd' is the name of a volume file" in said.stderr) == (2, True)
     said = call("anomaly", a_slab, tmp_path / "map.nrrd", "--regions", tmp_path / "regions.txt")
     assert (said.returncode, "end it with .csv" in said.stderr) == (2, True)
     said = call("anomaly", a_slab, tmp_path / "map.nrrd", "--threshold", "-1")

@@ -396,6 +396,7 @@ def test_options_begin_where_the_panel_does(function, settings, options, apart):
         (["a.nrrd", "folder"], "is not the name of a volume file"),
         (["a.nrrd", "b.png"], "is not the name of a volume file"),
         (["a.nrrd", "--out", "taken.txt"], "--out takes a folder"),
+        (["a.nrrd", "--out", "b.nii.gz"], "'b.nii.gz' is the name of a volume file; give it as the last argument"),
         (["a.nrrd", "--out", "o", "--difference", "d.nrrd"], "--difference takes a folder too"),
         (["a.nrrd", "./a.nrrd", "--out", "o"], "'a.nrrd' is given twice"),
         (["x/a.nrrd", "y/a.nrrd", "--out", "o"], "would both become"),

@@ -123,6 +123,7 @@ def test_several_files_one_of_them_broken(model, scan, tmp_path):
         (["scan", "out.nii.gz", "--model", "nowhere"], 1, "There is no model 'nowhere'"),
         (["scan", "out.nii.gz", "--model", "denoise"], 1, "made for the task 'enhance'"),
         (["scan", "out.nii.gz", "--spacing", "-1"], 2, "--spacing must lie between 0 and 20"),
+        (["scan", "--out", "out.nii.gz"], 2, "'out.nii.gz' is the name of a volume file"),
         (["scan", "--out", "o", "--channel", "x.nii"], 2, "--channel goes with one scan"),
         (["scan", "--out", "o", "--uncertainty", "u.nii"], 2, "--uncertainty takes a folder"),
     ],

@@ -236,6 +236,7 @@ def test_command_writes_volumes_that_are_marked_and_can_be_made_again(a_model, a
     [
         (["--model", "{noise}"], 2, "Say where to write"),
         (["--model", "{noise}", "--count", "3", "{out}.nii.gz"], 2, "3 volumes need a folder"),
+        (["--model", "{noise}", "--out", "{out}.nii.gz"], 2, "is the name of a volume file"),
         (["--model", "{noise}", "{out}.txt"], 2, "is not the name of a volume file"),
         (["--model", "{noise}", "--truncation", "2", "{out}.nii.gz"], 2, "--truncation must lie between 0 and 1"),
         (["{out}.nii.gz"], 1, "Say which model"),
