@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 import phantoms
-from medgan import exchange, models
+from medgan import bundle_files, exchange, models
 from medgan.classification import classify, prepared
 from medgan.evaluation.statistics import wilson
 from medgan.evaluation.table import from_png
@@ -24,6 +26,8 @@ from medgan.training.data import prepare
 from medgan.training.data_classes import one_sided
 from medgan.training.data_files import DataError, Found, Listed, Search, search
 from medgan.training.data_pairs import find_cases
+from medgan.training.export import used_settings
+from medgan.training.kinds.base import Facts
 from medgan.training.kinds.classify import varied
 from medgan.volume import LabelMap, Volume, write_volume
 
@@ -49,6 +53,11 @@ def cases_of(*names: str, **changes):
     return find_cases(Search([Found(name) for name in names]), settings(**changes))
 
 
+def of_balls(root: Path) -> TrainSettings:
+    more = {"data": str(root / "data"), "out": str(root / "run"), "name": "balls", "steps": 40}
+    return settings(**more, validation_share=0.4, validate_every=20, sample_every=40)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A small model of full and hollow balls, and the report of its training."""
@@ -59,8 +68,7 @@ def trained(tmp_path_factory):
             write_volume(a_ball(hollow, number + 10 * hollow), root / "data" / name / f"p{number}{name}_T1.nii.gz")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDGAN_MODELS", str(root / "models"))
-        more = {"data": str(root / "data"), "out": str(root / "run"), "name": "balls", "steps": 40}
-        report = train({}, settings(**more, validation_share=0.4, validate_every=20, sample_every=40)).report
+        report = train({}, of_balls(root)).report
         yield root, report, models.find("balls")
 
 
@@ -191,6 +199,42 @@ def test_confusions_are_drawn_darker_where_there_are_more():
     assert (drawn < 100).any()
 
 
+def test_model_of_a_run_stays_where_a_new_one_can_not_take_its_place(trained, monkeypatch):
+    bundle, moved = trained[0] / "run" / "bundle" / "balls", os.replace
+
+    def held_open(source, target):
+        if Path(source).name == ".balls.part":
+            raise PermissionError("Access is denied")
+        moved(source, target)
+
+    monkeypatch.setattr(os, "replace", held_open)
+    monkeypatch.setattr(bundle_files, "WAITS_S", (0.0,))
+    with pytest.raises(PermissionError):
+        train({}, of_balls(trained[0]))
+    models.verify(models.read_card(bundle))
+
+
+def _settings_in(text: str) -> set[str]:
+    """The names in the first table of a card."""
+    return set(re.findall(r"^\| (\w+) \| ", text.split("## Figures")[0], re.MULTILINE)) - {"setting"}
+
+
+def test_card_tells_the_settings_that_the_kind_goes_by():
+    facts = Facts(patch=48, working_spacing_mm=(1.0, 1.0, 2.5), paired=False)
+    enhance = used_settings(TrainSettings(data="ann", out="ben"), facts)
+    assert (enhance["restores"], enhance["rate"], enhance["critic_rate"]) == ("noise", 1e-3, 4e-4)
+    assert (enhance["adversarial"], enhance["spectral_norm"], enhance["patch"]) == ("hinge", True, 48)
+    assert enhance["spacing_mm"] == "1 x 1 x 2.5"
+    assert not {"data", "out", "pairing", "gradient_penalty"} & set(enhance)
+    noise = used_settings(TrainSettings(TrainKind.FROM_NOISE), facts)
+    assert (noise["adversarial"], noise["gradient_penalty"]) == ("wasserstein", 10.0)
+    assert not {"restores", "spectral_norm"} & set(noise)
+    translate = used_settings(TrainSettings(TrainKind.TRANSLATE, adversarial_weight=0.0), Facts(paired=False))
+    assert (translate["pairing"], translate["spacing_mm"]) == ("unpaired", "of each volume")
+    assert translate["adversarial_weight"] == 0.0
+    assert not {"adversarial", "critic_steps", "critic_rate", "r1_weight", "spectral_norm"} & set(translate)
+
+
 def test_training_says_what_the_model_can_do(trained):
     root, report, card = trained
     assert report["figures"]["accuracy"] == 1.0
@@ -202,6 +246,10 @@ def test_training_says_what_the_model_can_do(trained):
     text = (card.folder / "docs" / "README.md").read_text(encoding="utf-8")
     assert "4 volumes of patients that the training has not seen" in text
     assert "| accuracy | all | 4 | 1.000 | 0.510 to 1.000 |" in text
+    assert "| rate | 0.001 |" in text  # what was taken, for the person has left it open
+    assert not {"restores", "pairing", "adversarial", "critic_rate", "spectral_norm"} & _settings_in(text)
+    assert re.search(r"40 steps in \d+(\.\d)? seconds with", text)
+    assert "Voxel spacing 0.7 x 1.1 x 2.3 mm;" in text
     assert "p1full" not in text + json.dumps(card.details)  # no names of patients
     assert (card.folder / "docs" / "confusion.csv").read_text().splitlines() == [
         "truth,found full,found hollow",

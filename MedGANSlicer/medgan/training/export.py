@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from medgan import bundle_files
 from medgan.evaluation.table import png
 from medgan.models import ModelCard, read_card, sha256_of
 from medgan.segmentation.description import HOUNSFIELD
-from medgan.settings import TrainKind, TrainSettings
+from medgan.settings import Adversarial, TrainKind, TrainSettings
 from medgan.training.class_figures import ClassFigures
 from medgan.training.data import TrainingData
 from medgan.training.figure import curves_picture
-from medgan.training.kinds.base import Exported
+from medgan.training.kinds.base import Exported, Facts
 from medgan.training.result import TrainingResult
 
 NOT_STATED = "not stated"
@@ -84,7 +84,9 @@ def write_bundle(
     text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
     (part / "configs" / "metadata.json").write_text(text, encoding="utf-8")
     (part / "docs" / "curves.png").write_bytes(png(curves_picture(result.curves) / 255.0))
-    (part / "docs" / "README.md").write_text(readme(metadata, result, classes), encoding="utf-8")
+    (part / "docs" / "README.md").write_text(
+        readme(metadata, result, used_settings(settings, data.facts), classes), encoding="utf-8"
+    )
     (part / "LICENSE").write_text("No licence was stated for this model by the person who trained it.\n", "utf-8")
     before = folder.with_name(f".{folder.name}.before")
     shutil.rmtree(before, ignore_errors=True)
@@ -188,19 +190,52 @@ def figures_of(result: TrainingResult) -> dict[str, Any]:
     return {}
 
 
-def readme(metadata: Mapping[str, Any], result: TrainingResult, classes: ClassFigures | None = None) -> str:
-    """The card that a person reads."""
+def used_settings(settings: TrainSettings, facts: Facts) -> dict[str, Any]:
+    """The settings that this kind of training goes by, with the values that were taken where none were given."""
+    kind, loss, (rate, critic_rate) = settings.kind, settings.loss(), settings.rates()
+    has_critic = kind is not TrainKind.CLASSIFY and settings.adversarial_weight > 0.0
+    wasserstein = loss is Adversarial.WASSERSTEIN
+    taken = {
+        **settings.to_dict(),
+        "start": Path(settings.start).name,
+        "pairing": "paired" if facts.paired else "unpaired",
+        "spacing_mm": _times(facts.working_spacing_mm) if facts.working_spacing_mm else "of each volume",
+        "patch": facts.patch,
+        "rate": rate,
+        "critic_rate": critic_rate,
+        "adversarial": loss.value,
+    }
+    unused = {"data", "out"}  # names of folders may be names of patients
+    if kind is not TrainKind.ENHANCE:
+        unused.add("restores")
+    if kind is not TrainKind.TRANSLATE:
+        unused.add("pairing")
+    if kind is TrainKind.CLASSIFY:
+        unused.add("adversarial_weight")
+    if not has_critic:
+        unused |= {"critic_rate", "critic_steps", "adversarial", "r1_weight"}
+    if not has_critic or not wasserstein:
+        unused.add("gradient_penalty")
+    if not has_critic or wasserstein:
+        unused.add("spectral_norm")
+    return {name: value for name, value in taken.items() if name not in unused and value != ""}
+
+
+def readme(
+    metadata: Mapping[str, Any], result: TrainingResult, used: Mapping[str, Any], classes: ClassFigures | None = None
+) -> str:
+    """The card that a person reads; ``used`` are :func:`used_settings`."""
     ours = metadata["medgan"]
     data, training = ours["data"], ours["training"]
     figures = "\n".join(f"| {name} | {value} |" for name, value in ours["figures"].items())
-    chosen = "\n".join(f"| {name} | {value} |" for name, value in training["settings"].items() if value != "")
-    spacing = " to ".join(
-        " x ".join(f"{step:g}" for step in data["spacing_mm"][end]) for end in ("smallest", "largest")
-    )
+    chosen = "\n".join(f"| {name} | {value} |" for name, value in used.items())
+    ends = [_times(data["spacing_mm"][end]) for end in ("smallest", "largest")]
+    spacing = " to ".join(dict.fromkeys(ends))  # once where both are equal
     intensity = data["intensity"]
     shown = f"{intensity['lowest']:.4g} to {intensity['highest']:.4g}" if intensity else "made from label maps"
     trained_on = "\n".join(f"- {sentence}" for sentence in ours["trained_on"])
-    minutes = training["seconds"] / 60.0
+    seconds = training["seconds"]
+    took = f"{seconds / 60.0:.1f} minutes" if seconds >= 120.0 else f"{seconds:g} seconds"
     intended = textwrap.fill(metadata["intended_use"], 118)
     return f"""# {ours["title"]}
 
@@ -214,7 +249,7 @@ def readme(metadata: Mapping[str, Any], result: TrainingResult, classes: ClassFi
 - SHA-256 over all voxels and grids: `{data["sha256"]}`
 
 ## Training
-{result.steps} steps in {minutes:.1f} minutes with MedGANSlicer {training["package_version"]}. Is it done? {result.done}
+{result.steps} steps in {took} with MedGANSlicer {training["package_version"]}. Is it done? {result.done}
 
 ![Losses and validation](curves.png)
 
@@ -293,6 +328,10 @@ def _data_sentence(fingerprint: Mapping[str, Any]) -> str:
         f"{fingerprint['volumes']} volumes of {patients} patient{'s' * (patients != 1)} of the person who trained it: "
         f"{cases['train']} cases to train on, {cases['validation']} for validation"
     )
+
+
+def _times(sides: Sequence[float]) -> str:
+    return " x ".join(f"{side:g}" for side in sides)
 
 
 def _short(value: Any) -> Any:
