@@ -69,9 +69,9 @@ def writable(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _room(path: Path) -> Iterator[Path]:
-    """An empty folder with a name that ITK takes."""
-    for place in (tempfile.gettempdir(), os.environ.get("PROGRAMDATA", ""), os.environ.get("PUBLIC", "")):
-        if place and (place.isascii() or not ASCII_ONLY):
+    """An empty folder with a name that ITK takes, among the person's own: others may not see what it holds."""
+    for place in (tempfile.gettempdir(), _short(tempfile.gettempdir())):
+        if place.isascii() or not ASCII_ONLY:
             processes.sweep(Path(place), ROOM_START)
             with contextlib.suppress(OSError):
                 room = Path(tempfile.mkdtemp(prefix=processes.folder_prefix(ROOM_START), dir=place))
@@ -82,6 +82,15 @@ def _room(path: Path) -> Iterator[Path]:
         yield room
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def _short(folder: str) -> str:
+    """The name of a folder with short parts as in "MLLER~1", which Windows keeps on most disks; else the same."""
+    if not processes.WINDOWS:
+        return folder
+    name = ctypes.create_unicode_buffer(1024)
+    length: int = ctypes.windll.kernel32.GetShortPathNameW(folder, name, len(name))  # type: ignore[attr-defined]
+    return name.value if 0 < length < len(name) else folder
 
 
 def _refused(path: Path) -> str:
