@@ -159,7 +159,7 @@ def missing(data: Path) -> None:
             if entry["modality"] == "PET" or (max(whole.spacing_mm) > 1.5 * min(whole.spacing_mm)) != thick:
                 continue
             volume = cut(whole)
-            sigma = noise_profile(volume.array).sigma
+            sigma = noise_profile(volume.array).level
             for place in (int(share * volume.shape[0]) for share in PLACES):
                 for what, damaged in damages(volume.array, place).items():
                     found = lost_slices(damaged, (0,), sigma)
