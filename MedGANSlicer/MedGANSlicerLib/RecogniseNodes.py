@@ -62,6 +62,7 @@ class Recognised:
 @dataclass
 class Anomaly:
     """``volume`` is what was looked at. ``boxes`` are those of the first of ``regions``, by the region's number.
+    ``caution`` is the first sentence of the run about its result, or empty.
 
     Places in ``regions`` are RAS mm of the map before its transform, as ``ijkToRas`` of the map had them.
     """
@@ -72,6 +73,7 @@ class Anomaly:
     table: Any
     folder: int
     smallest_ml: float
+    caution: str = ""
     threshold: float = 0.0
     regions: list[dict[str, Any]] = field(default_factory=list)
     ijkToRas: Any = None
@@ -154,7 +156,8 @@ def publishAnomaly(outputs: Outputs, volumeNode, ijkToRas: np.ndarray, smallest_
             reconstruction = publishVolume(scene, again, volumeNode, title, synthetic)
         table = addTable(scene, f"{name} regions", [], REGIONS, told)
         folder = folderItem(scene, name, volumeNode)
-        result = Anomaly(volumeNode, map_, reconstruction, table, folder, smallest_ml)
+        caution = next(iter(report.get("messages") or ()), "")
+        result = Anomaly(volumeNode, map_, reconstruction, table, folder, smallest_ml, caution)
         showRegions(result, _moved(report.get("regions") or (), movementOf(volumeNode, ijkToRas)), report["threshold"])
         putInFolder(scene, folder, *(node for node in (map_, reconstruction, table) if node is not None))
     return result

@@ -29,8 +29,9 @@ def run(inputs, settings, progress) -> Outputs:
         heat[k, j, i] = height
     map_ = volume.like(heat, "float32")
     report = a_report(
-        task="anomaly", model=settings.model, settings=settings.to_dict(), device="CPU", seconds=0.5, messages=[],
-        unit="score", threshold=THRESHOLD, largest=1.0, research="For research only; not a diagnosis.",
+        task="anomaly", model=settings.model, settings=settings.to_dict(), device="CPU", seconds=0.5,
+        messages=["Only 7 ml look like a brain."], unit="score", threshold=THRESHOLD, largest=1.0,
+        research="For research only; not a diagnosis.",
         regions=regions(map_, THRESHOLD, settings.smallest_ml),
     )  # fmt: skip
     return Outputs({"anomaly": map_, "reconstruction": volume.like(volume.array - 100)}, report)

@@ -209,6 +209,26 @@ def test_regions_follow_the_threshold_without_another_run(reader, ui, monkeypatc
     assert ui.regionsTable.isHidden()
 
 
+def test_what_was_found_names_its_volume_also_beside_another_input(reader, ui):
+    node = reader.volume("Patient 1")
+    other = slicer.util.addVolumeFromArray(slicer.util.arrayFromVolume(node), name="Patient 2")
+    run(reader, "quick")
+    run(reader, "heat", "UNUSUAL")
+    reader.parameters.recogniseVolume = other
+    assert ui.regionsLabel.text == (
+        "Patient 1: No region from 0.5 on. That does not say that nothing is there.\nOnly 7 ml look like a brain."
+    )
+    reader.choose_task("segment")
+    reader.choose_task("recognise")
+    assert "Only 7 ml look like a brain." in ui.regionsLabel.text
+    node.SetName("Anna")
+    assert ui.regionsLabel.text.startswith("Anna: No region")
+    assert ui.sentenceLabel.text.startswith("Anna: MR, T1")
+    ui.regionThreshold.value = 0.55
+    reader.wait(lambda: "0.55" in ui.regionsLabel.text)
+    assert "Only 7 ml look like a brain." in ui.regionsLabel.text
+
+
 def test_heat_map_of_a_run_that_ends_in_another_module_can_be_shown(reader, ui, slicer_standin):
     node = reader.volume()
     reader.parameters.recogniseQuestion = type(reader.parameters.recogniseQuestion).UNUSUAL

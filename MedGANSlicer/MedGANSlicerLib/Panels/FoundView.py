@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 from MedGANSlicerLib.Panels import Lines
 from MedGANSlicerLib.Panels.DataView import DataView
 from MedGANSlicerLib.Panels.LongNames import breakable
+from MedGANSlicerLib.Panels.NodeWatch import NodeWatch
 from MedGANSlicerLib.RecogniseNodes import Recognised, answersOf, keepTables
 
 SHOWN = 3
@@ -24,6 +25,7 @@ class FoundView:
         self._result: Recognised | None = None
         self._advice: list[Mapping[str, Any]] = []
         self._view = DataView(host)
+        self._watch = NodeWatch(self._say)
         Lines.prepare(ui.answersTable, (_("What"), _("Answer"), _("Confidence")), 1)
         Lines.prepare(ui.qualityTable, (_("Quality"), _("Value")), 0)
         ui.adviceButton.connect("clicked(bool)", self._follow)
@@ -38,14 +40,19 @@ class FoundView:
     def show(self, result: Recognised) -> None:
         """What a run found."""
         self._result = result
+        self._watch.watch(result.volume)
         self._draw()
 
     def forget(self, node) -> None:
         """A node is about to leave the scene."""
         if self._result is not None and node is self._result.volume:
+            self._watch.watch()
             self._result = None
             self.leave()
             self._draw()
+
+    def close(self) -> None:
+        self._watch.watch()
 
     def leave(self) -> None:
         """Give the person's layout back."""
@@ -57,7 +64,7 @@ class FoundView:
         if self._result is None:
             return
         report = self._result.report
-        ui.sentenceLabel.setText(breakable(f"{self._result.volume.GetName()}: {report.get('sentence', '')}"))
+        self._say()
         answers = shownAnswers(report)
         Lines.fill(ui.answersTable, answers)
         ui.answersTable.setVisible(bool(answers))
@@ -75,6 +82,10 @@ class FoundView:
             ui.adviceList.setCurrentRow(0)
         for widget in (ui.adviceList, ui.adviceButton):
             widget.setVisible(bool(self._advice))
+
+    def _say(self) -> None:
+        sentence = self._result.report.get("sentence", "")
+        self._ui.sentenceLabel.setText(breakable(f"{self._result.volume.GetName()}: {sentence}"))
 
     def _follow(self, item=None) -> None:
         row = self._ui.adviceList.currentRow

@@ -149,6 +149,7 @@ class RecognisePanel(Panel):
         self._regions.leave()
 
     def close(self) -> None:
+        self._found.close()
         self._regions.close()
 
     def _showMap(self, ticked: bool) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from MedGANSlicerLib.Panels import Lines
+from MedGANSlicerLib.Panels.LongNames import breakable
+from MedGANSlicerLib.Panels.NodeWatch import NodeWatch
 from MedGANSlicerLib.RecogniseNodes import MOST_BOXES, Anomaly, placeOf, regionsAt, showBoxes, showRegions
 
 WAIT_MS = 120
@@ -22,6 +24,7 @@ class RegionsView:
         self._result: Anomaly | None = None
         self._filling = self._entered = False
         self._timer = host.timer(WAIT_MS, self._follow)
+        self._watch = NodeWatch(self._say)
         Lines.prepare(ui.regionsTable, (_("Region"), _("Score"), _("ml")), 0, 1, 2)
         ui.regionThreshold.connect("valueChanged(double)", self._wait)
         ui.regionsTable.connect("itemSelectionChanged()", self._go)
@@ -36,6 +39,7 @@ class RegionsView:
         """What a run found; ``largest`` is the highest value of the map. Boxes of the run before are hidden."""
         self._showBoxes(False)
         self._result = result
+        self._watch.watch(result.volume)
         largest = max(largest, 1.5 * result.threshold, 1e-6)
         slider = self._ui.regionThreshold
         was = slider.blockSignals(True)
@@ -65,6 +69,7 @@ class RegionsView:
         if node in (result.volume, result.map):
             self._timer.stop()
             self._showBoxes(False)
+            self._watch.watch()
             self._result = None
         elif node is result.table:
             result.table = None
@@ -76,6 +81,7 @@ class RegionsView:
 
     def close(self) -> None:
         self._timer.stop()
+        self._watch.watch()
 
     def _wait(self, value: float) -> None:
         self._timer.stop()
@@ -105,9 +111,13 @@ class RegionsView:
         ]
         Lines.fill(ui.regionsTable, rows, [region["sentence"] for region in result.regions])
         self._filling = False
-        ui.regionsLabel.setText(said(result))
+        self._say()
         ui.regionsTable.setVisible(bool(rows))
         ui.boxesCheckBox.setVisible(bool(result.boxes))
+
+    def _say(self) -> None:
+        text = f"{said(self._result)}\n{self._result.caution}".strip()
+        self._ui.regionsLabel.setText(breakable(text))
 
     def _showBoxes(self, shown: bool) -> None:
         if self._result is not None:
@@ -120,14 +130,17 @@ class RegionsView:
 
 
 def said(result: Anomaly) -> str:
-    """How many regions there are from the threshold on, and how large they are together."""
+    """Of which volume, how many regions there are from the threshold on, and how large they are together."""
+    name = result.volume.GetName()
     count = len(result.regions)
     above = _("from {threshold:.3g} on").format(threshold=result.threshold)
     if not count:
-        return _("No region {above}. That does not say that nothing is there.").format(above=above)
+        text = _("{name}: No region {above}. That does not say that nothing is there.")
+        return text.format(name=name, above=above)
     volume = sum(region["volume_ml"] for region in result.regions)
     regions = _("1 region") if count == 1 else _("{count} regions").format(count=count)
-    text = _("{regions} {above}, {volume:.3g} ml together.").format(regions=regions, above=above, volume=volume)
+    text = _("{name}: {regions} {above}, {volume:.3g} ml together.")
+    text = text.format(name=name, regions=regions, above=above, volume=volume)
     if count > MOST_BOXES:
         text += " " + _("The first {most} have boxes.").format(most=MOST_BOXES)
     return text
