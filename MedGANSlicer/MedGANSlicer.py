@@ -38,7 +38,6 @@ from MedGANSlicerLib.Panels import CompareView, CurvesView
 from MedGANSlicerLib.Panels.ConvertPanel import ConvertPanel
 from MedGANSlicerLib.Panels.EnhancePanel import EnhancePanel
 from MedGANSlicerLib.Panels.EvaluatePanel import EvaluatePanel
-from MedGANSlicerLib.Panels.LongNames import breakable
 from MedGANSlicerLib.Panels.RecognisePanel import RecognisePanel
 from MedGANSlicerLib.Panels.SegmentPanel import SegmentPanel
 from MedGANSlicerLib.Panels.SynthesizePanel import SynthesizePanel
@@ -317,7 +316,7 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._leave()
             self._parameters.task = task
 
-    def _onResult(self, panel, result, report, preview):
+    def _onResult(self, panel, result, report, preview, read):
         self._preview = panel.previewNodes(result) if preview else []
         panel.finish(result, report, preview)
         self._refresh()
@@ -327,9 +326,9 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if comparison is None:
             self.taskPanel.conclude(sentence)
             return
-        self.ui.resultLabel.setText(breakable(f"{comparison.nodes.volume.GetName()}: {sentence}"))
         self.ui.keepPreviewButton.setVisible(preview)
-        self.compare.show(comparison.source, comparison.nodes, comparison.sentences)
+        source = comparison.source
+        self.compare.show(source, comparison.nodes, comparison.sentences, sentence, read.get(source))
         if self._parameters is None:  # another module is open, where nothing of ours is shown
             self._leave()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from medgan.job import Job, JobState, JobStatus
@@ -36,8 +37,9 @@ class JobRun:
     number of voxels, it is a sentence that says so: the job is then ended, ``poll`` says CANCELLED and ``publish``
     does nothing. ``put(outputs)`` makes the nodes of the result and returns them in the form that the panel wants.
     ``report`` is what the task says about its result, once that is published, with ``messages`` about the inputs
-    before its own; ``remark`` is then a sentence if voxels that were read were written to meanwhile, else empty. Call
-    :meth:`close` when done with the run, whatever happened.
+    before its own; ``remark`` is then a sentence if voxels that were read were written to meanwhile, else empty.
+    ``read`` is the :func:`stateOf` of every node that was read, as it was then. Call :meth:`close` when done with the
+    run, whatever happened.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class JobRun:
         self._scene = sources[0].GetScene() if sources else None
         self._name = sources[0].GetName() if sources else taskName
         self._sizes = [_sizeOf(node) for node in sources]
-        self._read = {node: (_timesOf(node), _frameOf(node)) for node in (*sources, *alsoRead)}
+        self.read = {node: stateOf(node) for node in (*sources, *alsoRead)}
         self._put = put
         self._messages = list(messages)
         self.job = startJob(inputs, settings, taskName, **options)
@@ -71,7 +73,7 @@ class JobRun:
         """The nodes of the result of a job that is DONE; None if it is dropped."""
         if self._drop() is not None:
             return None
-        self.remark = self._whatChanged()
+        self.remark = next(filter(None, (whatChanged(node, state) for node, state in self.read.items())), "")
         outputs = self.job.outputs()
         result = self.put(outputs)
         self.report = outputs.report
@@ -90,7 +92,7 @@ class JobRun:
         """End the job, if it still works, and remove its folder. May be called again."""
         self.job.close()
         self._sources = self._put = None
-        self._read = {}
+        self.read = {}
 
     def _drop(self) -> JobState | None:
         """The state of a run whose result nobody can use, or None."""
@@ -100,15 +102,6 @@ class JobRun:
                 return None
             self.close()
         return JobState(JobStatus.CANCELLED, 0.0, self.dropped)
-
-    def _whatChanged(self) -> str:
-        for node, (times, frame) in self._read.items():
-            if _timesOf(node) == times:
-                continue
-            if _frameOf(node) != frame:
-                return f"'{node.GetName()}' shows another frame now; this is the result of the one that it showed."
-            return f"'{node.GetName()}' was edited meanwhile; this is the result of what it was before."
-        return ""
 
     def _whyUnwanted(self) -> str:
         if self._sources is None:
@@ -121,6 +114,30 @@ class JobRun:
         return ""
 
 
+@dataclass(frozen=True)
+class NodeState:
+    """``times``: when the voxels were last written. ``frame``: the number of the frame of a sequence, or None."""
+
+    times: list[int]
+    frame: int | None
+
+
+def stateOf(node) -> NodeState:
+    """What tells whether the voxels of a node are still those that were read."""
+    browser = browserOf(node)
+    return NodeState(_timesOf(node), browser.GetSelectedItemNumber() if browser is not None else None)
+
+
+def whatChanged(node, read: NodeState) -> str:
+    """One sentence if a node shows other voxels than when it was read, else ""."""
+    now = stateOf(node)
+    if now.times == read.times:
+        return ""
+    if now.frame != read.frame:
+        return f"'{node.GetName()}' shows another frame now; this is the result of the one that it showed."
+    return f"'{node.GetName()}' was edited meanwhile; this is the result of what it was before."
+
+
 def _timesOf(node) -> list[int]:
     """When the voxels of a volume or segmentation were last written; nothing for another node or an empty one."""
     if node.IsA("vtkMRMLSegmentationNode"):
@@ -128,12 +145,6 @@ def _timesOf(node) -> list[int]:
     image = node.GetImageData() if node.IsA("vtkMRMLVolumeNode") else None
     voxels = image.GetPointData().GetScalars() if image is not None else None
     return [voxels.GetMTime()] if voxels is not None else []
-
-
-def _frameOf(node) -> int | None:
-    """The number of the frame that a volume shows of a sequence; None for one of its own."""
-    browser = browserOf(node)
-    return browser.GetSelectedItemNumber() if browser is not None else None
 
 
 def _sizeOf(node) -> tuple[int, int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import slicer
 import slicer.util
@@ -67,6 +68,52 @@ def test_scene_of_another_task_that_is_imported_ends_the_comparison(after_a_run,
     assert person.parameters.task == "segment"
     assert not person.widget.compare.active
     assert person.ui.compareSection.isHidden()
+
+
+def test_input_that_is_edited_and_result_that_is_renamed_are_told_of(after_a_run):
+    ui, node = after_a_run.ui, after_a_run.parameters.inputVolume
+    assert ui.resultLabel.text.startswith("Head denoised: noise 40 → 8")
+    assert "edited" not in ui.resultLabel.text
+    slicer.util.arrayFromVolume(node)[:] += 50
+    slicer.util.arrayFromVolumeModified(node)
+    assert ui.resultLabel.text.endswith("'Head' was edited meanwhile; this is the result of what it was before.")
+    slicer.util.getNode("Head denoised").SetName("Mine")
+    assert ui.resultLabel.text.startswith("Mine: noise 40")
+
+
+def test_comparison_with_one_frame_says_when_the_input_shows_another(person):
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Cine")
+    for number in range(3):
+        frame = slicer.util.addVolumeFromArray(np.full((6, 8, 10), 100 + number, np.int16))
+        sequence.SetDataNodeAtValue(frame, str(number))
+        slicer.mrmlScene.RemoveNode(frame)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "Browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    person.parameters.inputVolume = browser.GetProxyNode(sequence)
+    person.choose_model("quick")
+    person.parameters.allFrames = False
+    person.press_apply()
+    person.wait_for_end()
+    other = "'Cine' shows another frame now; this is the result of the one that it showed."
+    label = person.ui.resultLabel
+    assert "meanwhile" not in label.text
+    browser.SetSelectedItemNumber(2)
+    assert label.text.endswith(other)
+    browser.SetSelectedItemNumber(0)
+    assert "now" not in label.text
+    assert "meanwhile" not in label.text
+    person.press_apply()
+    browser.SetSelectedItemNumber(1)
+    person.wait_for_end()
+    assert label.text.endswith(other)
+    browser.SetSelectedItemNumber(0)
+    assert "now" not in label.text
+    person.parameters.allFrames = True
+    person.press_apply()
+    person.wait_for_end()
+    browser.SetSelectedItemNumber(2)
+    assert "now" not in label.text
+    assert "meanwhile" not in label.text
 
 
 def test_difference_has_a_symmetric_legend_in_the_unit_of_the_input(after_a_run):

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 
 import slicer
 
+from MedGANSlicerLib.JobRun import NodeState, stateOf, whatChanged
+from MedGANSlicerLib.Panels.LongNames import breakable
 from MedGANSlicerLib.Panels.MapLayers import MapLayers
+from MedGANSlicerLib.Panels.NodeWatch import NodeWatch
 from MedGANSlicerLib.Panels.PlacesList import PlacesList
 from MedGANSlicerLib.Panels.SliceLayers import SliceLayers
 from MedGANSlicerLib.ResultNodes import ResultNodes
+from MedGANSlicerLib.SequenceBrowsers import browserOf
 
 SIDE_BY_SIDE = 5311
 """Our layout; numbers from 501 on are free for extensions."""
@@ -31,6 +35,10 @@ class CompareView:
         self._ui, self._host = ui, host
         self._source = None
         self._nodes: ResultNodes | None = None
+        self._summary = ""
+        self._read: NodeState | None = None
+        self._away = False
+        self._watch = NodeWatch(self._say)
         self._layoutBefore: int | None = None
         self._slices = SliceLayers(host)
         self._layers = MapLayers(ui, self._refresh)
@@ -43,14 +51,25 @@ class CompareView:
     def active(self) -> bool:
         return self._nodes is not None
 
-    def show(self, source, nodes: ResultNodes, sentences: Sequence[str] = ()) -> None:
+    def show(
+        self,
+        source,
+        nodes: ResultNodes,
+        sentences: Sequence[str] = (),
+        summary: str = "",
+        read: NodeState | None = None,
+    ) -> None:
         """Compare a volume node with its result. The first call remembers what the person's views show.
 
-        ``sentences``: what is to be checked, for a scene that can not hold the places as points.
+        ``sentences``: what is to be checked, for a scene that can not hold the places as points. ``summary``: a few
+        words about the result. ``read``: what the source was when it was read, if that was not just now.
         """
         if not self.active:
             self._layoutBefore = self._host.layout()
-        self._source, self._nodes = source, nodes
+        self._source, self._nodes, self._summary = source, nodes, summary
+        self._read, self._away = read or stateOf(source), False
+        self._watch.watch(source, nodes.volume)
+        self._say()
         self._layers.offer(nodes)
         self._places.show(nodes.places, sentences)
         self._ui.opacitySlider.setValue(100)
@@ -63,6 +82,7 @@ class CompareView:
         self._slices.leave()
         if self._host.layout() == SIDE_BY_SIDE and self._layoutBefore is not None:
             self._host.setLayout(self._layoutBefore)
+        self._watch.watch()
         self._source, self._nodes = None, None
         self._layers.offer(None)
         self._places.leave()
@@ -80,6 +100,22 @@ class CompareView:
         """A node is leaving the scene (None: the whole scene is): stop comparing if it is one of ours."""
         if self.active and (node is None or node in (self._source, *self._nodes.present())):
             self.leave()
+
+    def _say(self) -> None:
+        """What the result is called, what was said of it, and whether the source is still what it was made from."""
+        said = f"{self._nodes.volume.GetName()}: {self._summary}"
+        self._ui.resultLabel.setText(breakable(f"{said} {self._whatChanged()}".strip()))
+
+    def _whatChanged(self) -> str:
+        """One sentence if the source shows something else than it did; "" where the result goes along with it."""
+        browser = browserOf(self._source)
+        if browser is not None and browser is browserOf(self._nodes.volume):
+            return ""
+        now = stateOf(self._source)
+        if self._away and now.frame == self._read.frame:  # the frame is back, as a new copy
+            self._read = now
+        self._away = now.frame != self._read.frame
+        return whatChanged(self._source, self._read)
 
     def _fade(self, value: int) -> None:
         self._refresh()

@@ -22,7 +22,8 @@ POLL_MS = 100
 
 
 class TaskPanel:
-    """``ui``: the shared widgets. ``onResult(panel, result, report, preview)`` is called with what a run published."""
+    """``ui``: the shared widgets. ``onResult(panel, result, report, preview, read)`` is called with what a run
+    published; ``read`` holds the states of the nodes that it read, where the run knows them (see ``JobRun``)."""
 
     def __init__(self, ui, host, dependencies, onResult: Callable) -> None:
         self.ui, self._host, self._dependencies, self._onResult = ui, host, dependencies, onResult
@@ -159,7 +160,7 @@ class TaskPanel:
         self.ui.progressLabel.setText(_("Putting the result into the scene"))
         panel, result, report = self._panel, self._work.publish(), self._work.report
         dropped, elapsed = self._work.dropped, time.monotonic() - self._begun
-        remark = getattr(self._work, "remark", "")
+        remark, read = getattr(self._work, "remark", ""), getattr(self._work, "read", {})
         self._end()
         if dropped:
             self._showIdle("")
@@ -172,7 +173,7 @@ class TaskPanel:
             self._note(message)
         for suspicion in report.get("suspicions") or ():
             self._note(suspicion["sentence"])
-        self._onResult(panel, result, report, self._preview)
+        self._onResult(panel, result, report, self._preview, read)
         if messages and not panel.showsMessages:
             self._add(_inShort(messages))
 
