@@ -11,7 +11,7 @@ import vtk
 
 from medgan.places import place_text
 from MedGANSlicerLib.ResultNodes import PLACES_CONTENT
-from MedGANSlicerLib.SceneBridge import SOURCE_ROLE
+from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, setOrigin
 from MedGANSlicerLib.SceneEdits import oneModification, placeBeside, removeOnFailure
 
 CLASS = "vtkMRMLMarkupsFiducialNode"
@@ -21,10 +21,16 @@ HERE = "Here "
 
 
 def publishPlaces(
-    scene, suspicions: Sequence[MutableMapping[str, Any]], sourceNode, name: str, attributes: Mapping[str, str]
+    scene,
+    suspicions: Sequence[MutableMapping[str, Any]],
+    sourceNode,
+    name: str,
+    attributes: Mapping[str, str],
+    outputNode=None,
 ):
     """A point list node with one point for each suspicion, locked, under the parent transform of its source.
 
+    The node is new and called ``name``, or it is ``outputNode``, which keeps its name and loses its points.
     The places of the report are RAS mm before that transform; its sentences, which a person reads, are changed to
     those of the world. None if there is nothing to check, or if the scene knows no markups; the report still has the
     sentences.
@@ -33,13 +39,14 @@ def publishPlaces(
         suspicion["sentence"] = sentence
     if not suspicions or not knowsPlaces(scene):
         return None
-    with removeOnFailure(scene):
-        node = scene.AddNewNodeByClass(CLASS, name)
+    with removeOnFailure(scene, outputNode):
+        node = scene.AddNewNodeByClass(CLASS, name) if outputNode is None else outputNode
         node.CreateDefaultDisplayNodes()
         fillPlaces(node, suspicions, attributes)
         node.SetAndObserveTransformNodeID(sourceNode.GetTransformNodeID())
         node.SetNodeReferenceID(SOURCE_ROLE, sourceNode.GetID())
-        placeBeside(scene, node, sourceNode)
+        if outputNode is None:
+            placeBeside(scene, node, sourceNode)
     return node
 
 
@@ -53,15 +60,15 @@ def knowsPlaces(scene) -> bool:
 
 
 def fillPlaces(node, suspicions: Sequence[Mapping[str, Any]], attributes: Mapping[str, str]) -> None:
-    """Points with a short label and what was found there as their description, at the places of the report."""
+    """Only points with a short label and what was found there as their description, at the places of the report."""
     with oneModification(node):
+        node.RemoveAllControlPoints()
         for number, suspicion in enumerate(suspicions, 1):
             place = vtk.vtkVector3d(*(float(value) for value in suspicion["ras_mm"]))
             index = node.AddControlPoint(place, f"{number} {suspicion['kind']}")
             node.SetNthControlPointDescription(index, suspicion.get("finding") or suspicion["sentence"])
         node.SetLocked(True)  # a place that was dragged away by accident would say something wrong
-        for key, value in {**attributes, "MedGAN.Content": PLACES_CONTENT}.items():
-            node.SetAttribute(key, value)
+        setOrigin(node, {**attributes, "MedGAN.Content": PLACES_CONTENT})
 
 
 def sentencesOf(node) -> list[str]:

@@ -38,6 +38,9 @@ MAPS = {
 
 PLACES_CONTENT = "places to check"
 
+RESULT_ROLE = "MedGAN.Of"
+"""Node reference of a map, or of the places to check, to the result that it says something of."""
+
 
 @dataclass(frozen=True)
 class ResultNodes:
@@ -58,6 +61,17 @@ class ResultNodes:
         """What ``change`` makes of every node that there is."""
         nodes = {field.name: getattr(self, field.name) for field in fields(self)}
         return ResultNodes(**{name: None if node is None else change(node) for name, node in nodes.items()})
+
+
+def partsOf(scene, result) -> dict[str, Any]:
+    """What a scene holds beside a result node: maps under their names in ``MAPS``, and "places"."""
+    contents = {MAPS[key].content: key for key in MAPS} | {PLACES_CONTENT: "places"}
+    parts: dict[str, Any] = {}
+    for node in scene.GetNodes():
+        key = contents.get(node.GetAttribute("MedGAN.Content"))
+        if key is not None and node.GetNodeReference(RESULT_ROLE) is result:
+            parts.setdefault(key, node)  # a further one is a copy that the person made
+    return parts
 
 
 def resultWord(report: Mapping[str, Any], taskName: str) -> str:

@@ -96,14 +96,16 @@ def publishVolume(scene, volume: Volume, sourceNode, name: str, attributes: Mapp
         return _finish(scene, node, sourceNode)
 
 
-def publishMap(scene, volume: Volume, sourceNode, name: str, attributes: Mapping[str, str], show: MapDisplay):
+def publishMap(
+    scene, volume: Volume, sourceNode, name: str, attributes: Mapping[str, str], show: MapDisplay, outputNode=None
+):
     """A float32 volume node that says something of a result: what was changed, or how sure it is.
 
     ``show`` gives it colours and window: ``showAsDifference`` or ``showAsUncertainty`` of ResultDisplay. Otherwise as
     :func:`publishVolume`.
     """
-    node = _newNode(name)
-    with removeOnFailure(scene):
+    node = _nodeToFill(name, sourceNode, outputNode)
+    with removeOnFailure(scene, outputNode):
         display = _fill(scene, node, volume.array, volume.ijk_to_ras, sourceNode, attributes)
         show(scene, display, [volume.array])
         return _finish(scene, node, sourceNode)
@@ -147,11 +149,16 @@ def fillVoxels(node, array: np.ndarray, ijkToRas: np.ndarray, sourceNode, attrib
         node.SetIJKToRASMatrix(toMatrix(ijkToRas))
         if sourceNode is not None:
             _copyUnits(node, sourceNode)
-        for key in list(node.GetAttributeNames()):
-            if key.startswith(("DICOM.", "MedGAN.")):
-                node.RemoveAttribute(key)
-        for key, value in attributes.items():
-            node.SetAttribute(key, value)
+        setOrigin(node, attributes)
+
+
+def setOrigin(node, attributes: Mapping[str, str]) -> None:
+    """Give a node these attributes, in the place of DICOM identifiers and provenance that it had."""
+    for key in list(node.GetAttributeNames()):
+        if key.startswith(("DICOM.", "MedGAN.")):
+            node.RemoveAttribute(key)
+    for key, value in attributes.items():
+        node.SetAttribute(key, value)
 
 
 def arrayOf(node) -> np.ndarray | None:

@@ -19,9 +19,9 @@ from MedGANSlicerLib import Places
 from MedGANSlicerLib.JobRun import JobRun, startJob
 from MedGANSlicerLib.NodePairs import PREVIEW
 from MedGANSlicerLib.Places import publishPlaces
-from MedGANSlicerLib.ResultNodes import MAPS, RESULT_WORD, ResultNodes, provenance, resultWord
+from MedGANSlicerLib.ResultNodes import MAPS, RESULT_ROLE, RESULT_WORD, ResultNodes, partsOf, provenance, resultWord
 from MedGANSlicerLib.SceneBridge import Region, matrixOf, movementOf, publishMap, publishVolume, volumeFromNode
-from MedGANSlicerLib.SceneEdits import placeBeside, removeOnFailure, uniqueName
+from MedGANSlicerLib.SceneEdits import placeBeside, removeNode, removeOnFailure, uniqueName
 
 __all__ = ["PREVIEW", "Run", "prepare", "process", "publish", "start", "startJob"]
 
@@ -48,8 +48,9 @@ def publish(
 ) -> ResultNodes:
     """The nodes that show the outputs beside their input: the result, its maps, and the places to check.
 
-    A node that is given for the result is filled, otherwise a new one is made. After a failure the scene and that node
-    are as they were. The nodes of a ``preview`` say so in their name and by an attribute. Raises ``ValueError``.
+    A node that is given for the result is filled, otherwise a new one is made. What belonged to the result that it held
+    is filled as well, or removed where this result has no such part. After a failure the scene and these nodes are as
+    they were. The nodes of a ``preview`` say so in their name and by an attribute. Raises ``ValueError``.
     """
     scene = inputNode.GetScene()
     attributes = provenance(outputs.report, inputNode)
@@ -57,7 +58,9 @@ def publish(
     if preview:
         word += " preview"
         attributes[PREVIEW] = "yes"
-    with removeOnFailure(scene, outputNode):
+    older = partsOf(scene, outputNode) if outputNode is not None else {}
+    older = {key: node for key, node in older.items() if node is not inputNode}
+    with removeOnFailure(scene, outputNode, *older.values()):
         name = uniqueName(scene, f"{inputNode.GetName()} {word}")
         result = publishVolume(scene, outputs.volumes["volume"], inputNode, name, attributes, outputNode)
         parts = {}
@@ -65,12 +68,17 @@ def publish(
             name = uniqueName(scene, f"{result.GetName()} {key}")
             told = {**attributes, "MedGAN.Content": MAPS[key].content}
             volume, show = outputs.volumes[key], MAPS[key].show
-            parts[key] = publishMap(scene, volume, inputNode, name, told, show)
+            parts[key] = publishMap(scene, volume, inputNode, name, told, show, older.get(key))
         name = uniqueName(scene, f"{result.GetName()} to check")
-        parts["places"] = publishPlaces(scene, outputs.report.get("suspicions") or (), inputNode, name, attributes)
-        for part in parts.values():
-            if part is not None:
+        suspicions = outputs.report.get("suspicions") or ()
+        parts["places"] = publishPlaces(scene, suspicions, inputNode, name, attributes, older.get("places"))
+        for part in filter(None, parts.values()):
+            part.SetNodeReferenceID(RESULT_ROLE, result.GetID())
+            if part not in older.values():
                 placeBeside(scene, part, result)  # a given result may be in another folder than its input
+    for node in older.values():
+        if node not in parts.values():
+            removeNode(scene, node)
     return ResultNodes(result, **parts)
 
 

@@ -6,6 +6,7 @@ The jobs are real child processes. In these tests a quick task takes the place o
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from scene_report import a_report
 from scene_tools import (
     add_volume,
     array_of,
+    finer_outputs,
     matrix_of,
     node_ids,
     noisy_box,
@@ -135,6 +137,51 @@ def test_given_node_is_filled(a_scene, a_volume_node):
     assert result is output
     assert [result.GetName(), difference.GetName()] == ["Mine", "Mine difference"]
     assert np.array_equal(array_of(output), noisy_box() + 5)
+
+
+def test_maps_and_places_of_an_output_are_filled_with_it_and_go_with_it(a_scene, a_volume_node, an_oblique_volume_node):
+    def names() -> set[str]:
+        nodes = [node for node in a_scene.GetNodes() if not node.GetHideFromEditors()]
+        return {node.GetName() for node in nodes if node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLMarkupsNode")}
+
+    first = TaskLogic.publish(finer_outputs(volumeFromNode(a_volume_node)), a_volume_node)
+    had = names()
+    again = finer_outputs(volumeFromNode(an_oblique_volume_node))
+    again.volumes["residual"].array += 50
+    again.report["suspicions"] = again.report["suspicions"][:1]
+    second = TaskLogic.publish(again, an_oblique_volume_node, first.volume)
+    assert second == first
+    assert names() == had
+    assert second.difference.GetAttribute("MedGAN.SourceName") == "Oblique"
+    assert np.allclose(array_of(second.residual), again.volumes["residual"].array)
+    assert second.places.GetNumberOfControlPoints() == 1
+    broken = outputs_like(volumeFromNode(a_volume_node), 7.0)
+    broken.volumes["residual"] = dataclasses.replace(broken.volumes["difference"])
+    broken.volumes["residual"].array = broken.volumes["residual"].array[0]
+    with pytest.raises(TypeError):
+        TaskLogic.publish(broken, a_volume_node, first.volume)
+    assert names() == had
+    assert (array_of(second.difference) == again.volumes["difference"].array).all()
+    assert second.places.GetNumberOfControlPoints() == 1
+    third = TaskLogic.publish(outputs_like(volumeFromNode(a_volume_node), 7.0), a_volume_node, first.volume)
+    assert third.present() == [first.volume, first.difference]
+    assert (array_of(third.difference) == 7).all()
+    assert had - names() == {node.GetName() for node in first.present()[2:]}
+    assert not any(a_scene.IsNodePresent(node) for node in first.present()[2:])
+
+
+def test_copies_of_maps_and_the_input_itself_stay_as_they_are(a_scene, a_volume_node):
+    first = TaskLogic.publish(outputs_like(volumeFromNode(a_volume_node)), a_volume_node)
+    copy = a_scene.AddNode(first.difference.NewInstance())
+    copy.CopyContent(first.difference)
+    copy.CopyReferences(first.difference)
+    copy.SetName("Kept")
+    second = TaskLogic.publish(outputs_like(volumeFromNode(a_volume_node), 7.0), a_volume_node, first.volume)
+    assert second.difference is first.difference
+    assert (array_of(copy) == 5).all()
+    TaskLogic.publish(outputs_like(volumeFromNode(first.difference), 9.0), first.difference, first.volume)
+    assert (array_of(first.difference) == 7).all()
+    assert a_scene.IsNodePresent(first.difference)
 
 
 def test_failure_in_the_last_step_leaves_no_new_node(a_scene, a_volume_node):
