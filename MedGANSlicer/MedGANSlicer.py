@@ -2,9 +2,11 @@
 
 import sys
 import unittest
+from itertools import pairwise
 from typing import Union
 
 import numpy as np
+import qt
 import slicer
 import slicer.util
 import vtk
@@ -178,6 +180,7 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(root)
         self.ui = slicer.util.childWidgetVariables(root)
         self.logic = MedGANSlicerLogic()
+        below = _tabStops(root, self.ui.taskPlace)
         for panelClass in TASK_PANELS:
             taskRoot = self._load(panelClass.uiFile)
             self.ui.taskPlace.layout().addWidget(taskRoot)
@@ -186,6 +189,9 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             panel.changedModels = self._onModels
             self._panels[panelClass.task] = (taskRoot, panel)
             self.ui.taskSelector.addItem(panelClass.title(), panelClass.task)
+        # Qt's order is that of loading, in which the panels come last.
+        for stop, following in pairwise([*_tabStops(root, below[-1]), *below]):
+            qt.QWidget.setTabOrder(stop, following)
         for row in (self.ui.taskLabel, self.ui.taskSelector):
             row.setVisible(len(TASK_PANELS) > 1)
         dependencies = Dependencies(self.resourcePath("requirements.txt"), self.host)
@@ -420,6 +426,17 @@ class MedGANSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onQuit(self):
         self.cleanup()
+
+
+def _tabStops(root, after):
+    """The widgets in ``root`` that the tab key comes to after one of them."""
+    stops = []
+    widget = after.nextInFocusChain()
+    while root.isAncestorOf(widget):
+        if widget.focusPolicy != qt.Qt.NoFocus and widget.focusProxy() is None:
+            stops.append(widget)
+        widget = widget.nextInFocusChain()
+    return stops
 
 
 class MedGANSlicerTest(ScriptedLoadableModuleTest):

@@ -519,3 +519,31 @@ def test_all_text_can_be_translated(slicer_standin, a_module_widget):
     a_module_widget._refresh()
     assert a_module_widget.ui.applyButton.text == "<Apply>"
     assert a_module_widget.ui.applyButton.toolTip == "<Choose an input volume.>"
+
+
+def test_tab_key_goes_from_the_task_through_its_panel_to_apply_and_the_log(person):
+    from PySide6 import QtCore, QtTest, QtWidgets
+    from standin.proxies import native_of
+    from standin.waiting import run_for
+
+    person.volume()
+    root = native_of(person.widget.parent)
+    root.show()
+    root.activateWindow()
+    for task, first, ends in (
+        ("enhance", "inputVolume", ["previewButton", "applyButton", "logSection"]),
+        ("convert", "direction", ["logSection"]),  # nothing is chosen that Apply could work on
+    ):
+        person.choose_task(task)
+        run_for(0.05)
+        native_of(person.ui.taskSelector).setFocus()
+        names = []
+        while names[-1:] != ["logSection"] and len(names) < 60:
+            QtTest.QTest.keyClick(QtWidgets.QApplication.focusWidget(), QtCore.Qt.Key_Tab)
+            widget = QtWidgets.QApplication.focusWidget()
+            while not widget.objectName() or widget.objectName().startswith("qt_"):
+                widget = widget.parent()
+            names.append(widget.objectName())
+        assert names[0] == first
+        assert set(names[: -len(ends)]) <= set(vars(person.ui_of(task))), names
+        assert names[-len(ends) :] == ends
