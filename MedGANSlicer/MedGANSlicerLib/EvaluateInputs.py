@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -100,10 +101,15 @@ def _named(pairs: Sequence[Pair]) -> dict[tuple[str, str], Pair]:
     for leader in [] if alone else leaders:
         if leader.GetID() not in cases:
             cases[leader.GetID()] = _free(_plain(leader.GetName()), set(cases.values()))
+    of = [cases.get(leader.GetID(), "") for leader in leaders]
+    whole = [_methodOf(pair.node.GetName(), pair, owner) for pair, owner in zip(pairs, owners, strict=True)]
+    bare = [_methodOf(_unnumbered(pair.node), pair, owner) for pair, owner in zip(pairs, owners, strict=True)]
     named: dict[tuple[str, str], Pair] = {}
-    for pair, owner, leader in zip(pairs, owners, leaders, strict=True):
-        case = cases.get(leader.GetID(), "")
-        named[(case, _free(_plain(_methodOf(pair, owner)), {method for held, method in named if held == case}))] = pair
+    for place, (pair, case) in enumerate(zip(pairs, of, strict=True)):
+        others = [other for other, held in enumerate(of) if held == case and other != place]
+        alone = all(bare[place] not in (whole[other], bare[other]) for other in others)
+        method = _plain(bare[place] if alone else whole[place])
+        named[(case, _free(method, {method for held, method in named if held == case}))] = pair
     return named
 
 
@@ -116,14 +122,23 @@ def _free(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _methodOf(pair: Pair, owner) -> str:
-    """ "denoised" for "Head denoised" of "Head"."""
-    name = pair.node.GetName()
+def _methodOf(name: str, pair: Pair, owner) -> str:
+    """ "denoised" for a result called "Head denoised" of "Head"."""
     for known in (owner, pair.node.GetNodeReference(SOURCE_ROLE)):
         rest = beyond(name, known.GetName()) if known is not None else None
         if rest:
             return rest.strip(" _-") or name
     return name
+
+
+def _unnumbered(node) -> str:
+    """The name of a result without the number that it got because one of another source is called the same."""
+    name = node.GetName()
+    bare = re.sub(r" \d+$", "", name)
+    first = node.GetScene().GetFirstNodeByName(bare) if bare != name else None
+    source = node.GetNodeReference(SOURCE_ROLE)
+    of = first.GetNodeReference(SOURCE_ROLE) if first is not None else None
+    return bare if source is not None and of is not None and of is not source else name
 
 
 def _plain(name: str) -> str:

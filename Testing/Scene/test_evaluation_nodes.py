@@ -148,6 +148,21 @@ def test_two_results_of_one_name_are_told_apart(a_scene):
     assert sorted(inputs) == ["reference", "result Result", "result Result 2"]
 
 
+def test_number_of_a_result_of_another_volume_of_the_same_name_is_no_method(a_scene):
+    pairs = []
+    for result in ("Scan denoised", "Scan denoised 1"):
+        scan, clean = named(a_scene, "Scan"), named(a_scene, "Clean")
+        pairs.append(Pair(named(a_scene, result), clean))
+        pairs[-1].node.SetNodeReferenceID(SOURCE_ROLE, scan.GetID())
+    assert list(EvaluateInputs._named(pairs)) == [("Clean", "denoised"), ("Clean 2", "denoised")]
+    again = named(a_scene, "Scan denoised 2")
+    again.SetNodeReferenceID(SOURCE_ROLE, scan.GetID())
+    of_one = [Pair(pairs[1].node, clean), Pair(again, clean)]
+    assert list(EvaluateInputs._named(of_one)) == [("", "denoised 1"), ("", "denoised 2")]
+    own = [Pair(named(a_scene, f"Other {number}"), clean) for number in (1, 2)]
+    assert list(EvaluateInputs._named(own)) == [("", "Other 1"), ("", "Other 2")]
+
+
 def test_references_of_one_name_are_cases_of_their_own(a_scene):
     """Names of nodes need not differ; each result is measured against its own reference."""
     pairs = []
