@@ -65,6 +65,12 @@ def beyond(name: str, start: str) -> str | None:
     return rest if name.startswith(start) and not rest[:1].isalnum() else None
 
 
+def toldApart(node) -> str:
+    """The name of a node, with a number behind it where others of its class are called the same."""
+    namesakes = [each for each in nodesOf(node.GetScene(), (node.GetClassName(),)) if each.GetName() == node.GetName()]
+    return f"{node.GetName()} ({namesakes.index(node) + 1})" if len(namesakes) > 1 else node.GetName()
+
+
 def nodesOf(scene, classes: Sequence[str]) -> list:
     """Nodes of exactly these classes that a person sees, in the order of the scene; no previews and no maps."""
     nodes = [node for node in scene.GetNodes() if node.GetClassName() in classes and not node.GetHideFromEditors()]

@@ -314,6 +314,33 @@ def test_method_is_what_a_name_says_beyond_that_of_its_reference(examiner):
     assert examiner.ui.foundLabel.text.splitlines()[1].startswith("denoised:")
 
 
+def test_nodes_of_one_name_are_told_apart_in_the_list(examiner):
+    for _ in range(2):
+        volume("Scan")
+    volume("Scan denoised", 10.0)
+    examiner.against("Scan denoised", "Scan (2)")
+    assert examiner.names() == ["Scan (1)", "Scan (2)", "Scan denoised"]
+    assert examiner.ui.resultsTable.item(2, 1).text() == "Scan (2)"
+    assert [pair.partner for pair in examiner.person.widget._panels["evaluate"][1]._results.chosen()] == [
+        list(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))[1]
+    ]
+
+
+def test_selected_line_stays_with_its_node(examiner):
+    for name in "ABCD":
+        volume(name)
+    examiner.person.wait(lambda: "D" in examiner.names())
+    table = examiner.ui.resultsTable
+    table.selectRow(2)
+    slicer.mrmlScene.RemoveNode(slicer.util.getNode("A"))
+    examiner.person.wait(lambda: examiner.names() == ["B", "C", "D"])
+    assert table.item(table.currentRow(), 0).text() == "C"
+    assert [examiner.ui.referenceSelector.itemText(n) for n in range(3)] == ["No reference", "B", "D"]
+    slicer.mrmlScene.RemoveNode(slicer.util.getNode("C"))
+    examiner.person.wait(lambda: examiner.names() == ["B", "D"])
+    assert table.item(table.currentRow(), 0).text() == "D"
+
+
 def test_long_names_can_be_told_apart_in_the_list_and_widen_nothing(examiner):
     name = "sub-01_ses-02_acq-mprage_run-01_T1w"
     volume("Clean")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import qt
 
-from MedGANSlicerLib.NodePairs import NodePairs, Pair
+from MedGANSlicerLib.NodePairs import NodePairs, Pair, toldApart
 from MedGANSlicerLib.Panels.LongNames import breakable
 
 _NODE, _PARTNER = 0, 1
@@ -25,7 +25,7 @@ class Offer:
     partners: Callable | None = None
     guess: Callable[[object, Iterable], object] = lambda node, taken: None
     nothing: str = "-"
-    shown: Callable = lambda node: node.GetName()
+    shown: Callable = toldApart
 
 
 class PairsTable:
@@ -37,6 +37,7 @@ class PairsTable:
         self._offer = Offer((), ("", ""))
         self._rows: list[Pair] = []
         self._ticked: set[str] = set()
+        self._selected = ""
         self._offered: list = []
         self._filling = False
         table.setColumnCount(2)
@@ -75,9 +76,13 @@ class PairsTable:
             item.setText(breakable(self._offer.shown(row.node)))
             item.setToolTip(self._offer.shown(row.node))
             item.setCheckState(qt.Qt.Checked if row.node.GetID() in self._ticked else qt.Qt.Unchecked)
-            self._item(number, _PARTNER).setText(breakable(row.partner.GetName()) if row.partner is not None else "")
-        if self._rows and not 0 <= current < len(self._rows):
-            table.selectRow(0)
+            partner = breakable(toldApart(row.partner)) if row.partner is not None else ""
+            self._item(number, _PARTNER).setText(partner)
+        if self._rows:  # the selected line goes with its node, where that is still there
+            ids = [row.node.GetID() for row in self._rows]
+            current = ids.index(self._selected) if self._selected in ids else min(max(current, 0), len(ids) - 1)
+            if current != table.currentRow():
+                table.selectRow(current)
         self._filling = False
         self._label.setText(self._offer.headings[1])
         for widget in (self._selector, self._label):
@@ -96,12 +101,15 @@ class PairsTable:
     def _fillSelector(self) -> None:
         """Offer what could go with the node of the selected line."""
         row = self._table.currentRow()
-        if self._filling or not 0 <= row < len(self._rows) or self._offer.partners is None:
+        if self._filling or not 0 <= row < len(self._rows):
+            return
+        self._selected = self._rows[row].node.GetID()
+        if self._offer.partners is None:
             return
         self._offered = [None, *self._offer.partners(self._rows[row].node)]
         self._selector.clear()
         for node in self._offered:
-            self._selector.addItem(node.GetName() if node is not None else self._offer.nothing)
+            self._selector.addItem(toldApart(node) if node is not None else self._offer.nothing)
         self._selector.setCurrentIndex(self._offered.index(self._rows[row].partner))
 
     def _changed(self, item) -> None:

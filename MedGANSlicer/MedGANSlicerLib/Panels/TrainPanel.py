@@ -13,7 +13,7 @@ from medgan import bundle_files, models
 from medgan.job import JobStatus
 from medgan.settings import Pairing, Restores, TrainKind, TrainSettings
 from medgan.training import claim
-from MedGANSlicerLib.NodePairs import VOLUMES, nodesOf
+from MedGANSlicerLib.NodePairs import VOLUMES, nodesOf, toldApart
 from MedGANSlicerLib.Panels.ModelFiles import ModelFiles
 from MedGANSlicerLib.Panels.PairsTable import Offer, PairsTable
 from MedGANSlicerLib.Panels.Panel import Panel, RunTexts
@@ -232,7 +232,7 @@ def _offer(scene, kind: TrainKind) -> Offer:
     """The volumes of the scene, and what goes with them for that kind."""
     volumes = nodesOf(scene, VOLUMES)
     if kind is TrainKind.CLASSIFY:  # the class is the folder of the subject hierarchy
-        return Offer(volumes, (_("Class: volume"), ""), shown=lambda node: f"{classOf(node) or '?'}: {node.GetName()}")
+        return Offer(volumes, (_("Class: volume"), ""), shown=lambda node: f"{classOf(node) or '?'}: {toldApart(node)}")
     if kind not in PARTNERS:
         return Offer(volumes, (_("Volume"), ""))
     partner = {TrainKind.ENHANCE: _("Degraded"), TrainKind.TRANSLATE: _("Target")}.get(kind, _("Labels"))
