@@ -88,10 +88,14 @@ def _obstacleOfClasses(pairs: Sequence[Pair]) -> str:
     return "" if len(classes) > 1 else f"All volumes are of the class '{classes.pop()}'; {how}"
 
 
-def obstacle(pairs: Sequence[Pair], kind: TrainKind) -> str:
+def obstacle(pairs: Sequence[Pair], kind: TrainKind, validationShare: float = 0.0) -> str:
     """One sentence on what is missing, or ""."""
     if not pairs:
         return "Choose the volumes to learn from."
+    if validationShare > 0 and len(pairs) < 2:
+        return "Choose two volumes or more, or set Validation to 0."
+    if validationShare > 0 and len({_patientOf(pair.node) or pair.node.GetID() for pair in pairs}) < 2:
+        return "All volumes are of one patient; choose one of another, or set Validation to 0."
     if kind is TrainKind.CLASSIFY:
         return _obstacleOfClasses(pairs)
     partners = PARTNERS.get(kind)

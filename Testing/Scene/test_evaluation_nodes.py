@@ -262,6 +262,9 @@ def test_training_says_what_is_missing(a_scene):
     volume, other = named(a_scene, "T1"), named(a_scene, "T2")
     assert TrainInputs.obstacle([], TrainKind.ENHANCE) == "Choose the volumes to learn from."
     assert TrainInputs.obstacle([Pair(volume)], TrainKind.ENHANCE) == ""
+    too_few = "Choose two volumes or more, or set Validation to 0."
+    assert TrainInputs.obstacle([Pair(volume)], TrainKind.ENHANCE, validationShare=0.2) == too_few
+    assert TrainInputs.obstacle([Pair(volume), Pair(other)], TrainKind.ENHANCE, validationShare=0.2) == ""
     assert TrainInputs.obstacle([Pair(volume)], TrainKind.TRANSLATE) == "Choose the target that goes with 'T1'."
     mixed = [Pair(volume, other), Pair(other)]
     assert TrainInputs.obstacle(mixed, TrainKind.ENHANCE).startswith("'T2' has no degraded version")

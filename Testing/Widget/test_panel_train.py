@@ -119,6 +119,8 @@ def test_panel_says_what_is_missing(trainer):
     assert trainer.shared.applyButton.toolTip == "Choose the volumes to learn from."
     assert trainer.rows() == [("T1", False, ""), ("T2", False, "")]
     trainer.tick("T1")
+    assert trainer.shared.applyButton.toolTip == "Choose two volumes or more, or set Validation to 0."
+    trainer.parameters.train.validation_share = 0.0
     assert trainer.shared.applyButton.enabled
     trainer.choose("kind", "Segmentation")
     assert trainer.shared.applyButton.toolTip == "Choose the segmentation or label map that goes with 'T1'."
@@ -179,7 +181,7 @@ def test_training_shows_curves_pictures_and_alarms_and_the_model_is_in_the_menus
 
 
 def test_views_of_the_layout_show_the_two_charts(trainer):
-    trainer.tick("T1")
+    trainer.tick("T1", "T2")
     trainer.ui.steps.value = 100
     trainer.person.press_apply()
     trainer.person.wait_for_end()
@@ -193,7 +195,7 @@ def test_scene_of_another_task_that_is_imported_brings_the_layout_back(trainer, 
     trainer.person.choose_task("segment")
     save_scene(tmp_path / "scene.mrml")
     trainer.person.choose_task("train")
-    trainer.tick("T1")
+    trainer.tick("T1", "T2")
     trainer.ui.steps.value = 100
     trainer.person.press_apply()
     trainer.person.wait_for_end()
@@ -205,7 +207,7 @@ def test_scene_of_another_task_that_is_imported_brings_the_layout_back(trainer, 
 
 def test_stop_saves_and_the_training_goes_on_later(trainer):
     person = trainer.person
-    trainer.tick("T1")
+    trainer.tick("T1", "T2")
     trainer.ui.steps.value = 0
     person.press_apply()
     trainer.wait_for_step(100)
@@ -221,7 +223,13 @@ def test_stop_saves_and_the_training_goes_on_later(trainer):
     trainer.ui.steps.value = step + 50
     person.press_apply()
     person.wait_for_end()
-    assert curve("Generator")[-1, 0] == (step + 50) // 10 * 10
+    last = (step + 50) // 10 * 10
+    assert curve("Generator")[-1, 0] == last
+    trainer.ui.steps.value = last
+    assert not trainer.shared.applyButton.enabled
+    assert (
+        trainer.shared.applyButton.toolTip == f"This training has its {last} steps; raise Steps or choose another name."
+    )
     trainer.ui.modelName.text = "another"
     assert trainer.shared.applyButton.text == "Train"
     assert trainer.ui.folderLabel.isHidden()
@@ -229,7 +237,7 @@ def test_stop_saves_and_the_training_goes_on_later(trainer):
 
 def test_training_goes_on_when_the_scene_is_closed(trainer):
     person = trainer.person
-    trainer.tick("T1")
+    trainer.tick("T1", "T2")
     trainer.ui.steps.value = 400
     trainer.ui.modelName.text = "waiting"
     person.press_apply()
@@ -261,7 +269,7 @@ def test_removing_a_volume_does_not_stop_a_training(trainer):
 
 
 def test_quitting_saves_the_training(trainer, slicer_standin, jobs_folder):
-    trainer.tick("T1")
+    trainer.tick("T1", "T2")
     trainer.ui.steps.value = 0
     trainer.person.press_apply()
     trainer.wait_for_step(50)
@@ -272,7 +280,7 @@ def test_quitting_saves_the_training(trainer, slicer_standin, jobs_folder):
 
 def test_failing_training_says_why_and_leaves_no_charts(trainer):
     layout = slicer.app.layoutManager().layout
-    trainer.tick("T1")
+    trainer.tick("T1", "T2")
     trainer.ui.modelName.text = "failing"
     trainer.person.press_apply()
     trainer.person.wait_for_end()
@@ -284,6 +292,7 @@ def test_failing_training_says_why_and_leaves_no_charts(trainer):
 
 
 def test_pairs_of_noisy_and_clean_volumes(trainer):
+    trainer.parameters.train.validation_share = 0.0  # there is one volume only
     trainer.tick("T1")
     trainer.goes_with("T1", "T2")
     assert trainer.rows() == [("T1", True, "T2"), ("T2", False, "")]
@@ -296,6 +305,7 @@ def test_pairs_of_noisy_and_clean_volumes(trainer):
 
 
 def test_label_map_named_after_its_volume_goes_with_it(trainer):
+    trainer.parameters.train.validation_share = 0.0  # there is one volume only
     image = slicer.util.arrayFromVolume(slicer.util.getNode("T1"))
     values = (image > 100).astype(np.int16)
     slicer.util.addVolumeFromArray(values, phantoms.awkward_geometry(), "T1 labels", "vtkMRMLLabelMapVolumeNode")
@@ -377,7 +387,7 @@ def test_name_follows_the_kind_until_the_person_gives_one(trainer):
 
 
 def test_what_is_trained_stays_in_sight_when_the_scene_is_closed(trainer):
-    trainer.tick("T1")
+    trainer.tick("T1", "T2")
     trainer.choose("restores", "Blur")
     trainer.ui.modelName.text = "waiting"
     trainer.ui.steps.value = 300
@@ -390,14 +400,14 @@ def test_what_is_trained_stays_in_sight_when_the_scene_is_closed(trainer):
     trainer.go_on()
     trainer.person.wait_for_end()
     assert trainer.ui.statusLabel.text.startswith("Step 300")
-    assert trainer.shared.applyButton.toolTip == "Choose the volumes to learn from."
+    assert trainer.shared.applyButton.toolTip == "This training has its 300 steps; raise Steps or choose another name."
 
 
 def test_model_goes_out_as_a_file_and_comes_back(trainer, slicer_standin, tmp_path):
     import os
     import shutil
 
-    trainer.tick("T1")
+    trainer.tick("T1", "T2")
     trainer.ui.steps.value = 20
     trainer.ui.modelName.text = "brain"
     trainer.person.press_apply()

@@ -87,9 +87,12 @@ class TrainPanel(Panel):
             snapshot(settings, TrainSettings)
         except ValueError as error:
             return str(error)
+        log = self._watch.log
+        if log.resumable and 0 < settings.steps <= log.step:
+            return _("This training has its {n} steps; raise Steps or choose another name.").format(n=log.step)
         if not inScene:
             return "" if ui.dataFolder.text.strip() else _("Choose a folder of volumes.")
-        return obstacle(self._volumes.chosen(), settings.kind)
+        return obstacle(self._volumes.chosen(), settings.kind, settings.validation_share)
 
     def _restore(self, parameters) -> None:
         """The scene was closed, or another one loaded, while a training runs: show what is trained all the same."""
