@@ -65,9 +65,9 @@ def test_a_finished_training_is_not_done_again_and_goes_on_with_more_steps(tmp_p
     _, again = run(tmp_path, steps=10)
     assert again.steps == 10
     assert (tmp_path / "log.jsonl").read_bytes() == log
-    _, more = run(tmp_path, steps=12)
+    _, more = run(tmp_path, steps=12, device="mps")
     assert more.steps == 12
-    assert more.messages[0] == "The training goes on from step 10."
+    assert more.messages[0] == "The training goes on from step 10.", "before what is said of the device, if anything is"
     assert (tmp_path / "log.jsonl").read_bytes().startswith(log)
 
 

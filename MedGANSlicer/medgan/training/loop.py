@@ -318,7 +318,7 @@ class Training:
             best=self.validation.best_figures() if exports_best else {},
             done=verdict(self.folder.rows, exports_best),
             curves=self.folder.rows,
-            messages=self.folder.messages,
+            messages=[*self.folder.messages, *filter(None, [self.world.reason])],
             written=self.world.main,
         )
 
@@ -327,8 +327,6 @@ class Training:
     def begin(self) -> None:
         """Go on from the checkpoint in the folder, or write the first one: a folder that can not be written to shows
         now and not in five minutes."""
-        if self.world.reason:
-            self.folder.messages.append(self.world.reason)
         if self.restore():
             self.folder.messages.append(f"The training goes on from step {self.step}.")
             if self.validation.of_other_data and self.world.main:
