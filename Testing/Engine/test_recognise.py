@@ -312,8 +312,14 @@ def test_models_outside_their_training_are_remarked(tmp_path, said, some_labels)
     assert fits(card, sure)[0] == "This looks like CT (97 %); model 'model' was trained on MR."
     assert fits(card_for(tmp_path / "b", "MR, CT"), sure) == []
     assert fits(card_for(tmp_path / "c", ""), sure) == []
-    almost = {**what, "kind": {**what["kind"], "scores": {**what["kind"]["scores"], "CT": 0.9, "MR T1": 0.05}}}
-    assert fits(card_for(tmp_path / "d", "PET"), almost) == []
+    spread = {
+        **what,
+        "kind": {**what["kind"], "scores": {"CT": 0.01, "MR T1": 0.5, "MR FLAIR": 0.41, "label map": 0.08}},
+    }
+    ct = card_for(tmp_path / "d", "CT")
+    assert fits(ct, spread) == ["This hardly looks like CT (1 %); model 'model' was trained on CT."]
+    perhaps = {**what, "kind": {**what["kind"], "scores": {**spread["kind"]["scores"], "CT": 0.06}}}
+    assert fits(ct, perhaps) == []
     flair = card_for(tmp_path / "e", "MR FLAIR")
     t1 = {**what, "kind": {**what["kind"], "scores": {"CT": 0.0, "MR T1": 0.98, "MR FLAIR": 0.01}}}
     assert fits(flair, t1) == ["This looks like MR T1 (98 %); model 'model' was trained on MR FLAIR."]

@@ -54,6 +54,12 @@ def fits(card: ModelCard, seen: Volume | LabelMap | Mapping[str, Mapping[str, An
         said.append(
             f"This looks like {best} ({percent(likely[best])}); model '{card.name}' was trained on {card.modality}."
         )
+    own = sum(likely[name] for name in families)
+    if not said and own < 1 - SURE and sum(scores.values()) > 0.5:  # else it looks like nothing that is known
+        said.append(
+            f"This hardly looks like {' or '.join(sorted(families))} ({percent(own)}); model '{card.name}' was trained "
+            f"on {card.modality}."
+        )
     contrasts = set(re.findall(r"\b(?:T1|T2|FLAIR)", card.modality))
     contrast = max((name for name in scores if name.startswith("MR ")), key=lambda name: scores[name], default="")
     if (
