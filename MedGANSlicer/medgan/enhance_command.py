@@ -213,7 +213,9 @@ def _say(result: Result, asked: Device) -> None:
         size = " x ".join(str(length) for length in report["new_grid"]["size_voxels"])
         spacing = " x ".join(f"{step:.4g}" for step in report["new_grid"]["spacing_mm"])
         said.append(f"now {size} voxels of {spacing} mm")
-    said.append(f"noise {report['sigma_before']:.3g} -> {report['sigma_after']:.3g}")
+    given = report.get("sigma_source") == "given"
+    before, after = f"{report['sigma_before']:.3g}", f"{report['sigma_after']:.3g}"
+    said.append(f"noise set to {before}, measured after: {after}" if given else f"noise {before} -> {after}")
     said += [f"{report['seconds']:.1f} s", report["device"]]
     console.say(f"{name} -> {files}  ({', '.join(said)})")
 

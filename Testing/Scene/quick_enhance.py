@@ -41,6 +41,7 @@ def run(inputs, settings, progress) -> Outputs:
         "sigma_after": 8.0,
         "mean_absolute_change": 5.0,
         "largest_change": 5.0,
+        "sigma_source": "given" if settings.noise_sigma > 0 else "estimated",
         "device": "CPU (1 threads)",
     }
     told = {"settings": settings.to_dict(), "seed": settings.seed, "seconds": 0.5, "messages": ["A quick result."]}

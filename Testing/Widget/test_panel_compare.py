@@ -81,6 +81,13 @@ def test_input_that_is_edited_and_result_that_is_renamed_are_told_of(after_a_run
     assert ui.resultLabel.text.startswith("Mine: noise 40")
 
 
+def test_noise_that_the_person_set_is_not_told_as_measured(after_a_run):
+    after_a_run.parameters.enhance.noise_sigma = 3.0
+    after_a_run.press_apply()
+    after_a_run.wait_for_end()
+    assert "noise set to 40, measured after: 8" in after_a_run.ui.resultLabel.text
+
+
 def test_comparison_with_one_frame_says_when_the_input_shows_another(person):
     sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Cine")
     for number in range(3):

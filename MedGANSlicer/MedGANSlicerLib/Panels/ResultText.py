@@ -47,7 +47,9 @@ def summary(report: Mapping[str, Any]) -> str:
     steps = {step.get("restores"): step for step in report.get("steps") or ()}
     parts = []
     if "noise" in steps or not steps:
-        parts.append(_("noise {sigma_before:.3g} → {sigma_after:.3g}").format(**report))
+        given = report.get("sigma_source") == "given"
+        noise = _("noise set to {sigma_before:.3g}, measured after: {sigma_after:.3g}")
+        parts.append((noise if given else _("noise {sigma_before:.3g} → {sigma_after:.3g}")).format(**report))
     if steps.get("blur", {}).get("blur_sigma"):
         parts.append(_("blur of {sigma:.2g} voxels taken away").format(sigma=steps["blur"]["blur_sigma"]))
     if steps.get("resolution", {}).get("spacing_mm_after"):
