@@ -229,6 +229,14 @@ def test_what_was_found_names_its_volume_also_beside_another_input(reader, ui):
     assert "Only 7 ml look like a brain." in ui.regionsLabel.text
 
 
+def test_what_was_said_of_one_question_is_not_left_to_the_other(reader):
+    reader.volume()
+    run(reader, "quick")
+    assert "MR, T1" in reader.ui.progressLabel.text
+    reader.parameters.recogniseQuestion = type(reader.parameters.recogniseQuestion).UNUSUAL
+    assert reader.ui.progressLabel.text == ""
+
+
 def test_heat_map_of_a_run_that_ends_in_another_module_can_be_shown(reader, ui, slicer_standin):
     node = reader.volume()
     reader.parameters.recogniseQuestion = type(reader.parameters.recogniseQuestion).UNUSUAL

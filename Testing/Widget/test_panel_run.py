@@ -184,6 +184,21 @@ def test_what_a_run_says_about_its_result_stands_beside_done(person):
     assert person.log().count("A quick result.") == 1
 
 
+def test_nothing_is_said_of_a_run_once_its_scene_is_closed(person):
+    person.volume()
+    person.choose_model("quick")
+    usual = person.ui.previewButton.toolTip
+    person.press_apply()
+    person.wait_for_end()
+    assert person.ui.progressLabel.text.startswith("Done in ")
+    slicer.mrmlScene.Clear()
+    assert person.ui.progressLabel.text == ""
+    assert not person.ui.previewButton.enabled
+    assert person.ui.previewButton.toolTip == "Choose an input volume."
+    person.volume()
+    assert person.ui.previewButton.toolTip == usual
+
+
 def test_chosen_output_is_filled(person):
     node = person.volume()
     person.choose_model("quick")

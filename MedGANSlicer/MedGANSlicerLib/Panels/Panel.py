@@ -61,6 +61,9 @@ class Panel:
     showsMessages = False
     """Whether the panel shows by itself what a run says about its result."""
 
+    topic = ""
+    """What the panel is about, where it may be about several things: what was said of one is not left to another."""
+
     def __init__(self, ui, host, getParameters) -> None:
         self.ui, self._host, self._getParameters = ui, host, getParameters
         self.changedModels = _nothing

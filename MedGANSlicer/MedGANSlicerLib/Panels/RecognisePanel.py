@@ -48,6 +48,10 @@ class RecognisePanel(Panel):
     def title() -> str:
         return _("Recognise")
 
+    @property
+    def topic(self) -> str:
+        return self._question.value
+
     def texts(self) -> RunTexts:
         if self._question is RecogniseQuestion.UNUSUAL:
             return dataclasses.replace(

@@ -32,7 +32,8 @@ class TaskPanel:
         self._next: Callable | None = None
         self._preview = False
         self._begun = 0.0
-        self._ready = self._error = ""
+        self._ready = self._error = self._topic = ""
+        self._previewToolTip = ui.previewButton.toolTip
         self._timer = host.timer(POLL_MS, self.poll)
         ui.errorDetailsButton.connect("toggled(bool)", ui.errorDetails.setVisible)
         ui.errorCopyButton.connect("clicked(bool)", self._copyError)
@@ -86,15 +87,17 @@ class TaskPanel:
             self._note(reason)
 
     def closeScene(self, reason: str) -> None:
-        """The scene is being closed: end the work, unless it goes on without one."""
-        if self.busy and (self._next is not None or not self._panel.outlivesScene):
+        """The scene is being closed: end the work, unless it goes on without one. What was said of it is gone."""
+        if not self.busy:
+            self._showIdle("")
+        elif self._next is not None or not self._panel.outlivesScene:
             self.stop(reason)
             self._panel = None  # the next scene may begin with another task, and the reason is still to be read
 
     def present(self, panel: Panel, obstacle: str) -> None:
         """Show the buttons of a panel. ``obstacle``: "" when its task could start, else one sentence why not."""
-        changed = self._panel is not None and panel is not self._panel
-        self._panel, self._ready = panel, obstacle
+        changed = self._panel is not None and (panel, panel.topic) != (self._panel, self._topic)
+        self._panel, self._topic, self._ready = panel, panel.topic, obstacle
         if self.busy:  # then the panel is the one that works
             return
         if changed:
@@ -210,6 +213,7 @@ class TaskPanel:
         apply.setToolTip(texts.cancelToolTip if self.busy else self._ready or texts.applyToolTip)
         preview.setVisible(self._panel.hasPreview)
         preview.setEnabled(not self.busy and not self._ready)
+        preview.setToolTip(self._ready or self._previewToolTip)
         self.ui.taskPlace.setEnabled(not self.busy or self._panel.staysEnabled)
         self.ui.taskSelector.setEnabled(not self.busy)
 
