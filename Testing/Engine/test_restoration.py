@@ -185,7 +185,8 @@ def test_sharp_volume_is_not_deblurred(a_volume):
     for sharp in (a_volume, *larger):
         outputs = run({"volume": sharp}, settings("deblur"))
         assert np.array_equal(outputs.volumes["volume"].array, sharp.array)
-        said = ("No blur was found", "say how wide it is")  # of a phantom with few edges nothing can be said
+        # Of a phantom with few edges nothing can be said.
+        said = ("No blur was found", "set Blur (--blur) to its width")
         assert any(words in message for message in outputs.report["messages"] for words in said)
 
 
@@ -331,7 +332,7 @@ def test_blur_that_can_not_be_measured_is_asked_for(a_fine_volume):
     small = Volume(a_fine_volume.array[:12, :12, :12], np.eye(4))
     outputs = run({"volume": small}, settings("deblur"))
     assert np.array_equal(outputs.volumes["volume"].array, small.array)
-    assert any("say how wide it is" in message for message in outputs.report["messages"])
+    assert any("set Blur (--blur) to its width" in message for message in outputs.report["messages"])
 
 
 def test_blur_too_small_to_matter_is_named(a_fine_volume):

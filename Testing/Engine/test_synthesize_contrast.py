@@ -146,7 +146,7 @@ def test_voxels_that_are_no_numbers_stay_so(a_head):
 @pytest.mark.parametrize(
     ("array", "settings", "sentence"),
     [
-        (phantoms.head(), {"target": Target.ANY}, "Say into which contrast"),
+        (phantoms.head(), {"target": Target.ANY}, "Choose the contrast to make: 'Contrast', or --target"),
         (phantoms.head(), {"target": Target.T1}, "The scan is a T1 already"),
         (phantoms.head(), {"count": 2}, "set the count to 1"),
         (np.zeros((9, 9, 9)), {}, "shows nothing to translate"),

@@ -48,7 +48,7 @@ def test_a_critic_that_is_always_right_raises_an_alarm_after_long():
     (alarm,) = alarms.check(rows[:51])
     assert (alarm.step, alarm.alarm) == (510, "critic too strong")
     assert "since step 210" in alarm.advice
-    assert "Lower critic_rate" in alarm.advice
+    assert "Lower Critic's rate (--critic-rate), or set R1 penalty (--r1-weight) to 10." in alarm.advice
     interrupted = curve(60, right=lambda n: 0.9 if n == 45 else 0.97)
     assert not named(interrupted)
 
@@ -132,7 +132,7 @@ def test_is_it_done(values, begins, says):
 def test_validations_that_do_not_count_are_not_called_missing():
     answer = verdict(curve(2, every=30, val_psnr=lambda n: 32.0, val_score=lambda n: 32.0, val_counts=lambda n: False))
     assert answer.startswith("Nothing can be said: all validations so far came after the adversarial term began")
-    assert "validate_every" in answer
+    assert "(Validate every, --validate-every)" in answer
     anew = {"step": 60, "compares_anew": True, "val_psnr": 30.0, "val_score": 30.0, "val_step": 30}
     assert verdict([anew]) == "Too early to say: 1 validation so far, PSNR 30 at step 30."
 

@@ -87,7 +87,10 @@ def _prepared(state: State, card: ModelCard, work: Work, voxels: tuple[float, ..
         width *= unit
         shares = tuple(share * length / unit for share, length in zip(shares, voxels, strict=True))
     if source == "not measurable":
-        tell("The blur can not be measured, because the volume is too small or has no clear edges: say how wide it is.")
+        tell(
+            "The blur can not be measured, because the volume is too small or has no clear edges: set Blur (--blur) to "
+            "its width."
+        )
     elif width < LEAST and source == "given":
         tell(f"A blur of {width / unit:.2g} voxels is too small to be taken away: nothing was deblurred.")
     elif width < LEAST:

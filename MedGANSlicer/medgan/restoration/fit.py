@@ -41,7 +41,7 @@ def fitted(network: nn.Module, step: Step, work: Work) -> nn.Module:
         work.tell(f"'{name}' was not fitted: {WHY_NOT[step.card.restores]}{instead}.")
         return network
     if settings.fit_from_scratch and not settings.fit_minutes:
-        raise ValueError("A fit from scratch needs time; give fit_minutes.")
+        raise ValueError("A fit from scratch needs time; set Time (--fit-minutes).")
     places = [work.chosen] if work.chosen.device.type == "cpu" else [work.chosen, cpu_device()]
     for place in places[:-1]:
         try:

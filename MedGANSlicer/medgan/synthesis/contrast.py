@@ -107,13 +107,11 @@ def _codes(volume: Volume, settings: SynthesizeSettings, run: Run) -> tuple[int,
     if not isinstance(run.network, ContrastNet):
         raise ModelError(f"Model '{run.card.name}' has the network {run.card.network}, which takes no contrast.")
     if settings.target is Target.ANY:
-        raise ValueError(
-            "Say into which contrast to translate, T1, T2 or FLAIR: 'Target', or --target on the command line."
-        )
+        raise ValueError("Choose the contrast to make: 'Contrast', or --target T1, T2 or FLAIR.")
     source = settings.source.value if settings.source is not Target.ANY else recognised(volume)
     if source not in CONTRASTS:
         raise ValueError(
-            "It could not be told which contrast the scan has; say it: 'Source', or --source T1, T2 or FLAIR."
+            "The contrast of the scan was not recognised; choose it under 'Scan is', or give --source T1, T2 or FLAIR."
         )
     why = run.card.details.get("refused", {}).get(f"{source} to {settings.target.value}")
     if why:
@@ -121,7 +119,10 @@ def _codes(volume: Volume, settings: SynthesizeSettings, run: Run) -> tuple[int,
     if settings.source is Target.ANY:
         run.told.append(f"The scan was taken for a {source}.")
     if source == settings.target.value:
-        raise ValueError(f"The scan is a {source} already; choose another target, or name its contrast as the source.")
+        raise ValueError(
+            f"The scan is a {source} already; choose another contrast to make ('Contrast', --target), or the one that "
+            "it has ('Scan is', --source)."
+        )
     return CONTRASTS.index(source), CONTRASTS.index(settings.target.value)
 
 

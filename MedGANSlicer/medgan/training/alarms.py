@@ -73,7 +73,7 @@ def _critic_too_strong(rows: Rows) -> str:
         return ""
     return (
         f"The critic has told real from made images in more than 95 % of cases since step {right[-sure][0]}, so the "
-        "generator learns little from it. Lower critic_rate, or set r1_weight to 10."
+        "generator learns little from it. Lower Critic's rate (--critic-rate), or set R1 penalty (--r1-weight) to 10."
     )
 
 
@@ -89,7 +89,8 @@ def _samples_alike(rows: Rows) -> str:
     compared = "in the real ones" if real else "earlier"
     return (
         f"The samples grow alike: their diversity is {now:.3g}, {usual:.3g} {compared} (mode collapse). "
-        "Go back to an earlier checkpoint or start again with a larger batch, a lower rate, or r1_weight 10."
+        "Go back to an earlier checkpoint or start again with a larger batch, a lower Learning rate (--rate), or R1 "
+        "penalty (--r1-weight) set to 10."
     )
 
 
@@ -97,7 +98,8 @@ def _diverging(rows: Rows) -> str:
     # What a loss is made of changes where the adversarial term begins and rises, so only like rows are compared.
     weight = rows[-1].get("adversarial", 1.0)
     alike = [row for row in rows if row.get("adversarial", 1.0) == weight]
-    for name, rate in (("generator_loss", "rate"), ("critic_loss", "critic_rate")):
+    rates = ("generator_loss", "Learning rate (--rate)"), ("critic_loss", "Critic's rate (--critic-rate)")
+    for name, rate in rates:
         values = [abs(value) for _, value in series(alike, name)]
         if len(values) < 15:
             continue
@@ -105,7 +107,7 @@ def _diverging(rows: Rows) -> str:
         if now > TIMES_WORSE * max(before, 0.1):
             return (
                 f"The loss of the {name.split('_')[0]} grew from about {before:.3g} to {now:.3g}: the training "
-                f"diverges. Lower {rate}, or set r1_weight to 10."
+                f"diverges. Lower {rate}, or set R1 penalty (--r1-weight) to 10."
             )
     return ""
 

@@ -25,10 +25,13 @@ def verdict(rows: Rows, keeps_best: bool = True) -> str:
     if not values and series(rows, "val_score"):
         return (
             "Nothing can be said: all validations so far came after the adversarial term began, which lowers the "
-            "score. Validate more often (validate_every)."
+            "score. Validate more often (Validate every, --validate-every)."
         )
     if not values:
-        return "Nothing can be said: there was no validation. Keep some patients for it and set validate_every."
+        return (
+            "Nothing can be said: there was no validation. Keep some patients for it (Validation, --validation-share) "
+            "and set how often (Validate every, --validate-every)."
+        )
     name = score_name(rows)
     first, last = values[0], values[-1]
     best_step, best = max(values, key=lambda pair: pair[1])

@@ -111,7 +111,7 @@ def split_classes(entries: list[Entry], settings: TrainSettings, messages: list[
         if len(held) < 2:
             raise DataError(
                 f"The class '{group}' has only one patient ('{next(iter(held))}'); give two or more, one of them is "
-                "for validation, or set the validation share to 0."
+                "for validation, or set Validation (--validation-share) to 0."
             )
     chosen = {entry.patient for entry in entries if uses.get(entry.patient) == "validation"}
     for _, held in sorted(patients.items(), key=lambda item: (len(item[1]), item[0])):
@@ -129,7 +129,7 @@ def split_classes(entries: list[Entry], settings: TrainSettings, messages: list[
     if without:
         raise DataError(
             f"No patient of the class '{without[0]}' can be kept for validation, because the classes share their "
-            "patients; give more patients, or set the validation share to 0."
+            "patients; give more patients, or set Validation (--validation-share) to 0."
         )
     for entry in entries:
         entry.validation = entry.patient in chosen

@@ -38,7 +38,7 @@ def split(entries: list[Entry], settings: TrainSettings, messages: list[str], us
         if len(patients) < 2:
             raise DataError(
                 f"There is only one patient{of} to train on ('{patients[0]}'); give two or more, one of them is for "
-                "validation, or set the validation share to 0."
+                "validation, or set Validation (--validation-share) to 0."
             )
         count = min(len(patients) - 1, max(1, round(settings.validation_share * len(patients))))
         kept = [patient for patient in patients if uses.get(patient) == "validation"]
