@@ -89,6 +89,7 @@ def test_rows_of_a_list_have_their_own_settings(first_run):
 def test_file_of_a_parallel_run_is_the_same_alone(first_run):
     folder = first_run["folder"]
     done = run("enhance", "b.nrrd", "alone.nrrd", "--noise", 40, cwd=folder)
+    assert "noise set to 40, measured after: " in done.stdout
     assert done.returncode == 0, done.stderr
     alone, among = read_volume(folder / "alone.nrrd"), read_volume(folder / "new" / "b_enhanced.nrrd")
     np.testing.assert_array_equal(alone.array, among.array)

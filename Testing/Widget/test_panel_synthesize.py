@@ -393,4 +393,5 @@ def test_everything_fits_the_panel(maker, ui, a_segmentation, screenshot):
     start_from(maker, "VOLUME")
     maker.parameters.synthesize.model = "variations"
     screenshot(maker.widget, "52-synthesize-variations")
+    assert ui.modelSelector.width == ui.synthesizeVolume.width, "nothing takes room from the name of the model"
     assert screens.misfits(maker.widget.parent) == []
