@@ -189,14 +189,16 @@ class MedGANSlicerPanelTest(PanelCase):
             assert shown == [task]
             assert self.ui.applyButton.toolTip
 
-    def test_ticked_volume_is_learned_from(self):
+    def test_ticked_volumes_are_learned_from(self):
         import qt
 
-        noisyVolume()
+        for _number in range(2):  # one of them is for validation
+            noisyVolume()
         self.ui.taskSelector.setCurrentIndex(self.ui.taskSelector.findData("train"))
         table = self.widget._panels["train"][1].ui.volumesTable
-        turnEventLoop(lambda: table.rowCount == 1, 5)
-        table.item(0, 0).setCheckState(qt.Qt.Checked)
+        turnEventLoop(lambda: table.rowCount == 2, 5)
+        for row in range(2):
+            table.item(row, 0).setCheckState(qt.Qt.Checked)
         assert self.ui.applyButton.enabled, self.ui.applyButton.toolTip
         assert self.ui.applyButton.text in ("Train", "Continue")
 
