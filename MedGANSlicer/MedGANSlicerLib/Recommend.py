@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medgan.bundle import RESTORES
+from medgan.maps import is_map
 from medgan.noise import intensity_range, noise_profile, padding_as_air, sampled_blocks
 from MedGANSlicerLib.Chains import JOINT
 from MedGANSlicerLib.SceneBridge import arrayOf
@@ -17,6 +18,8 @@ from MedGANSlicerLib.SceneEdits import subjectHierarchy
 
 KIND = "MedGAN.Kind"
 """Attribute of a volume: the kind of scan that it was recognised as, such as "MR FLAIR"."""
+
+MAP = "map"
 
 THICK = 1.5
 """Largest over smallest spacing from which super-resolution is worth its while."""
@@ -41,7 +44,8 @@ _SIDE_FOR_BLUR = 64
 
 @dataclass(frozen=True)
 class Seen:
-    """``kind``: "CT", "PET", "MR" or "" (unknown). ``sigma``: noise in the volume's unit, None if not measured.
+    """``kind``: "CT", "PET", "MR", ``MAP`` (no scan) or "" (unknown). ``sigma``: noise in the volume's unit, None if
+    not measured.
 
     ``share``: noise as a share of the intensity range; ``finest``: that at the highest frequencies. ``spacing_mm``
     along i, j, k. ``thickness``: largest spacing over the smallest. ``blur`` beyond that of a sharp scan: standard
@@ -127,6 +131,8 @@ def advise(seen: Seen, cards: Iterable[Any]) -> Advice:
     """Which model or chain fits, and what for. Cards have ``name``, ``task``, ``modality`` and ``restores``."""
     if seen.sigma is None:
         return Advice("", "", "it is too thin for a model that works in 3D")
+    if seen.kind == MAP:
+        return Advice("", "", "it looks like a mask or a probability map, not like a scan")
     fitting = [card for card in cards if card.task == "enhance"]
     known = [card for card in fitting if not seen.kind or not card.modality or seen.kind in card.modality]
     if not known:
@@ -169,6 +175,8 @@ def _blurOf(array: np.ndarray, sides: tuple[float, ...]) -> float | None:
 
 
 def _kind(sample: np.ndarray, modality: str, unit: str) -> str:
+    if sample.size and is_map(sample):
+        return MAP
     if modality in ("MR", "CT"):
         return modality
     if modality in ("PT", "PET"):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 import phantoms
 from medgan import inference
@@ -153,6 +154,13 @@ def test_a_noise_level_that_is_given_is_used(an_oblique_volume):
     assert little.report["sigma_before"] == pytest.approx(5.0)
     assert little.report["sigma_source"] == "given"
     assert little.report["mean_absolute_change"] < 0.5 * much.report["mean_absolute_change"]
+
+
+@pytest.mark.parametrize("edge", [0.0, 1.0])
+def test_map_is_said_to_be_no_scan(edge):
+    mask = (phantoms.head((40, 44, 48)) > 500).astype(np.float32)
+    maps = Volume(ndimage.gaussian_filter(mask, edge), np.eye(4))
+    assert "not like a scan" in run({"volume": maps}, settings()).report["messages"][0]
 
 
 def test_a_noise_level_far_from_what_is_found_is_said(an_oblique_volume):

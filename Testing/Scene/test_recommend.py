@@ -86,6 +86,21 @@ def test_no_model_is_praised_where_none_helps(array, reason):
     assert reason in advice.reason
 
 
+@pytest.mark.parametrize("edge", [0.0, 1.2])
+def test_nothing_is_recommended_for_a_map(edge):
+    mask = (phantoms.head((64, 64, 64)) > 500).astype(np.float32)
+    advice = advise(look(ndimage.gaussian_filter(mask, edge), (1, 1, 1), "MR"), ALL_MODELS)
+    assert advice.task == ""
+    assert "map" in advice.reason
+
+
+@pytest.mark.parametrize("brightest", [100.0, 99.0, 95.0])
+def test_scan_between_0_and_1_is_no_map(brightest):
+    brain = read_volume(sample_path()).array
+    scaled = np.clip(brain / np.percentile(brain, brightest), 0.0, 1.0).astype(np.float32)
+    assert advise(look(scaled, (1, 1, 1)), ALL_MODELS).task == "enhance"
+
+
 def test_model_for_another_modality_is_not_recommended():
     seen = look(a_noisy_head(40.0), (1, 1, 1), "CT")
     assert "no model here was trained on CT" in advise(seen, [a_card("m", "noise", "MR")]).reason

@@ -27,8 +27,9 @@ import medgan
 from medgan.blur import measure_blur
 from medgan.guards import consistency, suspicions, uncertainty
 from medgan.inference import choose_device, fill_not_finite, set_deterministic
+from medgan.maps import is_map
 from medgan.models import ModelCard, ModelError, find_chain
-from medgan.noise import NoiseProfile, padding_as_air
+from medgan.noise import NoiseProfile, padding_as_air, sampled_blocks
 from medgan.outside import nearest, outside
 from medgan.progress import Progress, part, silent
 from medgan.recognition.fits import fits, recognised
@@ -78,9 +79,12 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
     filled, broken = fill_not_finite(volume.array)
     padded, filled = filled, padding_as_air(filled)
     padding = padded != filled  # air to the models, and padding again in the result
-    seen = recognised(volume)
-    for sentence in (sentence for card in cards for sentence in fits(card, seen)):
-        work.tell(sentence)
+    if is_map(sampled_blocks(filled)):
+        work.tell("This looks like a mask or a probability map, not like a scan: models for scans spoil it.")
+    else:
+        seen = recognised(volume)
+        for sentence in (sentence for card in cards for sentence in fits(card, seen)):
+            work.tell(sentence)
     state = measured(filled, volume.ijk_to_ras, settings)
     if state.told > UNLIKELY * state.found_level > 0.0:
         times = state.told / state.found_level
