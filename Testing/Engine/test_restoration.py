@@ -10,6 +10,7 @@ import torch
 from scipy import ndimage
 
 import phantoms
+from medgan.blur import measure_blur
 from medgan.inference import ChosenDevice, MemoryRefused, cpu_device
 from medgan.models import find
 from medgan.noise import NoiseProfile
@@ -251,6 +252,17 @@ def test_deblurring_after_denoising_does_not_sharpen_what_noise_is_left(a_scan, 
     outputs = run({"volume": a_scan.like(soft)}, settings("denoise+deblur", blur_sigma=given))
     assert error_within(outputs.volumes["volume"].array, a_scan.array) < 0.8 * error_within(soft, a_scan.array)
     assert outputs.report["steps"][1]["blur_sigma"] == pytest.approx(1.2, rel=0.15)
+
+
+def test_faint_blur_is_taken_away_only_when_it_is_given(a_scan):
+    """Compression, metal and uneven slices show as much."""
+    noise = np.random.default_rng(5).normal(0, 2.5, a_scan.shape).astype(np.float32)
+    soft = ndimage.gaussian_filter(a_scan.array, 0.55) + noise
+    assert 0.3 < 0.92 * measure_blur(soft, (1.0, 1.0, 1.0)).width < 0.45
+    found, given = (run({"volume": a_scan.like(soft)}, settings("deblur", blur_sigma=width)) for width in (0.0, 0.4))
+    assert np.array_equal(found.volumes["volume"].array, soft)
+    assert any("can be told from none" in message for message in found.report["messages"])
+    assert given.report["steps"][0]["blur_sigma"] == 0.4
 
 
 def cut_out(shape: tuple[int, ...]) -> np.ndarray:
