@@ -21,6 +21,9 @@ LONGEST_LINE = 160
 LEAST_PART = 0.1
 """Voxels that a step is taken from, at least, as a part of those of the step with most: fewer say little."""
 
+LONGEST_FILLED = 3
+"""Empty slices in a row, at most, that stand for what was lost: between two legs or kidneys there are more."""
+
 FEWEST = 6
 """Slices below which nothing can be said of gaps."""
 
@@ -45,6 +48,27 @@ def lost_slices(array: np.ndarray, axes: tuple[int, ...], noise: float = 0.0) ->
     ``noise``: standard deviation of the noise, which adds to every step. Empty slices at the ends do not count.
     """
     return max((_across(array, axis, noise) for axis in axes), key=lambda found: found.count)
+
+
+def filled_between(array: np.ndarray, found: LostSlices) -> tuple[np.ndarray, list[int]]:
+    """The array with its empty slices interpolated linearly between those before and after, float32, and their numbers;
+    the array itself where there are none, or so many in a row that they are part of what was scanned."""
+    slices = np.moveaxis(array, found.axis, 0)
+    # The search looked at a part of the voxels only.
+    empty = [number for number in found.empty if slices[number].min() == slices[number].max()]
+    filled: list[int] = []
+    result = array
+    for row in np.split(empty, np.flatnonzero(np.diff(empty) > 1) + 1):
+        if not 0 < len(row) <= LONGEST_FILLED:
+            continue
+        if not filled:
+            result = array.astype(np.float32)
+            slices = np.moveaxis(result, found.axis, 0)
+        before, after = slices[row[0] - 1], slices[row[-1] + 1]
+        for place, number in enumerate(row.tolist(), 1):
+            slices[number] = before + np.float32(place / (len(row) + 1)) * (after - before)
+            filled.append(number)
+    return result, filled
 
 
 def _across(array: np.ndarray, axis: int, noise: float) -> LostSlices:

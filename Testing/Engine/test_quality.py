@@ -10,7 +10,7 @@ from scipy import ndimage
 
 import phantoms
 from medgan.ghosting import strongest_ghost
-from medgan.lost_slices import lost_slices
+from medgan.lost_slices import filled_between, lost_slices
 from medgan.quality import measure
 from medgan.thickness import drawn_thickness
 from medgan.volume import Volume
@@ -128,6 +128,18 @@ def test_empty_repeated_and_missing_slices_are_named(a_scan, a_texture):
     repeated[30] = repeated[29]
     lost = lost_slices(repeated, (0,))
     assert (lost.repeated, lost.gaps) == ([30], [])  # though the next step is that of two slices
+
+
+def test_empty_slices_between_two_legs_are_not_filled(a_scan):
+    broken = a_scan.copy()
+    broken[20:22] = 0
+    filled, numbers = filled_between(broken, lost_slices(broken, (0,)))
+    assert numbers == [20, 21]
+    assert np.allclose(filled[20], (2 * a_scan[19] + a_scan[22]) / 3, atol=1e-3)
+    broken[18:24] = 0
+    filled, numbers = filled_between(broken, lost_slices(broken, (0,)))
+    assert numbers == []
+    assert filled is broken
 
 
 def test_slices_without_a_body_are_not_lost(a_scan):

@@ -88,6 +88,30 @@ def test_super_resolution_of_a_real_scan_is_nearer_to_the_truth_than_a_spline():
     assert 10 * np.log10(gain) > 0.4
 
 
+@pytest.mark.parametrize("model", ["superres", "denoise"])
+def test_empty_slice_does_not_spoil_its_neighbours(a_fine_volume, model):
+    whole = thick(a_fine_volume, 0, 4) if model == "superres" else a_fine_volume
+    array = whole.array.copy()
+    array[5] = 0.0
+    good, broken = (run({"volume": each}, settings(model)) for each in (whole, whole.like(array)))
+    result, expected = (outputs.volumes["volume"].array for outputs in (broken, good))
+    ratio = len(result) // len(array)
+    others = np.delete(np.arange(len(result)), np.arange(5 * ratio, 6 * ratio))
+    assert np.abs(result - expected)[others].max() < 0.25 * array.max()
+    assert np.array_equal(result[5], array[5]) == (model == "denoise")
+    assert result[5 * ratio : 6 * ratio].mean() > 0.8 * expected[5 * ratio : 6 * ratio].mean() or model == "denoise"
+    assert any("along k (5)" in message for message in broken.report["messages"])
+    assert not broken.volumes["difference"].array[5].any() or model == "superres"
+    assert not any("slices" in message for message in good.report["messages"])
+
+
+def test_repeated_slice_is_named(a_fine_volume):
+    array = a_fine_volume.array.copy()
+    array[:, 20] = array[:, 19]
+    said = run({"volume": a_fine_volume.like(array)}, settings("denoise")).report["messages"]
+    assert any(message.startswith("Slices along j repeat the one before (20)") for message in said)
+
+
 @pytest.mark.parametrize("ratio", [1.2, 2.7, 8.0])
 def test_any_ratio_explains_the_slices_exactly_and_keeps_the_mean(a_fine_volume, ratio):
     given = thick(a_fine_volume, 0, 2)

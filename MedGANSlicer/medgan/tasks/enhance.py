@@ -27,6 +27,7 @@ import medgan
 from medgan.blur import measure_blur
 from medgan.guards import consistency, suspicions, uncertainty
 from medgan.inference import choose_device, fill_not_finite, set_deterministic
+from medgan.lost_slices import filled_between, lost_slices
 from medgan.maps import is_map
 from medgan.models import ModelCard, ModelError, find_chain
 from medgan.noise import NoiseProfile, padding_as_air, sampled_blocks
@@ -79,6 +80,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
     filled, broken = fill_not_finite(volume.array)
     padded, filled = filled, padding_as_air(filled)
     padding = padded != filled  # air to the models, and padding again in the result
+    filled, empty, said_of_slices = _without_lost_slices(filled)
     if is_map(sampled_blocks(filled)):
         work.tell("This looks like a mask or a probability map, not like a scan: models for scans spoil it.")
     else:
@@ -104,6 +106,8 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
             f"{count} voxels were not finite numbers; the model saw values filled in, "
             + ("and the result keeps them as they were." if same_grid else "and so does the result.")
         )
+    for sentence in said_of_slices:
+        work.tell(sentence)
     progress(0.93, "Comparing the result with the input")
     start, seen_again = filled, result
     for step in steps:
@@ -114,18 +118,18 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
         result = np.where(broken, volume.array, result)
     difference = result - start
     if same_grid:
-        difference[broken] = 0.0
-    shown = result
+        difference[broken | empty] = 0.0
+    shown = np.where(empty, volume.array, result) if same_grid and empty.any() else result
     if padding.any():
         unseen = nearest(padding, result.shape)
         difference[unseen] = 0.0
-        shown = np.where(unseen, padded.min(), result)
+        shown = np.where(unseen, padded.min(), shown)
     volumes: dict[str, Volume | LabelMap] = {
         "volume": _on(grid, volume, shown),
         "difference": _on(grid, volume, difference, "float32"),
     }
     residual = seen_again - filled
-    residual[broken | padding | _from_outside(state, steps)] = 0.0
+    residual[broken | empty | padding | _from_outside(state, steps)] = 0.0
     if [card.restores for card in cards] != ["noise"]:
         volumes["residual"] = volume.like(residual, "float32")
     if unsure is not None:
@@ -225,6 +229,30 @@ def _left_on_matrix(array: np.ndarray, before: State) -> Acquired | None:
         return None
     found = noise_in(before.coarse(array, before.outside), before.normalisation)
     return dataclasses.replace(before.acquired, noise=_left(found, before.acquired.noise))
+
+
+def _without_lost_slices(array: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """The array with empty slices filled in from their neighbours, where they were (bool), and what is to be said."""
+    empty, said = np.zeros(array.shape, dtype=bool), []
+    for axis, name in enumerate("kji"):
+        found = lost_slices(array, (axis,))
+        array, numbers = filled_between(array, found)
+        np.moveaxis(empty, axis, 0)[numbers] = True
+        if numbers:
+            said.append(
+                f"Empty slices along {name} ({_listed(numbers)}) were filled in between their neighbours: do not rely "
+                "on what a finer grid shows there."
+            )
+        if found.repeated:
+            said.append(
+                f"Slices along {name} repeat the one before ({_listed(found.repeated)}): what was there was not "
+                "measured."
+            )
+    return array, empty, said
+
+
+def _listed(numbers: Sequence[int], most: int = 5) -> str:
+    return ", ".join(map(str, numbers[:most])) + (", ..." if len(numbers) > most else "")
 
 
 def _tell_of_idle_settings(restored: Sequence[str], work: Work) -> None:
