@@ -61,6 +61,16 @@ WIDEST = 0.98
 NARROWEST = 0.35
 """No band is looked for below this share."""
 
+STEP = 0.72
+"""How far, in octaves, power falls on a step, beyond twice what it falls before and after. Half of k-space left out
+beyond a frequency (partial Fourier) makes 0.8 to 1.8; scans, blurred or not, at most 0.6."""
+
+STEP_SIDE, STEP_GAP = 5, 2
+"""Frequencies of which the mean is taken on each side of a step, and those at the step that are left out."""
+
+SHORTEST_FOR_STEP = 48
+"""Voxels along an axis in which a step can be told."""
+
 RINGS, SAMPLED = 48, 80_000
 """Rings of k-space in which an ellipse is looked for, and how many coefficients tell of them at the most."""
 
@@ -159,8 +169,7 @@ def acquired_matrix(array: np.ndarray) -> Matrix | None:
     """What the scanner acquired of a [k, j, i] array; None where that is all of it, or can not be told."""
     part = np.asarray(array[_middle(array)], dtype=np.float32)
     cut = outside(part)
-    part = filled(part, cut)
-    part = part / max(float(np.abs(part).max()), 1e-30)  # squares of very large or small numbers do not fit float32
+    part = _scaled(part, cut)
     squares = _squares(part, cut)
     shares = _shares(squares)
     fewer = tuple(round(share * side) for share, side in zip(shares, part.shape, strict=True))
@@ -186,6 +195,40 @@ def _shares(squares: np.ndarray) -> list[float]:
     # Of the other axes first what is certainly acquired, anatomy among it, then what is mostly noise.
     shares = [_edge(_power(squares, axis, (0.125, NARROWEST), (1.0,) * 3)) for axis in range(3)]
     return [_end(_power(squares, axis, (0.5, 0.95), shares), share) for axis, share in enumerate(shares)]
+
+
+def cut_off(array: np.ndarray) -> tuple[int, ...]:
+    """The axes of a [k, j, i] array along which a part of k-space was left out beyond a frequency, as in partial
+    Fourier acquisitions that were filled up with zeros: the noise falls there on a step, and anatomy with it."""
+    part = np.asarray(array[_middle(array)], dtype=np.float32)
+    finite = np.isfinite(part)
+    if not finite.all():
+        part = np.where(finite, part, np.median(part[finite]) if finite.any() else np.float32(0.0))
+    cut = outside(part)
+    squares = _squares(_scaled(part, cut), cut)
+    ring, shares = (0.5, 0.95), (1.0,) * 3
+    return tuple(
+        axis
+        for axis, side in enumerate(part.shape)
+        if side >= SHORTEST_FOR_STEP and _largest_step(_power(squares, axis, ring, shares)) > STEP
+    )
+
+
+def _largest_step(power: np.ndarray) -> float:
+    """In octaves, see ``STEP``."""
+    octaves = np.log2(np.maximum(power, 1e-30))
+    means = np.convolve(octaves, np.ones(STEP_SIDE) / STEP_SIDE, "valid")  # of those from each frequency on
+    at = np.arange(len(power) // 5, len(power) - STEP_GAP - 2 * STEP_SIDE)
+    before, after = at - STEP_GAP - STEP_SIDE, at + STEP_GAP
+    earlier = np.maximum(before - STEP_SIDE, 0)
+    slopes = np.maximum(np.abs(means[earlier] - means[before]), np.abs(means[after] - means[after + STEP_SIDE]))
+    return float((means[before] - means[after] - 2.0 * slopes).max())
+
+
+def _scaled(part: np.ndarray, cut: np.ndarray | None) -> np.ndarray:
+    """An array with what is outside filled in, at most 1: squares of very large or small numbers do not fit float32."""
+    part = filled(part, cut)
+    return part / max(float(np.abs(part).max()), 1e-30)
 
 
 def _squares(part: np.ndarray, cut: np.ndarray | None) -> np.ndarray:

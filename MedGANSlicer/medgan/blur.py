@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy import fft, ndimage
 
+from medgan.acquired import cut_off
 from medgan.noise import intensity_range
 from medgan.outside import filled, outside
 from medgan.sharpness import NATIVE, WIDEST, estimate_blur, middle
@@ -105,11 +106,13 @@ class Blur:
 
     ``along``: (3,) standard deviations along k, j and i, NaN where it can not be measured. ``width``: that of the axes
     within slices that are blurred; NaN if none can be measured. ``spacing``: the sides of a voxel along k, j and i.
+    ``cut``: the axes along which a part of k-space was left out, which looks like blur, and counts as none.
     """
 
     along: np.ndarray
     width: float
     spacing: tuple[float, ...]
+    cut: tuple[int, ...] = ()
 
     @property
     def within(self) -> tuple[int, ...]:
@@ -141,11 +144,14 @@ def measure_blur(array: np.ndarray, spacing: Sequence[float]) -> Blur:
     """The blur of a volume [k, j, i]. ``spacing`` along k, j and i."""
     spacing = tuple(float(side) for side in spacing)
     along = blur_along(array)
+    blurry = np.flatnonzero(along > FAINT)
+    cut = tuple(axis for axis in cut_off(array) if axis in blurry) if len(blurry) else ()
+    along[list(cut)] = 0.0
     width, within = _reference(along, spacing), _shorter(spacing, THICK)
     if not math.isnan(width) and min(array.shape[axis] for axis in within) < SURE_SIDE:
         edges = estimate_blur(filled(array, outside(array)), within)
         width = min(width, math.sqrt(max(edges**2 - NATIVE**2, 0.0))) if not math.isnan(edges) else math.nan
-    return Blur(along, width, spacing)
+    return Blur(along, width, spacing, cut)
 
 
 def _shorter(spacing: Sequence[float], multiple: float) -> tuple[int, ...]:

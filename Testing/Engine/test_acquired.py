@@ -8,15 +8,16 @@ from scipy import fft, ndimage
 
 import phantoms
 from degrading import zero_filled
-from medgan.acquired import acquired_matrix, acquired_sigma, enlarged, reduced
-from medgan.blur import measure_blur
+from medgan.acquired import acquired_matrix, acquired_sigma, cut_off, enlarged, reduced
+from medgan.blur import blur_along, measure_blur
 from medgan.describe import describe
 from medgan.noise import noise_profile
 from medgan.quality import measure
 from medgan.restoration.step import measured
+from medgan.samples import sample_path
 from medgan.settings import EnhanceSettings
 from medgan.tasks import enhance
-from medgan.volume import Volume, spacing_of
+from medgan.volume import Volume, read_volume, spacing_of
 
 SHAPE = (48, 64, 72)
 SIGMA = 25.0
@@ -193,13 +194,30 @@ def test_outside_stays_and_its_rim_does_not_ring():
 def test_what_was_never_acquired_is_no_blur():
     clean = np.maximum(ndimage.gaussian_filter(phantoms.head((72, 96, 96)), 0.6), 0.0)
     volume = Volume(scanned(clean, (72, 48, 48), 5.0), phantoms.geometry())
-    assert min(measure_blur(volume.array, (1.0, 1.0, 1.0)).along[1:]) > 0.5
+    assert min(blur_along(volume.array)[1:]) > 0.5
     matrix = measured(volume.array, volume.ijk_to_ras, EnhanceSettings()).on_matrix()
     assert matrix.array.shape == pytest.approx((72, 47, 47), abs=2)
     assert max(measure_blur(matrix.array, spacing_of(matrix.ijk_to_ras)[::-1]).along[1:]) < 0.45
     given = enhance.run({"volume": volume}, EnhanceSettings("deblur", blur_sigma=1.0))
     assert given.report["steps"][0]["blur_sigma"] == pytest.approx(1.0, rel=0.02), "in voxels of the volume"
     assert given.report["consistency"]["residual_sigmas"] < 3.0
+
+
+def test_one_side_of_k_space_left_out_is_no_blur():
+    """Partial Fourier, filled up with zeros."""
+    sharp = read_volume(sample_path()).array[34:98, 40:136, 40:136]
+    real, imaginary = np.random.default_rng(6).normal(size=(2, *sharp.shape)) * 3.0
+    k_space = np.fft.fftshift(np.fft.fftn(sharp + real + 1j * imaginary))
+    assert cut_off(np.abs(sharp + real + 1j * imaginary)) == ()
+    assert cut_off(ndimage.gaussian_filter(np.abs(sharp + real + 1j * imaginary), (0, 0.8, 0))) == ()
+    k_space[:, :24] = 0.0
+    partial = np.abs(np.fft.ifftn(np.fft.ifftshift(k_space))).astype(np.float32)
+    assert blur_along(partial)[1] > 0.45
+    found = measure_blur(partial, (1.0, 1.0, 1.0))
+    assert (found.cut, found.along[1]) == ((1,), 0.0)
+    outputs = enhance.run({"volume": Volume(partial, np.eye(4))}, EnhanceSettings("deblur"))
+    assert outputs.report["steps"][0]["blurred_axes"] == ""
+    assert any("left out along j" in message for message in outputs.report["messages"])
 
 
 @pytest.mark.parametrize("order", [0, 1])

@@ -90,6 +90,9 @@ def _prepared(state: State, card: ModelCard, work: Work, voxels: tuple[float, ..
     if source == "given":
         width *= unit
         shares = tuple(share * length / unit for share, length in zip(shares, voxels, strict=True))
+    if seen.cut:
+        cut = " and ".join("kji"[axis] for axis in seen.cut)
+        tell(f"A part of k-space was left out along {cut}; that is no blur, and nothing was deblurred there.")
     least = LEAST if source == "given" else LEAST_FOUND
     if source == "not measurable":
         tell(
@@ -99,9 +102,7 @@ def _prepared(state: State, card: ModelCard, work: Work, voxels: tuple[float, ..
     elif width < least and source == "given":
         tell(f"A blur of {width / unit:.2g} voxels is too small to be taken away: nothing was deblurred.")
     elif width < least:
-        tell(
-            "No blur was found that can be told from none: nothing was deblurred. If there is one, set Blur (--blur)."
-        )
+        tell("No blur was found that can be told from none: nothing was deblurred. If there is one, set Blur (--blur).")
     elif width > MOST:
         most = f"at most {MOST / unit:.2g} are taken away"
         tell(f"The blur of {width / unit:.2g} voxels is wider than the model knows; {most}.")
@@ -155,7 +156,7 @@ def blur_of(seen: Blur, settings: EnhanceSettings) -> tuple[float, str]:
 
 
 def _tell_of_axes(seen: Blur, shares: tuple[float, ...], tell: Callable[[str], None]) -> None:
-    across = [axis for axis in range(3) if axis not in seen.within and not shares[axis]]
+    across = [axis for axis in range(3) if axis not in (*seen.within, *seen.cut) and not shares[axis]]
     if any(math.isfinite(seen.along[axis]) for axis in across):
         tell("The slices are thick and not blurred into each other: blur was taken away within them only.")
     elif across:
@@ -163,7 +164,7 @@ def _tell_of_axes(seen: Blur, shares: tuple[float, ...], tell: Callable[[str], N
             "There are too few slices to tell whether they are blurred into each other: blur was taken away within "
             "them only."
         )
-    less = ["kji"[axis] for axis in range(3) if axis not in across and shares[axis] < 1.0]
+    less = ["kji"[axis] for axis in range(3) if axis not in (*across, *seen.cut) and shares[axis] < 1.0]
     if less:
         tell(f"There is less blur along {' and '.join(less)} than along the other axes, so less was taken away there.")
 
