@@ -133,7 +133,9 @@ def write(segmentation: Segmentation, path: Path, reference: Path) -> list[str]:
             content_description="Segmentation",
         )
     except Exception as error:
-        raise VolumeError(f"The series in '{reference}' can not take a segmentation: {error}.") from error
+        raise VolumeError(
+            f"No DICOM segmentation can be made for the series in '{reference}': {str(error).rstrip('.')}."
+        ) from error
     complete({path: held.save_as})
     return said
 
@@ -195,15 +197,17 @@ def _series(folder: Path) -> tuple[list[Any], tuple[int, int, int], np.ndarray, 
 
 def _pixels(segmentation: Segmentation) -> np.ndarray:
     """Segment numbers on the grid; where segments overlap, a mask a segment along a last axis."""
-    numbers = list(enumerate(segmentation.segments, start=1))
+    result = np.zeros(segmentation.shape, np.uint16)
     if len(segmentation.layers) > 1:
-        masks = [segmentation.mask(number - 1) for number, _ in numbers]
+        masks = [segmentation.mask(index) for index in range(len(segmentation.segments))]
         if np.sum(masks, axis=0, dtype=np.uint16).max() > 1:
             return np.stack(masks, axis=-1).astype(np.uint8)
-        return np.sum([mask * np.uint16(number) for (number, _), mask in zip(numbers, masks, strict=True)], axis=0)
+        for number, mask in enumerate(masks, start=1):
+            result[mask] = number
+        return result
     array = whole(segmentation.layers[0], segmentation.shape)
-    mapping = Mapping([(segment.value, number) for number, segment in numbers], np.uint16)
-    result = np.zeros(segmentation.shape, np.uint16)
+    numbers = [(segment.value, number) for number, segment in enumerate(segmentation.segments, start=1)]
+    mapping = Mapping(numbers, np.uint16)
     for slab in slabs(result.shape):
         mapping(array[slab], result[slab])
     return result

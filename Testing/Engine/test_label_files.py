@@ -149,6 +149,24 @@ def test_dicom_segmentation_of_one_layer_comes_onto_the_grid_of_its_series(tmp_p
         np.testing.assert_array_equal(back.mask(number), part.mask(number))
 
 
+def test_dicom_segmentation_of_layers_that_do_not_overlap_keeps_them(tmp_path, a_series):
+    from medgan.volume import read_volume
+
+    scan = read_volume(a_series)
+    liver, spleen = np.zeros((2, *scan.shape), np.uint8)
+    liver[1:4, 2:6, 3:9], spleen[4:6, 1:5, 2:7] = 1, 2
+    for array, name in ((liver, "a.nii.gz"), (spleen, "b.nii.gz")):
+        write_volume(LabelMap(array, scan.ijk_to_ras), tmp_path / name)
+    done = run_here(
+        "labelmap", tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", tmp_path / "o.dcm", "--reference", a_series
+    )
+    assert done.returncode == 0, done.stderr
+    back = onto(labelfiles.read(tmp_path / "o.dcm")[0], scan.shape, scan.ijk_to_ras)
+    assert [segment.known_value for segment in back.segments] == [1, 2]
+    np.testing.assert_array_equal(back.mask(0), liver == 1)
+    np.testing.assert_array_equal(back.mask(1), spleen == 2)
+
+
 def test_dicom_segmentation_tells_what_drew_its_segments(tmp_path, a_series):
     """Of three segments of a model one is edited, and one is a person's."""
     import pydicom
@@ -275,6 +293,16 @@ def test_dicom_segmentation_of_a_tilted_gantry_is_refused(tmp_path):
     phantoms.write_dicom_series(tmp_path / "s", phantoms.head((7, 9, 11)).astype(np.int16), positions_mm=positions)
     with pytest.raises(VolumeError, match="tilted gantry"):
         labelfiles.write(one_part(MATRIX, "liver"), tmp_path / "o.dcm", reference=tmp_path / "s")
+    assert not (tmp_path / "o.dcm").exists()
+
+
+def test_dicom_segmentation_of_another_place_is_refused(tmp_path, a_series):
+    from medgan.volume import read_volume
+
+    away = read_volume(a_series).ijk_to_ras
+    away[:3, 3] += 500.0
+    with pytest.raises(VolumeError, match="No segment lies within the series"):
+        labelfiles.write(one_part(away, "liver"), tmp_path / "o.dcm", reference=a_series)
     assert not (tmp_path / "o.dcm").exists()
 
 
