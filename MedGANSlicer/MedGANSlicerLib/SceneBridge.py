@@ -70,10 +70,11 @@ def inFrameOf(held: Held, node, otherNode) -> Held:
     ends = node.GetParentTransformNode(), otherNode.GetParentTransformNode()
     if ends[0] is ends[1]:
         return held
-    if any(end is not None and not end.IsTransformToWorldLinear() for end in ends):
-        raise VolumeError(
-            f"'{node.GetName()}' lies under a transform that bends it; harden the transform or resample it."
-        )
+    for each, end in zip((node, otherNode), ends, strict=True):
+        if end is not None and not end.IsTransformToWorldLinear():
+            raise VolumeError(
+                f"'{each.GetName()}' lies under a transform that bends it; harden the transform or resample it."
+            )
     moved = vtk.vtkMatrix4x4()
     slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(*ends, moved)
     return replace(held, ijk_to_ras=toArray(moved) @ held.ijk_to_ras)

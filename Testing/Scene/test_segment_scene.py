@@ -130,6 +130,8 @@ def test_channel_under_a_bending_transform_is_refused(a_scene, a_volume_node):
     bent.SetAndObserveTransformNodeID(transform.GetID())
     with pytest.raises(ValueError, match="'Bent' lies under a transform that bends it"):
         segmentInputs([a_volume_node, bent])
+    with pytest.raises(ValueError, match="'Bent' lies under a transform that bends it"):
+        segmentInputs([bent, a_volume_node])
 
 
 def test_nothing_chosen_is_said(a_scene):
