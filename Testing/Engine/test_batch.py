@@ -361,6 +361,82 @@ def test_second_file_that_fails_takes_the_voxels_of_the_first_along(tmp_path, co
     assert [path.name for path in tmp_path.iterdir()] == ["a.nrrd"]
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_input_is_never_written_over_whatever_it_is_called(tmp_path, call, computed, linked):
+    scan = a_scan(tmp_path / "a.nrrd")
+    target, before = scan, scan.read_bytes()
+    if linked:
+        target = tmp_path / "b.nrrd"
+        os.link(scan, target)
+    one_sentence(call("enhance", "a.nrrd", target, "--overwrite", cwd=tmp_path), "is the input itself")
+    assert scan.read_bytes() == before
+    assert computed == []
+
+
+def test_two_outputs_of_one_name_are_refused_before_the_work(tmp_path, call, computed):
+    a_scan(tmp_path / "a.nrrd")
+    done = call("enhance", "a.nrrd", "b.nrrd", "--difference", "b.nrrd", cwd=tmp_path)
+    one_sentence(done, "The result and the difference would become the same file 'b.nrrd'")
+    assert computed == []
+
+
+@pytest.mark.parametrize("voxels", [[-(2.0**24), 0.0], [0.0, 2.0**24]])
+def test_whole_numbers_that_float32_may_have_rounded_are_read_again(voxels):
+    array = np.array(voxels, np.float32).reshape(1, 1, 2)
+    assert batch._was_rounded(Volume(array, np.eye(4), voxel_type="int32"))
+    assert not batch._was_rounded(Volume(array / 2, np.eye(4), voxel_type="int32"))
+
+
+def test_input_of_another_length_is_another_one(tmp_path):
+    scan, targets = a_scan(tmp_path / "a.nrrd"), {"volume": tmp_path / "b.nrrd"}
+    os.utime(scan, (1, 1))
+    before = records.key_of(scan, EnhanceSettings(), targets)
+    with scan.open("ab") as file:
+        file.write(b"more")
+    os.utime(scan, (1, 1))
+    assert records.key_of(scan, EnhanceSettings(), targets) != before
+
+
+def test_what_another_run_has_begun_is_not_replaced(finished, computed):
+    item = Item(finished / "b.nrrd", finished / "out.nrrd", recorded=True)
+    item.target.write_text("half")
+    records.begin([item.target], {}, "that one")
+    with pytest.raises(FileFailed, match="exists already"):
+        enhance_file(item, EnhanceSettings(), Manner(run="this one"))
+    assert enhance_file(item, EnhanceSettings(), Manner(run="that one")).status == "done"
+
+
+def test_record_that_counts_is_written_last(tmp_path, computed, monkeypatch):
+    """What is killed before it has a result that does not count as done."""
+    written: list[tuple[str, str]] = []
+    monkeypatch.setattr(records, "_write", lambda target, record: written.append((target.name, record["status"])))
+    (tmp_path / records.FOLDER).mkdir()
+    targets = {"volume": tmp_path / "b.nrrd", "difference": tmp_path / "d.nrrd"}
+    for target in targets.values():
+        target.write_text("new")
+    records.finish(targets, {}, "", {})
+    assert written == [("d.nrrd", "done"), ("b.nrrd", "done")]
+
+
+def test_result_that_was_replaced_in_part_has_no_record(tmp_path, computed, monkeypatch):
+    """Of two files the first was replaced and can not be brought back: what was known of them holds no longer."""
+    item = Item(a_scan(tmp_path / "a.nrrd"), tmp_path / "b.nrrd", difference=tmp_path / "d.nrrd", recorded=True)
+    enhance_file(item, EnhanceSettings(), Manner(run="first"))
+    assert records.is_result(item.target)
+    place = batch.put
+
+    def full(file, target, undo):
+        if target == item.difference:
+            raise OSError(28, "No space left on device")
+        place(file, target, undo)
+
+    monkeypatch.setattr(batch, "put", full)
+    with pytest.raises(FileFailed, match="No space left"):
+        enhance_file(item, EnhanceSettings(seed=1), Manner(overwrite=True))
+    assert not records.is_result(item.target)
+    assert not records.is_result(item.difference)
+
+
 def test_input_of_another_row_is_never_written_over(tmp_path, call, computed):
     before = [a_scan(tmp_path / f"{name}.nrrd", seed).read_bytes() for seed, name in enumerate("ab")]
     (tmp_path / "list.csv").write_text("input,output\na.nrrd,b.nrrd\nb.nrrd,d.nrrd\n")
