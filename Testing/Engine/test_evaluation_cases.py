@@ -286,6 +286,19 @@ def test_labels_are_matched_by_name_when_asked():
     doubled = {**inputs, "result": labels(swapped, v17="liver", v2="Liver")}
     with pytest.raises(ValueError, match="Two labels of the result have one name"):
         run(doubled, EvaluateSettings(by_name=True))
+    doubled = {**inputs, "reference": labels(array, v2="Liver", v17="liver")}
+    with pytest.raises(ValueError, match="Two labels of the reference have one name"):
+        run(doubled, EvaluateSettings(by_name=True))
+
+
+def test_names_that_the_reference_does_not_have_stay_labels_of_their_own():
+    array = np.zeros(SHAPE)
+    array[2:8, 3:12, 4:12] = 2
+    result = array.copy()
+    result[9:12, 5:9, 5:9], result[9:12, 10:14, 5:9] = 3, 4
+    inputs = {"reference": labels(array, v2="liver"), "result": labels(result, v2="Liver", v3="cyst", v4="stone")}
+    rows = run(inputs, EvaluateSettings(by_name=True)).report["rows"]
+    assert {row["label"]: row["dice"] for row in rows} == {"liver": 1.0, "cyst": 0.0, "stone": 0.0}
 
 
 def test_volume_of_sheared_voxels_is_less_than_the_product_of_their_sides():

@@ -10,7 +10,16 @@ import pytest
 from scipy import stats
 
 from medgan.evaluation.conclusions import without
-from medgan.evaluation.statistics import compare, holm, interval, over_labels, paired_p, summarise, wilson
+from medgan.evaluation.statistics import (
+    bootstrap_of,
+    compare,
+    holm,
+    interval,
+    over_labels,
+    paired_p,
+    summarise,
+    wilson,
+)
 from medgan.evaluation.table import Evaluation, MetricInfo
 from medgan.settings import PairedTest
 
@@ -62,6 +71,15 @@ def test_interval_of_few_values_is_students_within_the_range_of_the_figure():
     assert 0.92 <= np.mean(hits) <= 0.98
 
 
+def test_interval_of_any_figure_is_that_of_the_normal_distribution_for_a_mean():
+    values = np.random.default_rng(0).normal(5.0, 2.0, 40)
+    low, high, spread = bootstrap_of(40, lambda places: {"mean": float(values[places].mean())}, 0, 1000)["mean"]
+    standard_error = values.std(ddof=1) / 40**0.5
+    assert spread == pytest.approx(standard_error, rel=0.1)
+    assert high - low == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
+    assert low < values.mean() < high
+
+
 def test_interval_of_a_share_is_wilsons():
     assert wilson(8, 10) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
     assert wilson(10, 10) == (pytest.approx(0.7225, abs=1e-4), pytest.approx(1.0))
@@ -77,6 +95,7 @@ def test_p_of_signed_ranks_is_that_of_all_signs(values):
     expected = min(1.0, 2 * min((sums <= seen).mean(), (sums >= seen).mean()))
     assert paired_p(values) == pytest.approx(expected)
     assert paired_p([0.7 * (value + 30) - 0.7 * 30 for value in values]) == pytest.approx(expected)
+    assert paired_p([1e-10 * value for value in values]) == pytest.approx(expected), "whatever the unit"
 
 
 def test_p_of_many_signed_ranks_is_scipys():
@@ -114,6 +133,13 @@ def test_summary_leaves_out_what_is_not_defined_or_infinite():
     assert (entry["n"], entry["mean"], entry["median"]) == (3, 32.0, 32.0)
     assert entry["sd"] == pytest.approx(2.0)
     assert (entry["low"], entry["high"]) == pytest.approx(stats.t.interval(0.95, 2, 32.0, 2 / 3**0.5))
+
+
+def test_interval_of_a_summary_stays_within_the_range_of_the_figure():
+    dice = {"dice": MetricInfo("Dice", "", "higher", lowest=0.0, highest=1.0)}
+    for values, end in (([0.8, 0.9, 0.95, 0.99], ("high", 1.0)), ([0.01, 0.05, 0.1, 0.2], ("low", 0.0))):
+        (entry,) = summarise(rows_of({"A": values}, "dice"), dice, seed=0, resamples=200)
+        assert entry[end[0]] == end[1]
 
 
 def test_figures_of_labels_are_also_summed_up_over_the_labels_of_each_case():

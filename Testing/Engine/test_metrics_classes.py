@@ -181,6 +181,21 @@ def test_methods_are_compared_on_the_cases_that_both_have_scored(tmp_path, quick
     assert f"'B' has no score in {40 - known} of 40 cases; its AUC is that of the others." in evaluation.messages
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ("a,1,1\nb,1,0\nc,0,1\nd,0,0\n", "'A' and 'B' disagree on the truth of a case and are not compared."),
+        ("e,1,1\nf,0,0\n", "'A' and 'B' have no case in common and are not compared."),
+    ],
+)
+def test_methods_that_were_not_asked_the_same_are_not_compared(tmp_path, quick, other, said):
+    texts = {"A": "a,1,1\nb,0,0\nc,0,1\nd,0,0\n", "B": other}
+    files = [write(tmp_path / f"{name}.csv", "case,truth,prediction\n" + text) for name, text in texts.items()]
+    evaluation = evaluate_predictions(files, quick)
+    assert evaluation.comparisons == []
+    assert said in evaluation.messages
+
+
 def test_infinite_scores_rank_above_and_below_all_others(tmp_path, quick):
     evaluation = evaluate_predictions([scored_csv(tmp_path, "A", ["-inf", "inf", 0.5, 0.4])], quick)
     (auc,) = [entry for entry in evaluation.summary if entry["metric"] == "auc" and "label" not in entry]
