@@ -108,6 +108,35 @@ def test_slices_that_make_no_volume_are_refused_with_one_sentence(tmp_path, slic
     assert "\n" not in str(refused.value)
 
 
+def rewrite(file, **entries) -> None:
+    import pydicom
+
+    image = pydicom.dcmread(file)
+    for name, entry in entries.items():
+        setattr(image, name, entry)
+    image.save_as(file)
+
+
+def test_slice_that_faces_another_way_is_refused(tmp_path, slices):
+    """Its place is where it would be if it did not."""
+    phantoms.write_dicom_series(tmp_path, slices)
+    rewrite(tmp_path / "T1003.dcm", ImageOrientationPatient=[0.0, 1.0, 0.0, -1.0, 0.0, 0.0])
+    with pytest.raises(VolumeError, match="do not face the same way"):
+        read_volume(tmp_path)
+
+
+@pytest.mark.parametrize("position", ["nan\\0\\3", "inf\\0\\3"])
+def test_slice_at_no_place_is_refused(tmp_path, slices, position):
+    phantoms.write_dicom_series(tmp_path, slices, positions_mm=[(1.234567, 0.0, 2.0 * n) for n in range(7)])
+    for file in tmp_path.iterdir():
+        content = file.read_bytes()
+        start = content.index(b"1.234567\\")
+        length = int.from_bytes(content[start - 2 : start], "little")
+        file.write_bytes(content[:start] + position.encode().ljust(length) + content[start + length :])
+    with pytest.raises(VolumeError, match="does not say where it lies"):
+        read_volume(tmp_path)
+
+
 @pytest.mark.parametrize("kept", [-60, -300])
 @pytest.mark.parametrize("which", [0, 3, -1])
 def test_cut_off_slice_is_refused_and_not_left_out(tmp_path, capfd, slices, which, kept):

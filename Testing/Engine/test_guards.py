@@ -51,6 +51,13 @@ def test_invented_lesion_is_found_where_it_is(a_state):
     assert place["finding"] == "Here " + place["sentence"].partition(" mm ")[2], "the rest, wherever it then lies"
 
 
+def test_place_is_as_long_as_its_region_along_each_axis(a_state):
+    values = np.zeros(a_state.array.shape, np.float32)
+    values[10:12, 20:25, 5:12] = 9.0
+    (place,) = guards.named_places("added", values, 1.0, a_state.ijk_to_ras)
+    assert place["size_mm"] == pytest.approx([7 * 0.7, 5 * 1.1, 2 * 2.3])
+
+
 def test_correlated_noise_is_no_suspicion_but_an_invention_in_it_is():
     clean = 200 + ndimage.gaussian_filter(phantoms.head((40, 40, 40)), 0.7)
     noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 1, clean.shape), 0.8)
@@ -90,7 +97,21 @@ def test_at_most_20_places_are_named(a_state):
     result = a_state.array.copy()
     for k, j, i in np.ndindex(3, 3, 4):
         result[8 * k + 8 : 8 * k + 12, 8 * j + 8 : 8 * j + 12, 7 * i + 7 : 7 * i + 11] += 300
-    assert len(named(a_state, result)) == 20
+    result[16:20, 16:20, 14:18] += 300
+    places = named(a_state, result)
+    assert len(places) == 20
+    assert np.allclose(places[0]["ras_mm"], (a_state.ijk_to_ras @ [15.5, 17.5, 17.5, 1])[:3], atol=2.0)
+
+
+def test_places_that_are_furthest_off_come_first(a_state):
+    """What counts is how far each is beyond the limit of its kind."""
+    result, unsure = a_state.array.copy(), np.zeros_like(a_state.array)
+    result[8:16, 8:16, 8:16] += 80
+    result[24:28, 24:28, 24:28] += 300
+    unsure[24:28, 8:16, 8:16] = 320
+    places = named(a_state, result, unsure=unsure)
+    assert [place["kind"] for place in places] == ["contradicts", "unsure", "contradicts"]
+    assert np.allclose(places[0]["ras_mm"], (a_state.ijk_to_ras @ [25.5, 25.5, 25.5, 1])[:3], atol=2.0)
 
 
 @pytest.fixture

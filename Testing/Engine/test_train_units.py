@@ -88,3 +88,13 @@ def test_one_odd_volume_does_not_split_the_unit_of_the_others(tmp_path, odd, hou
     assert data.facts.modality == ("CT" if hounsfield else "")
     assert f"4 of 5 images look like CT, 'images/p4' does not; {said}" in data.messages
     assert max(differences(tmp_path, inputs, data, settings, "image")) < 0.01
+
+
+def test_one_ct_does_not_make_the_others_ct(tmp_path):
+    """Also where these go below 0, as filtered images do."""
+    inputs = {"images/p0": ct(0)} | {f"images/p{n}": ct(n, air=-200.0) for n in range(1, 4)}
+    data, settings = prepared(tmp_path, {**inputs, **{f"labels/p{n}": labels(n) for n in range(4)}}, TrainKind.SEGMENT)
+    assert data.facts.modality == ""
+    said = "1 of 4 images look like CT, 'images/p1' and 2 more do not; each is scaled by its own range."
+    assert said in data.messages
+    assert max(differences(tmp_path, inputs, data, settings, "image")) < 0.01

@@ -322,6 +322,13 @@ def test_preview_of_a_super_resolution_lies_on_its_part(a_scene, a_moved_node, f
     assert {node.GetClassName() for node in left} == {"vtkMRMLColorTableNode"}
 
 
+def test_voxels_of_a_new_grid_are_counted_to_the_nearest():
+    """3.3 / 1.1 is a little less than 3 to a computer."""
+    grid = planned((40, 40, 40), (1.1, 1.1, 3.3))
+    assert grid.size == (40, 40, 120)
+    assert grid.spacing_mm == pytest.approx((1.1, 1.1, 1.1))
+
+
 GRIDS = [
     ((256, 256, 40), (1.0, 1.0, 4.0)),
     ((31, 40, 27), (0.8, 2.9, 0.7)),

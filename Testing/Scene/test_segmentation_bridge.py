@@ -317,6 +317,10 @@ def test_bad_input_is_one_sentence_and_leaves_the_scene_alone(a_scene):
     empty = a_scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Empty")
     half = add_volume(a_scene, np.full((3, 3, 3), 0.5, np.float32), MATRIX, "Half")
     far = add_volume(a_scene, np.full((3, 3, 3), 3e9), MATRIX, "Far")
+    moved = MATRIX.copy()
+    moved[:, 3] = MATRIX @ [3.0, 0.0, 0.0, 1.0]
+    away = add_volume(a_scene, np.full((3, 3, 3), 0.5, np.float32), moved, "Away")
+    longer = add_volume(a_scene, np.full((4, 3, 3), 0.5, np.float32), MATRIX, "Longer")
     negative = add_volume(a_scene, np.full((3, 3, 3), -1, np.int16), MATRIX, "Negative", "vtkMRMLLabelMapVolumeNode")
     node, _ = a_small_segmentation(a_scene)
     huge = publishSegmentation(
@@ -336,6 +340,8 @@ def test_bad_input_is_one_sentence_and_leaves_the_scene_alone(a_scene):
         (lambda: toSegmentation([node]), "choose a volume or label map"),
         (lambda: toSegmentation([]), "choose a label map"),
         (lambda: mostProbable([negative]), "below zero"),
+        (lambda: mostProbable([half, away]), "'Away' lies on another grid than 'Half'"),
+        (lambda: mostProbable([half, longer]), "'Longer' lies on another grid than 'Half'"),
         (lambda: readSegmentation(half), "choose a segmentation"),
     ):
         with pytest.raises(ValueError, match=said) as error:
