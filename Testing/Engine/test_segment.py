@@ -125,6 +125,25 @@ def test_tiles_and_the_whole_give_the_same_labels(steps):
     assert seen.largest("tile") > 1
 
 
+def test_memory_that_runs_out_is_met_with_smaller_tiles(tmp_path, monkeypatch):
+    """A true lack of memory would end the test run."""
+
+    class Narrow(segment_models.Steps):
+        def forward(self, image):
+            if image[0, 0].numel() > 80_000:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().forward(image)
+
+    ours = {"spacing_mm": [1, 1, 1], "orientation": "RAS", "normalise": "percentiles", "multiple": 4}
+    steps = oracle(tmp_path / "fine", "medgan.Steps", STEPS, LEVELS, **ours)
+    volume, _ = nested((48, 44, 52))
+    whole = run({"volume": volume}, settings(steps))
+    monkeypatch.setitem(networks.NETWORKS, "medgan.Steps", Narrow)
+    narrow = run({"volume": volume}, settings(steps))
+    assert np.array_equal(whole.volumes["labels"].array, narrow.volumes["labels"].array)
+    assert [message for message in narrow.report["messages"] if "smaller ones were used" in message]
+
+
 class Seen:
     """Progress that remembers what it was told."""
 

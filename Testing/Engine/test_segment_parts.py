@@ -20,7 +20,7 @@ from medgan.segmentation.intensities import body_box, normalised, windowed
 from medgan.segmentation.network import exclusive, partners
 from medgan.segmentation.orientation import axes_of
 from medgan.segmentation.pieces import cleaned, filled
-from medgan.segmentation.result import entropy, indices_on, values_of
+from medgan.segmentation.result import entropy, indices_on, measures, values_of
 from medgan.settings import Device, SegmentSettings
 from medgan.tasks.segment import grouped, run
 from medgan.volume import Label, Volume
@@ -106,6 +106,18 @@ def test_a_structure_of_one_piece_keeps_its_largest():
     assert labels[3, 3, 12] == 0
     assert changed == 27 + 1
     assert probabilities.sum(axis=0) == pytest.approx(np.ones((8, 8, 24)))
+    assert probabilities[:, 3, 3, 20] == pytest.approx([0.25, 0.0, 0.75]), "else interpolation brings it back"
+
+
+def test_a_piece_that_fits_nowhere_becomes_background():
+    """It is given to a structure of one piece, too, which has its own elsewhere."""
+    probabilities = np.zeros((3, 4, 4, 20), np.float32)
+    probabilities[1, ..., :6] = probabilities[2, ..., 8:14] = 1.0
+    probabilities[1:, 1, 1, 17] = 0.4, 0.6
+    probabilities[0] = 1.0 - probabilities[1:].sum(axis=0)
+    labels, changed = cleaned(probabilities, [Part(n, Label(f"{n}"), one_piece=True) for n in (5, 6)], 0)
+    assert labels[1, 1, 17] == 0
+    assert ((labels == 1).sum(), (labels == 2).sum(), changed) == (96, 96, 1)
 
 
 def test_a_structure_of_many_pieces_loses_only_tiny_ones():
@@ -138,8 +150,20 @@ def test_labels_follow_probabilities_to_another_grid():
     far = np.diag([1.0, 1.0, 1.0, 1.0])
     far[0, 3] = 500.0
     assert not indices_on(probabilities, working, Grid((4, 4, 4), far)).any()
-    values = values_of(np.array([0, 1, 2]), [Part(70000, Label("a")), Part(3, Label("b"))])
-    assert values.tolist() == [0, 70000, 3]
+    for value in (255, 256, 65535, 65536, 70000):
+        made = values_of(np.array([0, 1, 2]), [Part(value, Label("a")), Part(3, Label("b"))])
+        assert made.tolist() == [0, value, 3]
+
+
+def test_voxels_without_a_number_count_in_the_volume_of_a_label_and_not_in_its_mean():
+    array = np.array([[[np.nan, 2.0, 4.0, np.nan, np.inf, 9.0]]], np.float32)
+    labels = np.array([[[1, 1, 1, 2, 2, 0]]], np.uint8)
+    table = {1: Label("some"), 2: Label("none"), 3: Label("nowhere")}
+    rows = measures(labels, Volume(array, np.diag([10.0, 10.0, 20.0, 1.0])), table, np.full(labels.shape, 0.25))
+    assert [row["voxels"] for row in rows] == [3, 2, 0]
+    assert [row["volume_ml"] for row in rows] == pytest.approx([6.0, 4.0, 0.0])
+    assert [(row["mean"], row["sd"]) for row in rows] == [(3.0, 1.0), (None, None), (None, None)]
+    assert [row["uncertainty"] for row in rows] == [0.25, 0.25, None]
 
 
 def test_in_thick_slices_the_answer_at_the_middle_of_the_slice_counts():
