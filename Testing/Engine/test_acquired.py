@@ -8,7 +8,7 @@ from scipy import fft, ndimage
 
 import phantoms
 from degrading import zero_filled
-from medgan.acquired import acquired_matrix, acquired_sigma, cut_off, enlarged, reduced
+from medgan.acquired import acquired_grid, acquired_matrix, acquired_sigma, cut_off, enlarged, reduced
 from medgan.blur import blur_along, measure_blur
 from medgan.describe import describe
 from medgan.noise import noise_profile
@@ -96,6 +96,20 @@ def test_coarser_grid_and_back():
     # The centre of voxel n of N lies at (n + 1/2) / N of the field of view on both grids.
     ramp = np.cos(np.pi * (np.arange(72) + 0.5) / 72)[None, None].astype(np.float32)
     assert np.allclose(reduced(ramp, (1, 1, 50))[0, 0], np.cos(np.pi * (np.arange(50) + 0.5) / 50), atol=1e-5)
+
+
+def test_coarser_grid_fills_the_same_box():
+    fine, few = phantoms.awkward_geometry(), (48, 44, 50)
+    boxes = ((fine, SHAPE), (acquired_grid(fine, SHAPE, few), few))
+    for end in (0, 1):
+        one, other = (grid @ [*(end * side - 0.5 for side in shape[::-1]), 1.0] for grid, shape in boxes)
+        assert one == pytest.approx(other)
+
+
+def test_coarser_grid_of_what_is_nowhere_below_0_is_not_either():
+    sharp = np.where(a_soft_head() > 300, np.float32(1000.0), np.float32(0.0))
+    assert reduced(sharp, (48, 44, 50)).min() < -20
+    assert reduced(sharp, (48, 44, 50), positive=True).min() == 0.0
 
 
 def test_noise_is_that_of_the_matrix():

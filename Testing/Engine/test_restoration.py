@@ -137,6 +137,16 @@ def test_strength_0_is_the_interpolation_without_a_network(a_fine_volume):
     assert "The strength is 0: the result is the input, interpolated." in outputs.report["messages"]
 
 
+def test_half_the_strength_is_half_way_from_the_interpolation_to_the_network(a_fine_volume):
+    given = thick(Volume(a_fine_volume.array[10:26, 8:24, 8:26], a_fine_volume.ijk_to_ras), 0, 2)
+    none, half, full = (
+        run({"volume": given}, settings("superres", strength=strength)).volumes["volume"].array
+        for strength in (0.0, 0.5, 1.0)
+    )
+    assert np.abs(full - none).max() > 50
+    assert np.allclose(half, 0.5 * (none + full), atol=0.5)
+
+
 def test_slices_too_far_apart_for_isotropic_voxels_are_said_to_be(a_fine_volume):
     given = Volume(a_fine_volume.array[:5], np.diag([0.3, 0.3, 10.0, 1.0]))
     outputs = run({"volume": given}, settings("superres", strength=0.0))

@@ -13,7 +13,7 @@ from torch import nn
 from medgan.evaluation.table import from_png
 from medgan.progress import Cancelled
 from medgan.settings import Precision
-from medgan.training import updates
+from medgan.training import checkpoint, updates
 from medgan.training.average import Average
 from medgan.training.export import figures_of
 from medgan.training.loop import train
@@ -69,6 +69,15 @@ def test_a_finished_training_is_not_done_again_and_goes_on_with_more_steps(tmp_p
     assert more.steps == 12
     assert more.messages[0] == "The training goes on from step 10.", "before what is said of the device, if anything is"
     assert (tmp_path / "log.jsonl").read_bytes().startswith(log)
+
+
+def test_minutes_that_were_spent_before_an_interruption_count(tmp_path):
+    run(tmp_path, steps=3)
+    state, _ = checkpoint.read(tmp_path)
+    checkpoint.write({**state, "seconds": 90.0}, tmp_path)
+    _, result = run(tmp_path, steps=4, minutes=1.0)
+    assert (result.steps, result.stopped) == (3, "minutes")
+    assert 90.0 <= result.seconds < 150.0
 
 
 def test_without_a_critic_there_is_no_adversarial_term(tmp_path):
