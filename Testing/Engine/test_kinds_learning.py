@@ -80,19 +80,6 @@ def test_volumes_from_labels_look_more_real_than_independent_noise_on_means():
         )
     for index, mean in enumerate((0.3, 0.9, 0.1)):
         assert float(made[0, 0][labels == index].mean()) == pytest.approx(mean, abs=0.1)
-    usual = {entry["name"]: entry["mean"] for entry in kind.export(kind.generator).about["intensities"]}
-    assert usual["Core"] == pytest.approx(0.85, abs=0.06)
-    assert usual["Background"] == pytest.approx(0.07, abs=0.04)
-
-
-def test_usual_intensities_follow_those_of_the_batches_slowly():
-    kind = kind_tools.small(TrainKind.LABEL_TO_VOLUME)
-    labels = torch.zeros(1, 4, 4, 4, dtype=torch.long)
-    for mean in (0.2, 0.8):
-        condition = torch.stack([torch.full((1, 4, 4, 4), mean), torch.full((1, 4, 4, 4), 0.1)], dim=1)
-        kind._remember({"labels": labels, "condition": condition})
-    (usual,) = kind.export(kind.generator).about["intensities"]
-    assert (usual["mean"], usual["sd"]) == pytest.approx((0.7 * 0.2 + 0.3 * 0.8, 0.1))
 
 
 def test_volumes_from_noise_come_nearer_to_real_ones():

@@ -14,6 +14,7 @@ from medgan.labels import segmentation_of
 from medgan.segments import Layer, Segment, Segmentation
 from medgan.settings import TrainKind, TrainSettings
 from medgan.training.data import DataError, TrainingData, prepare
+from medgan.training.kinds import make_kind
 from medgan.volume import Label, LabelMap, Volume, write_volume
 
 SHAPE = (18, 20, 22)
@@ -121,6 +122,42 @@ def test_overlapping_segments_of_a_file_become_one_label_map_and_that_is_said(tm
     assert {value: label.name for value, label in labels.labels.items()} == {1: "organ", 2: "tumour"}
     assert (labels.array == 2).sum() == 4 * 4 * 3
     assert any("Where segments overlap, the last in the list wins" in sentence for sentence in said)
+
+
+def test_usual_intensities_of_labels_are_those_of_whole_training_volumes(tmp_path):
+    """A few voxels that no validation patch shows are known; what validation patients alone have is not."""
+    cases = cases_of(*[{1: "one", 2: "two"}] * 5)
+    settings = TrainSettings(kind=TrainKind.LABEL_TO_VOLUME, patch=16, batch=2)
+    (kept,) = prepare(cases, settings, tmp_path / "first").samples.checking
+    names = [name.removeprefix("images/") for name in cases if name.startswith("images/")]
+    seen = [name for name in names if name not in kept.name]
+    for name in names:
+        held = cases[f"labels/{name}"]
+        held.array[9, 15, 9:12] = 5 if name == seen[0] else 9 if name in kept.name else 0
+        held.labels |= {5: Label("five"), 9: Label("nine")}
+    data = prepare(cases, settings, tmp_path / "second")
+    assert [entry.name for entry in data.samples.checking] == [kept.name]
+    ranges = {entry.name.removeprefix("images/"): entry.ranges["image"] for entry in data.samples.training}
+
+    def expected(value: int) -> list[float]:
+        pairs = []
+        for name, (low, high) in ranges.items():
+            inside = cases[f"images/{name}"].array[cases[f"labels/{name}"].array == value]
+            if inside.size:
+                scaled = np.clip((inside - low) / (high - low), 0.0, 1.0)
+                pairs.append([scaled.mean(), scaled.std()])
+        return np.mean(pairs, axis=0).tolist()
+
+    assert sorted(data.facts.intensities) == [0, 1, 2, 5]
+    for value in (1, 2, 5):
+        assert data.facts.intensities[value] == pytest.approx(expected(value), abs=2e-4)
+    again = prepare(cases, settings, tmp_path / "second")
+    assert again.facts.intensities == data.facts.intensities
+    kind = make_kind(settings, data.facts)
+    told = {row["name"]: (row["mean"], row["sd"]) for row in kind.export(kind.generator).about["intensities"]}
+    assert list(told) == ["Background", "one", "two", "five"]
+    assert told["five"] == pytest.approx(expected(5), abs=2e-4)
+    kind.load_state_dict({**kind.state_dict(), "usual": torch.zeros(5, 2)})  # of a checkpoint from before
 
 
 def test_large_values_of_an_atlas_stay_what_they_are_in_made_images(tmp_path):

@@ -158,9 +158,11 @@ def _made(
     except DataError as error:
         raise DataError(f"{error}{left_out(rejected)}") from error
     working = _to_one_grid(entries, settings, cache, start, progress)
+    seen = [entry for entry in entries if not entry.validation]
     held = data_cache.index(
         key,
         entries,
+        intensities=data_cache.label_intensities(seen, cache) if settings.kind is TrainKind.LABEL_TO_VOLUME else [],
         working_spacing_mm=working,
         labels={str(value): [label.name, list(label.color), label.terminology] for value, label in labels.items()},
         report=report,
@@ -238,6 +240,7 @@ def _facts(
         channels=1 if made else _channels(entries, image),
         target_channels=_channels(entries, last) if last != "labels" else 1,
         labels=labels,
+        intensities={value: (mean, sd) for value, mean, sd in held["intensities"]},
         spacing_mm=(float(i), float(j), float(k)),
         working_spacing_mm=None if working is None else (working[0], working[1], working[2]),
         orientation="" if settings.kind is TrainKind.ENHANCE else "RAS",

@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from medgan.noise import intensity_range, noise_profile
 from medgan.segmentation.description import HOUNSFIELD
@@ -30,7 +31,7 @@ ONE = 8192
 PLACES = 64
 """Voxels remembered for each label of a volume, at which patches may be centred."""
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass
@@ -163,6 +164,20 @@ def label_places(labels: np.ndarray) -> np.ndarray:
         chosen = where[first + np.linspace(0, count - 1, min(PLACES, count)).astype(int)]
         rows.append(np.stack([np.full(len(chosen), value), *np.unravel_index(chosen, labels.shape)], axis=1))
     return np.concatenate(rows).astype(np.int32) if rows else np.empty((0, 4), np.int32)
+
+
+def label_intensities(entries: Iterable[Entry], folder: Path) -> list[tuple[int, float, float]]:
+    """Value, mean and standard deviation of each label and of the background (0), 1 the brightest: of whole volumes,
+    each as much as any other that has the label."""
+    found: dict[int, list[np.ndarray]] = {}
+    for entry in entries:
+        image, labels = (np.load(folder / entry.files[role], allow_pickle=False) for role in ("image", "labels"))
+        values, numbers = np.unique(labels, return_inverse=True)
+        regions = (image[0] / ONE, numbers.reshape(labels.shape), range(len(values)))
+        pairs = np.stack([ndimage.mean(*regions), ndimage.standard_deviation(*regions)], axis=1)
+        for value, pair in zip(values.tolist(), pairs, strict=True):
+            found.setdefault(value, []).append(pair)
+    return [(value, *np.mean(pairs, axis=0).tolist()) for value, pairs in sorted(found.items())]
 
 
 def check_room(folder: Path, voxels: int) -> None:

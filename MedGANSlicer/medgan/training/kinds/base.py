@@ -32,6 +32,8 @@ class Facts:
     labels: tuple[dict[str, Any], ...] = ()
     """{"index", "value", "name", "color"} of every label but 0, in the order of the indices 1, 2, ... that "labels" of
     a batch hold."""
+    intensities: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """Volumes from label maps: mean and standard deviation of each label value, 0 too, in the training volumes."""
     classes: tuple[str, ...] = ()
     """Classification: their names, in the order of the numbers in "class"."""
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)

@@ -6,7 +6,8 @@ matching (1711.11585).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +28,6 @@ FEATURE_WEIGHT = 1.0
 AVERAGED = 4
 """Voxels along each axis that are averaged for the error."""
 
-GUESS = 0.3
-"""How fast the kept statistics of each label follow those of a batch."""
-
 
 class LabelToVolume(Kind):
     """Batches: "labels" (B, D, H, W) and "image" (B, 1, D, H, W)."""
@@ -43,8 +41,6 @@ class LabelToVolume(Kind):
         self.weight = settings.adversarial_weight
         self.generator, self.critic = built.network, critic
         self.adversarial = Adversarial(settings)
-        self.usual: Tensor
-        self.register_buffer("usual", torch.full((len(facts.labels) + 1, 2), torch.nan))
 
     @classmethod
     def make(cls, settings: TrainSettings, facts: Facts, start: ModelCard | None) -> LabelToVolume:
@@ -95,17 +91,8 @@ class LabelToVolume(Kind):
             means.add("texture", (texture(fake) - real).abs())
             means.add("texture_mixture", (texture(mixture.clamp_min(0.0)) - real).abs())
             means.add("psnr", psnr(fake, batch["image"]))
-            self._remember(batch)
         found = means.result()
         return {**found, "score": -found["texture"]}
-
-    def _remember(self, batch: Batch) -> None:
-        """The usual intensities of each label, for label maps that come without a volume to measure them in."""
-        for index in batch["labels"].unique().tolist():
-            here = batch["labels"] == index
-            new = torch.stack([batch["condition"][:, part][here].mean() for part in (0, 1)])
-            old = self.usual[index]
-            self.usual[index] = new if old.isnan().any() else torch.lerp(old, new, GUESS)
 
     @torch.no_grad()
     def pictures(self, generator: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
@@ -113,14 +100,17 @@ class LabelToVolume(Kind):
         shown = {"labels": batch["condition"][0], "result": _made(generator, batch)[0], "real": batch["image"][0]}
         return {name: middle_slice(volume) for name, volume in shown.items()}
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Also from older checkpoints, which hold the usual intensities of each label."""
+        held = {name: tensor for name, tensor in state_dict.items() if name != "usual"}
+        return super().load_state_dict(held, strict, assign)
+
     def export(self, average: nn.Module) -> Exported:
-        about = self.facts.about()
-        names = [{"index": 0, "value": 0, "name": "Background"}, *self.facts.labels]
-        usual = zip(names, self.usual.tolist(), strict=True)
+        about, usual = self.facts.about(), self.facts.intensities
         about["intensities"] = [
-            {"value": label["value"], "name": label["name"], "mean": round(mean, 5), "sd": round(sd, 5)}
-            for label, (mean, sd) in usual
-            if mean == mean  # NaN: the label was in no validation patch
+            {"value": value, "name": name, "mean": round(usual[value][0], 5), "sd": round(usual[value][1], 5)}
+            for value, name in [(0, "Background"), *((row["value"], row["name"]) for row in self.facts.labels)]
+            if value in usual  # a label of validation patients alone was not learned
         ]
         return Exported("label-to-volume", *self.built, {"faithful": plain_state(average)}, about)
 
