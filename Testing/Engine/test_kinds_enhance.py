@@ -14,6 +14,7 @@ from medgan.models import find, load_state
 from medgan.settings import EnhanceSettings, Restores, TrainKind
 from medgan.tasks import enhance
 from medgan.training.kinds import make_kind
+from medgan.training.kinds.enhance import _relative_error
 from medgan.volume import Volume
 
 HEAD = phantoms.head((56, 60, 64)) / 1000.0
@@ -92,6 +93,22 @@ def test_shipped_models_are_called_as_in_use_and_can_go_on(model, gain_db):
             losses.append(kind.generator_loss({name: tensor[None] for name, tensor in drawn.items()}, 0.0)["error"])
         losses[-1].backward()
     assert float(losses[1].detach()) == pytest.approx(float(losses[0].detach()), rel=0.02)
+
+
+def test_an_error_of_any_size_says_which_way_is_better():
+    kind = kind_tools.small(TrainKind.ENHANCE)
+    batch = kind_tools.batch_of(kind, clean, 1)
+    before = (batch["input"] - batch["target"]).square()
+    errors = []
+    for factor in (1.0, 3.0, 1000.0):
+        far = (batch["target"] + factor * (batch["input"] - batch["target"])).requires_grad_(True)
+        error = _relative_error(far, batch["target"], batch["input"])
+        assert torch.autograd.grad(error.sum(), far)[0].abs().amax(dim=(1, 2, 3, 4)).min() > 0.0
+        errors.append(error.detach())
+    assert float(before.mean(dim=(1, 2, 3, 4)).min()) > 1e-6  # beyond the floor of the measure
+    assert torch.allclose(errors[0], torch.ones(2))
+    assert torch.allclose(errors[1], torch.full((2,), 9.0))
+    assert torch.allclose(errors[2], 20.0 + 20.0 * torch.tensor([1e6, 1e6]).div(20.0).log())
 
 
 def test_noise_of_a_pair_is_measured_and_of_a_clean_patch_is_what_was_added():

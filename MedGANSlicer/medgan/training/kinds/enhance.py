@@ -32,6 +32,8 @@ NETWORK = {Restores.NOISE: "DenoiseNet", Restores.BLUR: "DeblurNet", Restores.RE
 ERROR_WEIGHT = 3.0
 ADVERSARIAL_WEIGHT = 0.01
 FREQUENCY_WEIGHT = 5.0
+LARGE_ERROR = 20.0
+"""Multiple of the squared error of the input from which on it counts by its logarithm."""
 
 Answer = tuple[Tensor, Tensor, Tensor]
 """The network's answer, what it should have been, and what one has without a network, all (B, 1, D, H, W)."""
@@ -171,5 +173,7 @@ def _from_slices(generator: SliceNet, target: Tensor, numbers: Tensor, level: Te
 
 
 def _relative_error(result: Tensor, target: Tensor, before: Tensor) -> Tensor:
-    """(B,) squared error as a share of what it was, so that easy and hard patches count alike."""
-    return (squared_error(result, target) / squared_error(before, target).clamp_min(1e-6)).clamp_max(20.0)
+    """(B,) squared error as a share of what it was, so that easy and hard patches count alike; its logarithm where it
+    is large, so that no patch rules the step and each still says which way."""
+    share = squared_error(result, target) / squared_error(before, target).clamp_min(1e-6)
+    return share.clamp_max(LARGE_ERROR) + LARGE_ERROR * (share.clamp_min(LARGE_ERROR) / LARGE_ERROR).log()
