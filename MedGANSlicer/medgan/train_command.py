@@ -242,6 +242,8 @@ def _say_rejected(rejected: list[dict[str, str]], most: int) -> None:
 
 
 def _say(report: dict[str, Any]) -> None:
+    from medgan.training.alarms import worse_than_input
+
     _say_rejected(report["rejected"], REJECTED_SHOWN)
     for message in report["messages"]:
         console.note(message)
@@ -249,6 +251,7 @@ def _say(report: dict[str, Any]) -> None:
     shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in list(figures.items())[:6])
     why = {"steps": "all steps are done", "minutes": "the time is spent", "patience": "validation no longer improved"}
     minutes = report["seconds"] / 60.0
+    worse = worse_than_input(figures.get("psnr"), figures.get("psnr_before"))
     console.table(
         [
             ("Model", report["name"]),
@@ -257,7 +260,7 @@ def _say(report: dict[str, Any]) -> None:
             ("Steps", f"{report['steps']} in {minutes:.1f} minutes ({why.get(report['stopped'], report['stopped'])})"),
             ("Validation", shown or "none"),
             ("Is it done?", report["done"]),
-            ("Use it", _use(report)),
+            *([] if worse else [("Use it", _use(report))]),
         ]
     )
 

@@ -178,6 +178,18 @@ def test_data_of_the_same_name_in_another_folder_is_other_data(trained, tmp_path
     assert claim.completed(replace(settings, start="tiny")).start == "tiny"
 
 
+def test_a_model_that_makes_volumes_worse_says_so_where_it_is_met(trained, call, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDGAN_MODELS", str(tmp_path / "models"))
+    made = ("--steps", 2, "--rate", 1, "--average", 0, "--name", "bad")
+    found = call("train", "enhance", trained["data"], *QUICK, *made)
+    assert found.returncode == 0
+    said = " ".join(found.stdout.split())
+    assert "Results are worse than their input" in said
+    assert "Use it" not in said
+    assert "do not use such a model" in models.find("bad").limits
+    assert "do not use such a model" in (tmp_path / "models" / "bad" / "docs" / "README.md").read_text(encoding="utf-8")
+
+
 @posix_only
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     model_folders.write_bundle(tmp_path / "models" / "tiny")

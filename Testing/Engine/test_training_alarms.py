@@ -107,6 +107,22 @@ def test_validation_that_falls_while_the_training_loss_falls_is_overfitting():
     assert not named([{**row, "val_counts": False} for row in rows])
 
 
+def test_results_that_stay_worse_than_their_input_raise_an_alarm():
+    def validated(*values):
+        return curve(
+            len(values), val_psnr=values.__getitem__, val_score=values.__getitem__, val_psnr_before=lambda n: 33
+        )
+
+    (alarm,) = alarms.check(validated(-11.0, -10.0, -12.0))
+    assert alarm.alarm == "worse than the input"
+    assert "PSNR -12, before 33" in alarm.advice
+    assert not named(validated(-11.0, -12.0))
+    assert not named(validated(20.0, 25.0, 30.0))  # it still learns
+    assert not named(validated(34.0, 30.0, 29.0))
+    assert "worse than their input (PSNR -10, before 33): do not use" in verdict(validated(-11.0, -10.0, -12.0))
+    assert "worse" not in verdict(validated(20.0, 34.0, 30.0))  # the best is kept
+
+
 @pytest.mark.parametrize(
     ("values", "begins", "says"),
     [

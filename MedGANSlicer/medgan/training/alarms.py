@@ -19,6 +19,9 @@ QUIET_STEPS = 2000
 SURE, SURE_STEPS, SURE_ROWS = 0.95, 300, 10
 """A critic that is right so often, for so many steps and rows, teaches the generator little."""
 
+FEWEST_WORSE = 3
+"""Validations, all worse than their input, before that is an alarm."""
+
 TIMES_WORSE = 10.0
 """A loss that grew so much over what it was is not fluctuating."""
 
@@ -47,6 +50,7 @@ def check(rows: Rows) -> list[Alarm]:
         "samples alike": _samples_alike(recent),
         "diverging": _diverging(recent),
         "overfitting": _overfitting(recent),
+        "worse than the input": _worse_than_input(recent),
     }
     return [Alarm(step, name, advice) for name, advice in found.items() if advice and name not in said]
 
@@ -56,12 +60,25 @@ def series(rows: Rows, name: str) -> list[tuple[int, float]]:
     return [(row["step"], row[name]) for row in rows if isinstance(row.get(name), (int, float))]
 
 
-def scores(rows: Rows) -> list[tuple[int, float]]:
-    """(step, score) of the validations that may be compared: not those where the adversarial term lowers the score, and
-    not those on other volumes than the last ones."""
+def comparable(rows: Rows) -> list[dict[str, Any]]:
+    """The rows of validations that may be compared: not those where the adversarial term lowers the score, and not
+    those on other volumes than the last ones."""
     first = max((number for number, row in enumerate(rows) if row.get("compares_anew")), default=0)
     found = [{**row, "step": row.get("val_step", row["step"])} for row in rows[first:] if row.get("val_counts", True)]
-    return series(found, "val_score")
+    return [row for row in found if isinstance(row.get("val_score"), (int, float))]
+
+
+def scores(rows: Rows) -> list[tuple[int, float]]:
+    """(step, score) of the validations that may be compared."""
+    return series(comparable(rows), "val_score")
+
+
+def worse_than_input(now: float | None, before: float | None) -> str:
+    """A sentence where a validation says that results are farther from the truth than what they were made of; else ''.
+    ``now``, ``before``: PSNR, None where it was not measured."""
+    if now is None or before is None or now >= before:
+        return ""
+    return f"Results are worse than their input (PSNR {now:.4g}, before {before:.4g}): do not use such a model."
 
 
 def _critic_too_strong(rows: Rows) -> str:
@@ -110,6 +127,16 @@ def _diverging(rows: Rows) -> str:
                 f"diverges. Lower {rate}, or set R1 penalty (--r1-weight) to 10."
             )
     return ""
+
+
+def _worse_than_input(rows: Rows) -> str:
+    found = comparable(rows)
+    said = [worse_than_input(row.get("val_psnr"), row.get("val_psnr_before")) for row in found]
+    if len(found) < FEWEST_WORSE or not all(said):
+        return ""
+    if found[-1]["val_score"] > max(row["val_score"] for row in found[:-1]):  # it is on its way
+        return ""
+    return f"{said[-1]} Start in a new folder with a lower rate, or from a model."
 
 
 def _overfitting(rows: Rows) -> str:

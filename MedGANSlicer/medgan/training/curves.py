@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from statistics import fmean, median
+from typing import Any
 
-from medgan.training.alarms import Rows, scores, series
+from medgan.training.alarms import Rows, comparable, scores, series, worse_than_input
 
 FEWEST = 6
 """Validations before anything can be said."""
@@ -17,10 +18,16 @@ INITIALS = ("psnr", "ssim", "mmd")
 
 
 def verdict(rows: Rows, keeps_best: bool = True) -> str:
-    """One or two sentences that begin with Yes, No, or why nothing can be said.
+    """A few sentences that begin with Yes, No, or why nothing can be said.
 
     ``keeps_best``: whether the weights of the best validation are the ones that are exported.
     """
+    best: dict[str, Any] = max(comparable(rows), key=lambda row: row["val_score"], default={})
+    worse = worse_than_input(best.get("val_psnr"), best.get("val_psnr_before"))
+    return f"{_is_it_done(rows, keeps_best)} {worse}".rstrip()
+
+
+def _is_it_done(rows: Rows, keeps_best: bool) -> str:
     values = scores(rows)
     if not values and series(rows, "val_score"):
         return (

@@ -22,6 +22,7 @@ from medgan.evaluation.table import png
 from medgan.models import ModelCard, read_card, sha256_of
 from medgan.segmentation.description import HOUNSFIELD
 from medgan.settings import Adversarial, TrainKind, TrainSettings
+from medgan.training.alarms import worse_than_input
 from medgan.training.class_figures import ClassFigures
 from medgan.training.data import TrainingData
 from medgan.training.figure import curves_picture
@@ -126,6 +127,8 @@ def card_of(
     prediction = {**image, "num_channels": outputs, "channel_def": channel_def}
     if exported.task == "classify":
         prediction |= {"type": "probabilities", "format": "classes", "spatial_shape": []}
+    figures = figures_of(result)
+    worse = worse_than_input(figures.get("psnr"), figures.get("psnr_before"))
     # No names of folders: they may be names of patients.
     training = {**settings.to_dict(), "data": "", "out": "", "start": Path(settings.start).name}
     return {
@@ -156,9 +159,9 @@ def card_of(
             "network_arguments": exported.network_arguments,
             "weights": dict(weights),
             "intensity": _intensity(settings, data),
-            "limits": LIMITS,
+            "limits": f"{LIMITS} {worse}".rstrip(),
             "trained_on": [_data_sentence(data.fingerprint), *([CHANGED] if data.fingerprint["changed"] else [])],
-            "figures": {key: _short(value) for key, value in figures_of(result).items() if key != "score"},
+            "figures": {key: _short(value) for key, value in figures.items() if key != "score"},
             "data": data.fingerprint,
             "training": {
                 "settings": training,
