@@ -122,7 +122,10 @@ def train(
         Device, typer.Option(help="Where the networks run.", rich_help_panel=MANNER)
     ] = TrainSettings.device,
     seed: Annotated[
-        int, typer.Option(help="The same seed gives the same losses.", rich_help_panel=MANNER)
+        int,
+        typer.Option(
+            help="The same seed gives the same losses where the steps, not the minutes, end it.", rich_help_panel=MANNER
+        ),
     ] = TrainSettings.seed,
     json: console.Json = False,
 ) -> None:

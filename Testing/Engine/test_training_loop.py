@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
@@ -16,7 +17,7 @@ from medgan.settings import Precision
 from medgan.training import checkpoint, updates
 from medgan.training.average import Average
 from medgan.training.export import figures_of
-from medgan.training.loop import train
+from medgan.training.loop import BY_THE_CLOCK, train
 from medgan.training.plan import Plan
 from medgan.training.result import TrainingStopped
 from tiny_training import HalfKind, RandomPairs, losses, settings
@@ -365,7 +366,28 @@ def test_rates_over_the_budget():
     assert [round(two.rates(500, share)[0], 3) for share in (0.4, 0.79, 0.8)] == [0.505, 0.01, 0.1]
     assert [two.adversarial(share) for share in (0.79, 0.8, 0.9)] == [0.0, 0.05, 1.0]
     assert Plan(0, 2.0, 0.0).share(10**6, 60.0) == 0.5
+    assert Plan(0, 2.0, 0.0).share(10**6, 120.0) == 1.0
+    assert Plan(1000, 60.0, 0.0).share(0, 35.0) == 0.0
+    assert Plan(1000, 60.0, 0.0).share(25, 85.0) == 0.025
+    assert Plan(1000, 60.0, 0.0).share(25, 180.0) == 0.05
     assert Plan(100, 2.0, 1.0).adversarial(0.99) == 0.0
+
+
+def test_a_seed_gives_the_same_losses_however_fast_the_computer_is(tmp_path):
+    chosen = settings(minutes=60.0, steps=8)
+    slow, fast = (
+        train(HalfKind(chosen), RandomPairs(seconds), chosen, tmp_path / str(seconds)) for seconds in (0.05, 0.0)
+    )
+    assert losses(slow.curves) == losses(fast.curves)
+
+
+def test_a_training_that_goes_by_the_clock_says_so_once(tmp_path):
+    chosen = settings(minutes=0.01, steps=10**6)
+    train(HalfKind(chosen), RandomPairs(0.02), chosen, tmp_path)
+    more = dataclasses.replace(chosen, minutes=0.02)
+    result = train(HalfKind(more), RandomPairs(0.02), more, tmp_path)
+    assert result.stopped == "minutes"
+    assert [row["note"] for row in result.curves if "note" in row] == [BY_THE_CLOCK]
 
 
 def test_cancel_is_heeded_within_a_step_and_loses_nothing(tmp_path):

@@ -164,7 +164,8 @@ class TrainSettings(Settings):
     """Where the networks run."""
 
     seed: Annotated[int, Bounds(0, 2**31 - 1)] = 0
-    """Seed of everything random; on a CPU the same seed and data give the same losses, on a GPU nearly the same."""
+    """Seed of everything random; on a CPU the same seed and data give the same losses, on a GPU nearly the same. Where
+    the minutes run out before the steps, they set the learning rates, and losses depend on how fast the computer is."""
 
     flips: bool = True
     """Mirror patches at random."""

@@ -42,6 +42,11 @@ BAD_STEPS = 5
 MOST_RETURNS = 3
 """How often it goes back, with half the rates each time, before it gives up."""
 
+BY_THE_CLOCK = (
+    "The minutes are ahead of the steps and set the learning rates, so the same seed need not give the same losses "
+    "again; with minutes 0 it does."
+)
+
 Batch = dict[str, Tensor]
 
 
@@ -110,6 +115,7 @@ class Training:
         self.logged_step = 0
 
         self.share, self.adversarial = 0.0, 0.0
+        self.clock_noted = False
         self.stopped = ""
         self.rates = {"generator": 0.0, "critic": 0.0}
         self.begun = self.saved_at = time.monotonic()
@@ -198,8 +204,10 @@ class Training:
 
     def begin_step(self) -> bool:
         """Agree on where in the budget the training is and set the rates. Whether there is a step to do."""
-        self.interrupts.check(self.share, self.line())
-        share = self.plan.share(self.step, self.seconds) + self.skipped_share
+        self.interrupts.check(self.spent, self.line())
+        share = self.plan.share(self.step, self.seconds)
+        self.note_clock(share > self.plan.by_steps(self.step) > 0.0)
+        share += self.skipped_share
         patient = not self.settings.patience or self.validation.stale < self.settings.patience
         if not patient and share < self.plan.faithful_share < 1.0:
             self.skipped_share += self.plan.faithful_share - share
@@ -223,6 +231,13 @@ class Training:
             if isinstance(part, Adversarial):
                 part.step = self.step
         return True
+
+    def note_clock(self, governs: bool) -> None:
+        """Say once that the time is ahead of the steps."""
+        if governs and not self.clock_noted:
+            self.clock_noted = True
+            if not any(row.get("note") == BY_THE_CLOCK for row in self.folder.rows):
+                self.folder.write({"step": self.step, "note": BY_THE_CLOCK})
 
     def change_stage(self) -> None:
         """The adversarial stage begins, or the faithful one goes on since there is budget for more of it: either from
@@ -411,6 +426,11 @@ class Training:
         return self.seconds_before + time.monotonic() - self.begun
 
     @property
+    def spent(self) -> float:
+        """Share of the budget that is spent, for the person."""
+        return max(self.plan.by_steps(self.step), self.plan.by_time(self.seconds)) + self.skipped_share
+
+    @property
     def batches_a_step(self) -> int:
         return self.settings.accumulate * (self.settings.critic_steps if self.critic is not None else 1)
 
@@ -432,7 +452,7 @@ class Training:
 
     def look(self) -> None:
         """Stop here if the person wants to."""
-        self.interrupts.check(self.share)
+        self.interrupts.check(self.spent)
 
     def line(self) -> str:
         """Where the training is, for the person."""

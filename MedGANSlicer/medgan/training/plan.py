@@ -33,10 +33,19 @@ class Plan:
         return cls(settings.steps, settings.minutes, faithful_share)
 
     def share(self, step: int, seconds: float) -> float:
-        """Share of the budget that is spent after ``step`` steps and ``seconds``; 1 and more: all of it."""
-        by_steps = step / self.steps if self.steps else 0.0
-        by_time = seconds / (60.0 * self.minutes) if self.minutes else 0.0
-        return max(by_steps, by_time)
+        """Share of the budget that is spent after ``step`` steps and ``seconds``; 1 and more: all of it.
+
+        Time counts in whole hundredths: while the steps are ahead of it, nothing that follows depends on the clock.
+        """
+        return max(self.by_steps(step), math.floor(100.0 * self.by_time(seconds)) / 100.0)
+
+    def by_steps(self, step: int) -> float:
+        """Share of the steps that are done, 0 where they have no limit."""
+        return step / self.steps if self.steps else 0.0
+
+    def by_time(self, seconds: float) -> float:
+        """Share of the time that is spent, 0 where it has no limit."""
+        return seconds / (60.0 * self.minutes) if self.minutes else 0.0
 
     def adversarial(self, share: float) -> float:
         """How much of its weight the adversarial term has: 0 in the faithful stage, then rising to 1."""
