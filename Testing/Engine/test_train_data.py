@@ -211,7 +211,7 @@ def test_list_names_volumes_and_patients(tmp_path):
     for number in range(4):
         write_volume(a_head(number), folder / f"scan{number}.nrrd")
         write_volume(labels_of(), folder / f"scan{number}.mask.nrrd")
-        rows.append([f"scan{number}.nrrd", f"scan{number}.mask.nrrd", "ABAB"[number]])
+        rows.append([f"scan{number}.nrrd", f"scan{number}.mask.nrrd", "AbaB"[number]])
     rows.append(["scan9.nrrd", "scan0.mask.nrrd", "C"])
     rows.append(["scan0.nrrd", "", "C"])
     with (folder / "list.csv").open("w", newline="") as file:
@@ -219,7 +219,7 @@ def test_list_names_volumes_and_patients(tmp_path):
     settings = TrainSettings(kind=TrainKind.SEGMENT, data=str(folder / "list.csv"), patch=16)
     (tmp_path / "run").mkdir()
     data = prepare({}, settings, tmp_path / "run")
-    assert {one["patient"] for one in data.report["read"]} == {"A", "B"}
+    assert {one["patient"] for one in data.report["read"]} == {"A", "b"}  # who is "a" in another row, and "B"
     assert data.report["patients"] == {"train": 1, "validation": 1}
     assert "There is no file" in why(data)["scan9.nrrd"]
     assert why(data)["line 7"] == "It names no label map."

@@ -25,6 +25,9 @@ def find_cases(found: Search, settings: TrainSettings) -> Cases:
         case.patient = next((found.patients[path] for path in files if path in found.patients), case.patient)
     if not found.patients and not any(row.patient for row in found.rows):
         _name_patients(result)
+    first: dict[str, str] = {}
+    for case in result.cases:  # whoever is called "A" here and "a" there must not be on both sides of the split
+        case.patient = first.setdefault(case.patient.casefold(), case.patient)
     return result
 
 
