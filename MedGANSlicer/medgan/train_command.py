@@ -37,7 +37,10 @@ def train(
         str,
         typer.Option(help="Go on from a model (name or bundle folder) instead of from nothing.", show_default=False),
     ] = TrainSettings.start,
-    check_data: Annotated[bool, typer.Option("--check-data", help="Only read the data and say what is wrong.")] = False,
+    check_data: Annotated[
+        bool,
+        typer.Option("--check-data", help="Only read the data, into the folder of the run, and say what is wrong."),
+    ] = False,
     restores: Annotated[
         Restores, typer.Option(help="Enhancement: what the model shall take away.", rich_help_panel=DATA)
     ] = TrainSettings.restores,
@@ -235,6 +238,7 @@ def say_data(report: dict[str, Any]) -> None:
         f"{patients['train']} patient{'' if patients['train'] == 1 else 's'} to train on, "
         f"{patients['validation']} for validation."
     )
+    console.say(f"The data lies ready to train on in '{console.shown_path(report['run'])}'.")
 
 
 def _say_rejected(rejected: list[dict[str, str]], most: int) -> None:

@@ -373,7 +373,9 @@ def test_data_is_checked_without_training(call, tmp_path, a_model):
     done = call("train", "enhance", data, "--out", tmp_path / "run", "--check-data")
     assert done.returncode == 0, done.stderr
     assert "21 x 23 x 19 voxels of 0.7 x 1.1 x 2.3 mm, patient p0" in done.stdout
-    assert done.stdout.splitlines()[-1] == "2 cases, 1 rejected; 1 patient to train on, 1 for validation."
+    counted, where = done.stdout.splitlines()[-2:]
+    assert counted == "2 cases, 1 rejected; 1 patient to train on, 1 for validation."
+    assert str(tmp_path / "run") in where
     assert "Rejected: bad.nii.gz: " in done.stderr
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
