@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,13 @@ from medgan.volume import FORMATS, Volume, VolumeError, file_format, read_volume
 
 OPTIONS = {"memory_limit_gb": "memory"}
 """Options that are called otherwise than their settings."""
+
+
+class Method(Enum):
+    """How a map of reasons is found where one is asked for."""
+
+    GRAD_CAM = Saliency.GRAD_CAM.value
+    OCCLUSION = Saliency.OCCLUSION.value
 
 
 @dataclass
@@ -50,8 +58,8 @@ def recognise(
         Path | None, typer.Option(help="Also write which places spoke for the answer (0 to 1): a volume file.")
     ] = None,
     method: Annotated[
-        Saliency, typer.Option(help="With --saliency: how it is found; 'none' counts as grad-cam.")
-    ] = Saliency.GRAD_CAM,
+        Method, typer.Option(help="With --saliency: how it is found; occlusion takes longer.")
+    ] = Method.GRAD_CAM,
     target: Annotated[
         str, typer.Option(help='With --saliency: the answer to explain, as in "MR FLAIR".')
     ] = RecogniseSettings.target,
@@ -74,7 +82,7 @@ def recognise(
     from medgan.synthesis import files
 
     try:
-        use = Saliency.NONE if saliency is None else Saliency.GRAD_CAM if method is Saliency.NONE else method
+        use = Saliency.NONE if saliency is None else Saliency(method.value)
         settings = RecogniseSettings(plan.resolved_model(model), use, target, device, memory)
         sources = [file for path in paths for file in plan.volume_files(path, only_results=True)]
         _check_usage(sources, table, saliency)

@@ -396,6 +396,7 @@ def test_command_takes_a_folder_of_results(call, some_labels, tmp_path):
         (["scan.nii.gz", "--csv", "table.txt"], 2, "end it with .csv"),
         (["scan.nii.gz", "--csv", "nowhere/table.csv"], 1, "no folder"),
         (["scan.nii.gz", "--saliency", "why.txt"], 2, "not the name of a volume file"),
+        (["scan.nii.gz", "--saliency", "why.nrrd", "--method", "none"], 2, "grad-cam"),
         (["scan.nii.gz", "scan.nii.gz", "--saliency", "why.nrrd"], 2, "one volume"),
         (["scan.nii.gz", "--model", "nothing"], 1, "There is no model 'nothing'"),
         (["scan.nii.gz", "--saliency", "why.nrrd", "--target", "spleen"], 1, "--target names no answer"),
