@@ -128,6 +128,11 @@ def test_what_does_not_go_together_is_said():
     refused("is for the task 'enhance'", TrainKind.SEGMENT, shipped, error=ModelError)
     refused("restores the noise, not the blur", TrainKind.ENHANCE, shipped, replace(kind_tools.FACTS, patch=48),
             ModelError, restores=Restores.BLUR)  # fmt: skip
+    for name in ("translate", "label-to-volume", "brain-from-noise", "brain-parts"):
+        card = find(name)
+        refused("can not be trained further here", TrainKind(card.task), card, error=ModelError)
+    other = replace(find("tissue-ct"), task="from-noise")  # a network of MONAI's, which is fed with images
+    refused("can not be trained further here", TrainKind.FROM_NOISE, other, error=ModelError)
     refused("patches of at least 32", TrainKind.ENHANCE, restores=Restores.BLUR)
     refused("16, 32, 64 or 128 voxels", TrainKind.FROM_NOISE, facts=replace(kind_tools.FACTS, patch=48))
     refused("at least one label", TrainKind.SEGMENT, facts=replace(kind_tools.FACTS, labels=()))

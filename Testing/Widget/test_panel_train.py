@@ -373,6 +373,8 @@ def test_training_starts_from_a_model_that_fits(trainer):
     assert "Denoise MR, CT and PET" not in [selector.itemText(n) for n in range(selector.count)]
     assert trainer.person.parameters.train.start == ""
     assert selector.currentText == "Random weights"
+    trainer.choose("kind", "Translation")
+    assert [selector.itemText(n) for n in range(selector.count)] == ["Random weights"]  # the shipped one is made anew
 
 
 def test_name_follows_the_kind_until_the_person_gives_one(trainer):

@@ -11,8 +11,9 @@ from slicer.i18n import tr as _
 
 from medgan import bundle_files, models
 from medgan.job import JobStatus
-from medgan.settings import Pairing, Restores, TrainKind, TrainSettings
+from medgan.settings import Pairing, TrainKind, TrainSettings
 from medgan.training import claim
+from medgan.training.starts import refusal
 from MedGANSlicerLib.NodePairs import VOLUMES, nodesOf, toldApart
 from MedGANSlicerLib.Panels.ModelFiles import ModelFiles
 from MedGANSlicerLib.Panels.PairsTable import Offer, PairsTable
@@ -185,7 +186,7 @@ class TrainPanel(Panel):
 
     def _showStarts(self, settings) -> None:
         """Offer the models that this kind could go on from."""
-        cards = [card for card in self._cards.values() if fits(card, settings.kind, settings.restores)]
+        cards = [card for card in self._cards.values() if not refusal(card, settings.kind, settings.restores)]
         names = ["", *(card.name for card in cards)]
         if settings.start in self._cards and settings.start not in names:  # it was chosen for another kind
             settings.start = ""
@@ -222,13 +223,6 @@ def nameOf(settings) -> str:
         return settings.name.strip()
     what = settings.restores.value if settings.kind is TrainKind.ENHANCE else settings.kind.value
     return f"my-{what}"
-
-
-def fits(card, kind: TrainKind, restores: Restores) -> bool:
-    """Whether a training of that kind could start from a model."""
-    if card.task != kind.value:
-        return False
-    return kind is not TrainKind.ENHANCE or card.restores == restores.value
 
 
 def _offer(scene, kind: TrainKind) -> Offer:

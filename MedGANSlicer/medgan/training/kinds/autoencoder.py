@@ -48,7 +48,7 @@ class Autoencoder(Kind):
 
     @classmethod
     def make(cls, settings: TrainSettings, facts: Facts, start: ModelCard | None) -> Autoencoder:
-        built = started(start, "autoencoder", "medgan.AutoencoderNet", {"channels": facts.channels})
+        built = started(start, settings, {"channels": facts.channels})
         check_channels(built, facts.channels, start, "channels")
         critic = critic_of_patches(facts.channels, settings)
         return cls(built, critic, settings, facts)

@@ -46,7 +46,7 @@ class Classify(Kind):
         if len(facts.classes) < 2:
             raise ValueError("A classification needs two classes or more.")
         arguments = {"classes": len(facts.classes), "channels": facts.channels}
-        built = started(start, "classify", "medgan.ClassNet", arguments)
+        built = started(start, settings, arguments)
         check_channels(built, facts.channels, start, "channels")
         known = tuple(start.details.get("classes", ())) if start is not None else facts.classes
         if known != facts.classes:

@@ -18,6 +18,7 @@ from medgan.networks import NETWORKS
 from medgan.networks.critics import patch_critic
 from medgan.settings import Adversarial, TrainSettings
 from medgan.training import losses
+from medgan.training.starts import network_of, refusal
 
 
 class Built:
@@ -32,14 +33,13 @@ class Built:
         self.network: nn.Module = network
 
 
-def started(start: ModelCard | None, task: str, name: str, arguments: dict[str, Any]) -> Built:
+def started(start: ModelCard | None, settings: TrainSettings, arguments: dict[str, Any]) -> Built:
     """The network of the model to start from, with its weights, or an untrained one. Raises :class:`ModelError`."""
     if start is None:
-        return Built(name, arguments)
-    if start.task != task:
-        raise ModelError(
-            f"Model '{start.name}' is for the task '{start.task}'; to train '{task}', start from a model of that task."
-        )
+        return Built(network_of(settings.kind, settings.restores), arguments)
+    why = refusal(start, settings.kind, settings.restores)
+    if why:
+        raise ModelError(why)
     key = "faithful" if "faithful" in start.weights else next(iter(start.weights))
     state = {name: tensor.float() for name, tensor in load_state(start, key).items()}
     return Built(start.network, start.network_arguments, build_network(start, state).train())

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medgan.models import ModelCard, ModelError
+from medgan.models import ModelCard
 from medgan.networks.deblur import DeblurNet
 from medgan.networks.denoise import DenoiseNet
 from medgan.networks.superres import SliceNet
@@ -26,8 +26,6 @@ from medgan.training.kinds import degrade
 from medgan.training.kinds.base import Batch, Exported, Facts, Kind, drawn, middle_slice, plain_state, uniform
 from medgan.training.kinds.common import Built, Means, check_channels, critic_of_patches, opinion, psnr, ssim, started
 from medgan.training.losses import Adversarial
-
-NETWORK = {Restores.NOISE: "DenoiseNet", Restores.BLUR: "DeblurNet", Restores.RESOLUTION: "SliceNet"}
 
 ERROR_WEIGHT = 3.0
 ADVERSARIAL_WEIGHT = 0.01
@@ -63,12 +61,7 @@ class Enhance(Kind):
             raise ValueError(f"Enhancement is trained on volumes of one channel; these have {facts.channels}.")
         if settings.restores is Restores.BLUR and facts.patch < 2 * MARGIN + 16:
             raise ValueError(f"Deblurring needs patches of at least {2 * MARGIN + 16} voxels, not {facts.patch}.")
-        if start is not None and start.restores != settings.restores.value:
-            raise ModelError(
-                f"Model '{start.name}' restores the {start.restores}, not the {settings.restores.value}; "
-                f"set 'restores' to {start.restores}."
-            )
-        built = started(start, "enhance", f"medgan.{NETWORK[settings.restores]}", {})
+        built = started(start, settings, {})
         check_channels(built, facts.channels, start)
         critic = critic_of_patches(1, settings)
         return cls(built, critic, settings, facts)

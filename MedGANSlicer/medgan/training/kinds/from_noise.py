@@ -46,7 +46,7 @@ class FromNoise(Kind):
             raise ValueError("Volumes from noise are taught by the critic alone; set 'adversarial_weight' above 0.")
         widths = widths_for(facts.patch)
         arguments = {"latent": LATENT, "widths": widths, "channels": facts.channels}
-        built = started(start, "from-noise", "medgan.NoiseNet", arguments)
+        built = started(start, settings, arguments)
         network = built.network
         if start is not None and isinstance(network, NoiseNet) and network.side != facts.patch:
             raise ModelError(

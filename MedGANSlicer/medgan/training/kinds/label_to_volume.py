@@ -47,7 +47,7 @@ class LabelToVolume(Kind):
         """Raises ``ValueError`` for data that can not teach such a model."""
         if facts.channels != 1:
             raise ValueError(f"Volumes of one channel are made from label maps; these have {facts.channels}.")
-        built = started(start, "label-to-volume", "medgan.LabelNet", {})
+        built = started(start, settings, {})
         critic = critic_of_patches(3, settings)
         return cls(built, critic, settings, facts)
 

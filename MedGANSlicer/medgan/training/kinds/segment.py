@@ -25,7 +25,6 @@ from medgan.training.losses import spectrally_normalised
 ADVERSARIAL_WEIGHT = 0.1
 """At most; the gain is small and a larger one harms."""
 
-DEFAULT = "monai.networks.nets.UNet"
 SHAPE = {"spatial_dims": 3, "channels": [16, 32, 64, 128], "strides": [2, 2, 2], "num_res_units": 2}
 
 
@@ -49,7 +48,7 @@ class Segment(Kind):
         if not facts.labels:
             raise ValueError("Segmentation is trained on label maps with at least one label besides the background.")
         classes = len(facts.labels) + 1
-        built = started(start, "segment", DEFAULT, {**SHAPE, "in_channels": facts.channels, "out_channels": classes})
+        built = started(start, settings, {**SHAPE, "in_channels": facts.channels, "out_channels": classes})
         check_channels(built, facts.channels, start)
         if start is not None:
             _check_classes(built, facts.channels, classes, start)

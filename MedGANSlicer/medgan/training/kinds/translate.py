@@ -37,7 +37,7 @@ class Translate(Kind):
 
     @classmethod
     def make(cls, settings: TrainSettings, facts: Facts, start: ModelCard | None) -> Translate:
-        built = translator(facts, start)
+        built = translator(settings, facts, start)
         both = facts.channels + facts.target_channels
         critic = critic_of_patches(both, settings)
         return cls(built, critic, settings, facts)
@@ -84,9 +84,9 @@ class Translate(Kind):
         return Exported("translate", *self.built, {"faithful": plain_state(average)}, self.facts.about())
 
 
-def translator(facts: Facts, start: ModelCard | None) -> Built:
+def translator(settings: TrainSettings, facts: Facts, start: ModelCard | None) -> Built:
     """The generator from source to target, untrained or of the model to start from."""
     arguments = {"in_channels": facts.channels, "out_channels": facts.target_channels}
-    built = started(start, "translate", "medgan.TranslateNet", arguments)
+    built = started(start, settings, arguments)
     check_channels(built, facts.channels, start)
     return built

@@ -21,6 +21,7 @@ from medgan.training.kinds.base import Batch, Exported, Facts, Kind, middle_slic
 from medgan.training.kinds.common import Built, Means, critic_of_patches, frozen, mmd, psnr, texture
 from medgan.training.kinds.translate import translator
 from medgan.training.losses import Adversarial
+from medgan.training.starts import network_of
 
 CYCLE_WEIGHT = 10.0
 IDENTITY_WEIGHT = 5.0
@@ -102,9 +103,9 @@ class Unpaired(Kind):
         """Raises ``ValueError`` without a critic, which is all that tells what a target looks like."""
         if not settings.adversarial_weight:
             raise ValueError("Translation without pairs needs its critic; set 'adversarial_weight' above 0.")
-        forth = translator(facts, start)
+        forth = translator(settings, facts, start)
         arguments = {"in_channels": facts.target_channels, "out_channels": facts.channels}
-        back = Built("medgan.TranslateNet", arguments).network
+        back = Built(network_of(settings.kind), arguments).network
         channels = {"target": facts.target_channels, "source": facts.channels}
         critics = nn.ModuleDict()
         for side in SIDES:
