@@ -78,7 +78,10 @@ def worse_than_input(now: float | None, before: float | None) -> str:
     ``now``, ``before``: PSNR, None where it was not measured."""
     if now is None or before is None or now >= before:
         return ""
-    return f"Results are worse than their input (PSNR {now:.4g}, before {before:.4g}): do not use such a model."
+    return (
+        f"Results are farther from the truth than their input (PSNR {now:.4g}, before {before:.4g}): do not use such a "
+        "model."
+    )
 
 
 def _critic_too_strong(rows: Rows) -> str:
