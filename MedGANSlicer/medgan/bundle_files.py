@@ -62,6 +62,12 @@ def person_folder() -> Path:
     return own[0]
 
 
+def check_person_folder() -> None:
+    """Raise :class:`ModelError` when no model can be put among the person's own."""
+    with _room(person_folder()):
+        pass
+
+
 def pack(card: ModelCard, path: Path) -> Path:
     """Write a model into a zip file, replacing it if it exists; the path. Raises :class:`ModelError`."""
     if path.suffix.lower() != ".zip":

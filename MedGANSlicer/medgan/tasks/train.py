@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from medgan import bundle_files
 from medgan.models import ModelCard, find
 from medgan.progress import Progress, part, silent
 from medgan.settings import TrainKind, TrainSettings
@@ -44,6 +45,8 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: TrainSettings, progre
     start = find(settings.start) if settings.start else None
     folder = Path(settings.out)
     with _folder(settings) as run_name:
+        if is_main():
+            bundle_files.check_person_folder()  # now, and not after hours
         progress(0.0, "Looking at the data")
         data = prepare(inputs, settings, folder, part(progress, 0.0, READING), start)
         torch.manual_seed(settings.seed)
