@@ -184,7 +184,7 @@ def test_a_model_that_makes_volumes_worse_says_so_where_it_is_met(trained, call,
     found = call("train", "enhance", trained["data"], *QUICK, *made)
     assert found.returncode == 0
     said = " ".join(found.stdout.split())
-    assert "Results are worse than their input" in said
+    assert "Results are farther from the truth than their input" in said
     assert "Use it" not in said
     assert "do not use such a model" in models.find("bad").limits
     assert "do not use such a model" in (tmp_path / "models" / "bad" / "docs" / "README.md").read_text(encoding="utf-8")
@@ -296,6 +296,29 @@ def test_full_disk_is_said_before_the_training(call, tmp_path, a_model, monkeypa
     usage = type("Usage", (), {"free": 10**6})
     monkeypatch.setattr("medgan.training.data_cache.shutil.disk_usage", lambda folder: usage)
     one_sentence(call("train", "enhance", data, "--out", tmp_path / "run", *QUICK), "needs about 0.2 GB")
+
+
+def test_model_folder_that_can_not_be_written_is_said_before_the_training(call, tmp_path, a_model, monkeypatch):
+    data = volumes_in(tmp_path / "data", 2)
+    monkeypatch.setenv("MEDGAN_MODELS", str(data / "p0_T1.nii.gz" / "models"))
+    one_sentence(call("train", "enhance", data, "--out", tmp_path / "run", *QUICK), "models' can not be written")
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_model_that_could_not_be_written_is_when_there_is_room(call, tmp_path, a_model):
+    data, bundle = volumes_in(tmp_path / "data", 2), tmp_path / "run" / "bundle"
+    train = ("train", "enhance", data, "--out", tmp_path / "run", "--start", "tiny", "--name", "late", "--steps", 1,
+             "--validation-share", 0, *QUICK)  # fmt: skip
+    assert call(*train, "--check-data").returncode == 0
+    bundle.write_text("in the way")
+    one_sentence(call(*train), f"The model can not be written into '{bundle}'")
+    bundle.unlink()
+    done = call(*train)
+    assert done.returncode == 0, done.stderr
+    assert "goes on from step 1" in done.stderr
+    text = (bundle / "late" / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "Of volumes of the training itself, for no patients were kept for validation" in text
+    assert "| psnr |" in text
 
 
 def test_folder_in_which_another_process_trains_is_left_alone(call, tmp_path, a_model):

@@ -23,11 +23,12 @@ from medgan.models import ModelCard, read_card, sha256_of
 from medgan.segmentation.description import HOUNSFIELD
 from medgan.settings import Adversarial, TrainKind, TrainSettings
 from medgan.training.alarms import worse_than_input
+from medgan.training.checkpoint import save_whole
 from medgan.training.class_figures import ClassFigures
 from medgan.training.data import TrainingData
 from medgan.training.figure import curves_picture
 from medgan.training.kinds.base import Exported, Facts
-from medgan.training.result import TrainingResult
+from medgan.training.result import TrainingResult, TrainingStopped
 
 NOT_STATED = "not stated"
 
@@ -43,7 +44,8 @@ DOES = {
     "autoencoder": "restores what it knows, so that what it does not know shows as a difference",
 }
 
-ON_PATCHES = "Of the patients kept for validation, on patches:\n\n| figure | value |\n|---|---|\n"
+KEPT = "Of the patients kept for validation, on patches:"
+SEEN = "Of volumes of the training itself, for no patients were kept for validation, on patches:"
 
 CHANGED = "The data changed while it was trained, so it has also seen volumes that are not counted here."
 
@@ -64,8 +66,27 @@ def write_bundle(
 ) -> ModelCard:
     """Write the bundle ``folder``, complete or not at all, in the place of one of the same name; its card.
 
-    ``classes``: of a classifier, what it can do.
+    ``classes``: of a classifier, what it can do. Raises :class:`TrainingStopped` where it can not be written.
     """
+    try:
+        _write(folder, exported, settings, data, result, run, classes)
+    except OSError as error:
+        raise TrainingStopped(
+            f"The model can not be written into '{folder.parent}': {error.strerror or error}. Make room and start the "
+            "training again in the same folder: it is done, and only the model is written."
+        ) from error
+    return read_card(folder)
+
+
+def _write(
+    folder: Path,
+    exported: Exported,
+    settings: TrainSettings,
+    data: TrainingData,
+    result: TrainingResult,
+    run: str,
+    classes: ClassFigures | None,
+) -> None:
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     for name in ("configs", "models", "docs"):
@@ -73,7 +94,7 @@ def write_bundle(
     weights: dict[str, dict[str, str]] = {}
     for key, state in exported.weights.items():
         file = part / "models" / ("model.pt" if not weights else f"model_{key}.pt")
-        torch.save({name: _small(tensor) for name, tensor in state.items()}, file)
+        save_whole({name: _small(tensor) for name, tensor in state.items()}, file)
         weights[key] = {"file": f"models/{file.name}", "sha256": sha256_of(file)}
     metadata = card_of(folder.name, exported, settings, data, result, run, weights)
     if classes is not None:
@@ -93,7 +114,6 @@ def write_bundle(
     shutil.rmtree(before, ignore_errors=True)
     bundle_files.take_place(part, folder, before)
     shutil.rmtree(before, ignore_errors=True)
-    return read_card(folder)
 
 
 def card_of(
@@ -230,7 +250,6 @@ def readme(
     """The card that a person reads; ``used`` are :func:`used_settings`."""
     ours = metadata["medgan"]
     data, training = ours["data"], ours["training"]
-    figures = "\n".join(f"| {name} | {value} |" for name, value in ours["figures"].items())
     chosen = "\n".join(f"| {name} | {value} |" for name, value in used.items())
     ends = [_times(data["spacing_mm"][end]) for end in ("smallest", "largest")]
     spacing = " to ".join(dict.fromkeys(ends))  # once where both are equal
@@ -261,7 +280,7 @@ def readme(
 {chosen}
 
 ## Figures
-{_figures_of_classes(classes) if classes else ON_PATCHES + (figures or "| none | |")}
+{_figures_of_classes(classes) if classes else _figures_on_patches(ours["figures"], data["cases"]["validation"] == 0)}
 
 ## Limits
 {ours["limits"]}
@@ -269,6 +288,11 @@ def readme(
 ## Licence
 Not stated. Write what you want others to know here and into "license" and "licence" of configs/metadata.json.
 """
+
+
+def _figures_on_patches(figures: Mapping[str, Any], seen: bool) -> str:
+    rows = [f"| {name} | {value} |" for name, value in figures.items()] or ["| none | |"]
+    return "\n".join([SEEN if seen else KEPT, "", "| figure | value |", "|---|---|", *rows])
 
 
 def _figures_of_classes(found: ClassFigures) -> str:
