@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from medgan.noise import intensity_range, noise_profile
 from medgan.segmentation.description import HOUNSFIELD
@@ -171,11 +170,18 @@ def label_intensities(entries: Iterable[Entry], folder: Path) -> list[tuple[int,
     each as much as any other that has the label."""
     found: dict[int, list[np.ndarray]] = {}
     for entry in entries:
-        image, labels = (np.load(folder / entry.files[role], allow_pickle=False) for role in ("image", "labels"))
-        values, numbers = np.unique(labels, return_inverse=True)
-        regions = (image[0] / ONE, numbers.reshape(labels.shape), range(len(values)))
-        pairs = np.stack([ndimage.mean(*regions), ndimage.standard_deviation(*regions)], axis=1)
-        for value, pair in zip(values.tolist(), pairs, strict=True):
+        image, labels = (
+            np.load(folder / entry.files[role], mmap_mode="r", allow_pickle=False) for role in ("image", "labels")
+        )
+        values = np.array(sorted({0, *entry.labels}))
+        sums = np.zeros((3, len(values)))  # of the powers 0, 1 and 2
+        for intensities, here in zip(image[0], labels, strict=True):
+            places, scaled = np.searchsorted(values, here.ravel()), intensities.ravel() / ONE
+            sums += [np.bincount(places, scaled**power, len(values)) for power in range(3)]
+        there = sums[0] > 0
+        mean, square = sums[1:, there] / sums[0, there]
+        pairs = np.stack([mean, np.sqrt(np.maximum(square - mean**2, 0.0))], axis=1)
+        for value, pair in zip(values[there].tolist(), pairs, strict=True):
             found.setdefault(value, []).append(pair)
     return [(value, *np.mean(pairs, axis=0).tolist()) for value, pairs in sorted(found.items())]
 
