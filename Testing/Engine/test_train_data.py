@@ -204,6 +204,23 @@ def test_two_folders_without_pairs_are_two_sets(tmp_path):
         prepared(folder, TrainKind.TRANSLATE, "other", pairing=Pairing.PAIRED)
 
 
+def test_both_sides_have_sources_and_targets_whoever_is_in_both_sets(tmp_path):
+    inputs = {f"source/p{n}": a_head(n) for n in range(2)} | {f"target/p{n}": a_head(10 + n) for n in range(3)}
+    for seed in range(4):  # one of them would keep p2 alone, of whom there is no source
+        data = prepared(
+            tmp_path / "none", TrainKind.TRANSLATE, f"run{seed}", inputs, seed=seed, pairing=Pairing.UNPAIRED
+        )
+        for entries in (data.samples.training, data.samples.checking):
+            assert {role for entry in entries for role in entry.sources} == {"source", "target"}
+        assert data.samples.validation()[0]["source"].shape == data.samples.validation()[0]["target"].shape
+
+
+def test_two_sets_of_which_one_can_not_be_used_are_told(tmp_path):
+    same = {f"{role}/p{n}": a_head(n) for role in ("source", "target") for n in range(2)}
+    with pytest.raises(DataError, match=r"No target can be used\. Left out: 'target/p0': It has the same voxels"):
+        prepared(tmp_path / "none", TrainKind.TRANSLATE, inputs=same, pairing=Pairing.UNPAIRED)
+
+
 def test_list_names_volumes_and_patients(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()

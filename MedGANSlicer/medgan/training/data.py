@@ -25,7 +25,7 @@ from medgan.progress import Progress, silent
 from medgan.settings import TrainKind, TrainSettings
 from medgan.training import data_cache, data_labels
 from medgan.training.data_cache import Entry
-from medgan.training.data_cases import ROLES, WHOLE, Case, Cases
+from medgan.training.data_cases import CALLED, ROLES, WHOLE, Case, Cases
 from medgan.training.data_checks import Loaded, load
 from medgan.training.data_classes import split_classes
 from medgan.training.data_files import DataError, Found, search
@@ -152,6 +152,9 @@ def _made(
     write_report(folder, entries, report)
     if not entries:
         raise DataError(nothing_left(rejected, settings.kind))
+    for role in ROLES[TrainKind.TRANSLATE] if settings.kind is TrainKind.TRANSLATE else ():
+        if not any(role in entry.files for entry in entries):
+            raise DataError(f"No {CALLED[role]} can be used.{left_out(rejected)}")
     try:
         uses = uses_before(entries, before)
         (split_classes if settings.kind is TrainKind.CLASSIFY else split)(entries, settings, messages, uses)

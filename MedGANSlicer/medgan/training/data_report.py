@@ -28,12 +28,18 @@ def split(entries: list[Entry], settings: TrainSettings, messages: list[str], us
     if settings.validation_share == 0.0:
         messages.append("No patients are kept for validation: its figures are of volumes the model was trained on.")
         return
-    role_sets = {entry.patient: frozenset(entry.sources) for entry in entries}
+    role_sets: dict[str, frozenset[str]] = {}
+    for entry in entries:
+        role_sets[entry.patient] = role_sets.get(entry.patient, frozenset()) | frozenset(entry.sources)
     groups: dict[frozenset[str], list[str]] = {}
     for patient in sorted(role_sets, key=lambda patient: text_hash(f"{settings.seed} {patient}")):
         groups.setdefault(role_sets[patient], []).append(patient)
     chosen: set[str] = set()
     for roles, patients in groups.items():
+        elsewhere = {role for other, held in groups.items() if other != roles and len(held) > 1 for role in other}
+        if len(patients) < 2 and roles <= elsewhere:
+            chosen.update(patient for patient in patients if uses.get(patient) == "validation")
+            continue
         of = f" with a {CALLED[next(iter(roles))]}" if len(groups) > 1 else ""
         if len(patients) < 2:
             raise DataError(
