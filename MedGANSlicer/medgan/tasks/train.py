@@ -45,12 +45,12 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: TrainSettings, progre
     start = find(settings.start) if settings.start else None
     folder = Path(settings.out)
     with _folder(settings) as run_name:
-        if is_main():
-            bundle_files.check_person_folder()  # now, and not after hours
         progress(0.0, "Looking at the data")
         data = prepare(inputs, settings, folder, part(progress, 0.0, READING), start)
         torch.manual_seed(settings.seed)
         kind = make_kind(settings, data.facts, start)
+        if is_main():
+            bundle_files.check_person_folder()  # now, and not after hours
         result = train(kind, data.samples, settings, folder, part(progress, READING, 0.99), data.report)
         if not result.written:
             return Outputs()
