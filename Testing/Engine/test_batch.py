@@ -79,7 +79,7 @@ def test_rows_of_a_list_have_their_own_settings(first_run):
     np.testing.assert_array_equal(before, same)  # strength 0
     lines = sorted(done.stdout.splitlines())
     assert lines[0].startswith("a.nrrd -> ")
-    assert "(noise 40 ->" in lines[1]
+    assert "(noise set to 40, measured after:" in lines[1]
     assert done.stderr.splitlines()[-2:] == [
         "  broken.nii: 'broken.nii' is not in NIfTI format, whatever its ending says; give a volume file.",
         "  a.nrrd: Line 5 of 'list.csv': 'strength' is 'loud'; it must be a number.",
@@ -398,7 +398,7 @@ def test_input_of_another_length_is_another_one(tmp_path):
 
 
 def test_what_another_run_has_begun_is_not_replaced(finished, computed):
-    item = Item(finished / "b.nrrd", finished / "out.nrrd", recorded=True)
+    item = Item(finished / "b.nrrd", finished / "out.nrrd")
     item.target.write_text("half")
     records.begin([item.target], {}, "that one")
     with pytest.raises(FileFailed, match="exists already"):
@@ -420,7 +420,7 @@ def test_record_that_counts_is_written_last(tmp_path, computed, monkeypatch):
 
 def test_result_that_was_replaced_in_part_has_no_record(tmp_path, computed, monkeypatch):
     """Of two files the first was replaced and can not be brought back: what was known of them holds no longer."""
-    item = Item(a_scan(tmp_path / "a.nrrd"), tmp_path / "b.nrrd", difference=tmp_path / "d.nrrd", recorded=True)
+    item = Item(a_scan(tmp_path / "a.nrrd"), tmp_path / "b.nrrd", difference=tmp_path / "d.nrrd")
     enhance_file(item, EnhanceSettings(), Manner(run="first"))
     assert records.is_result(item.target)
     place = batch.put

@@ -29,6 +29,7 @@ from medgan.training.data_pairs import find_cases
 from medgan.training.export import used_settings
 from medgan.training.kinds.base import Facts
 from medgan.training.kinds.classify import varied
+from medgan.training.result import TrainingStopped
 from medgan.volume import LabelMap, Volume, write_volume
 
 SHAPE = (20, 26, 24)
@@ -209,7 +210,7 @@ def test_model_of_a_run_stays_where_a_new_one_can_not_take_its_place(trained, mo
 
     monkeypatch.setattr(os, "replace", held_open)
     monkeypatch.setattr(bundle_files, "WAITS_S", (0.0,))
-    with pytest.raises(PermissionError):
+    with pytest.raises(TrainingStopped, match="Access is denied"):
         train({}, of_balls(trained[0]))
     models.verify(models.read_card(bundle))
 

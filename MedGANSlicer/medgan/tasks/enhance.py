@@ -80,7 +80,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
     filled, broken = fill_not_finite(volume.array)
     padded, filled = filled, padding_as_air(filled)
     padding = padded != filled  # air to the models, and padding again in the result
-    filled, empty, said_of_slices = _without_lost_slices(filled)
+    filled, empty, said_of_empty, said_of_repeated = _without_lost_slices(filled)
     if is_map(sampled_blocks(filled)):
         work.tell("This looks like a mask or a probability map, not like a scan: models for scans spoil it.")
     else:
@@ -106,7 +106,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
             f"{count} voxels were not finite numbers; the model saw values filled in, "
             + ("and the result keeps them as they were." if same_grid else "and so does the result.")
         )
-    for sentence in said_of_slices:
+    for sentence in said_of_empty + (said_of_repeated if state.found_level > 0.0 else []):  # drawn volumes have such
         work.tell(sentence)
     progress(0.93, "Comparing the result with the input")
     start, seen_again = filled, result
@@ -231,24 +231,25 @@ def _left_on_matrix(array: np.ndarray, before: State) -> Acquired | None:
     return dataclasses.replace(before.acquired, noise=_left(found, before.acquired.noise))
 
 
-def _without_lost_slices(array: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """The array with empty slices filled in from their neighbours, where they were (bool), and what is to be said."""
-    empty, said = np.zeros(array.shape, dtype=bool), []
+def _without_lost_slices(array: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
+    """The array with empty slices filled in from their neighbours, where they were (bool), and what is to be said of
+    them and of repeated slices."""
+    empty, said_of_empty, said_of_repeated = np.zeros(array.shape, dtype=bool), [], []
     for axis, name in enumerate("kji"):
         found = lost_slices(array, (axis,))
         array, numbers = filled_between(array, found)
         np.moveaxis(empty, axis, 0)[numbers] = True
         if numbers:
-            said.append(
+            said_of_empty.append(
                 f"Empty slices along {name} ({_listed(numbers)}) were filled in between their neighbours: do not rely "
                 "on what a finer grid shows there."
             )
         if found.repeated:
-            said.append(
+            said_of_repeated.append(
                 f"Slices along {name} repeat the one before ({_listed(found.repeated)}): what was there was not "
                 "measured."
             )
-    return array, empty, said
+    return array, empty, said_of_empty, said_of_repeated
 
 
 def _listed(numbers: Sequence[int], most: int = 5) -> str:
