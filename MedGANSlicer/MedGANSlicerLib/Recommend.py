@@ -35,6 +35,9 @@ the highest frequencies, as fine anatomy of MR looks like correlated noise."""
 NOISY_HU = 20.0
 """Noise of a CT in Hounsfield units, correlated as it is, from which denoising is worth its while."""
 
+BLOCKS = 8_000
+"""In which noise is measured: with fewer, those that are flat would be too few."""
+
 NO_NOISE = 1e-6
 """A share that only rounding makes."""
 
@@ -84,7 +87,7 @@ def look(array: np.ndarray, spacing_mm: Iterable[float], modality: str = "", uni
     """Measure a [k, j, i] volume on a sample of its blocks. ``modality`` and ``unit`` are what the scene knows."""
     spacing = tuple(float(step) for step in spacing_mm)
     thickness = max(spacing) / min(spacing)
-    sample = sampled_blocks(array)
+    sample = sampled_blocks(array, BLOCKS)
     finite = np.isfinite(sample)
     if min(array.shape) < _FEWEST_TO_MEASURE or not finite.any():
         return Seen(_kind(sample[finite], modality, unit), None, 0.0, spacing, thickness)

@@ -27,6 +27,7 @@ from medgan.noise import (
     foreground_threshold,
     intensity_range,
     noise_profile,
+    power_of_two_near,
 )
 from medgan.outside import filled, nearest, outside
 
@@ -130,15 +131,16 @@ class Ellipse:
         chosen = (radius > 0.75) & (radius < 1.0)
         for axis in set(range(3)) - set(self.axes):
             chosen &= order[axis] >= BLOCK // 2
-        coefficients = block_coefficients(array)
-        low, high = intensity_range(array)
+        unit = power_of_two_near(array)
+        coefficients = block_coefficients(array) * np.float32(unit)
+        low, high = (end * unit for end in intensity_range(array))
         mean = coefficients[:, 0] / BLOCK**1.5 - low
         bright = mean > foreground_threshold(mean, low, high, 0.0)
         if not chosen.any() or not bright.any():
             return 0.0
         count = int(chosen.sum())
         energy = np.quantile(np.square(coefficients[bright][:, chosen]).mean(axis=1), FLAT_SHARE)
-        return float(np.sqrt(energy * count / (2.0 * special.gammaincinv(count / 2.0, FLAT_SHARE))))
+        return float(np.sqrt(energy * count / (2.0 * special.gammaincinv(count / 2.0, FLAT_SHARE)))) / unit
 
     def level(self, array: np.ndarray) -> float:
         """Standard deviation of the noise of a voxel of an array that holds nothing beyond."""
@@ -351,16 +353,18 @@ def _frequencies(side: int, axis: int) -> np.ndarray:
     """Those of the cosine coefficients along an axis, from 0 to 1; of a shape that is broadcast over the others."""
     shape = [1, 1, 1]
     shape[axis] = side
-    return ((np.arange(side) + 0.5) / side).reshape(shape)
+    return ((np.arange(side, dtype=np.float32) + np.float32(0.5)) / np.float32(side)).reshape(shape)
 
 
 def _ellipse(squares: np.ndarray) -> Ellipse | None:
     """The ellipse of squared coefficients beyond which there is next to nothing; None where there is none."""
     low = squares[tuple(slice(side // 8, side // 4) for side in squares.shape)]
-    if min(squares.shape) < SHORTEST or _corner(squares) > LITTLE * float(np.median(low)) / MEDIAN_OF_SQUARES:
+    if _corner(squares) > LITTLE * float(np.median(low)) / MEDIAN_OF_SQUARES:
         return None
     found = []
     for axes in ((0, 1), (0, 2), (1, 2), (0, 1, 2)):
+        if min(squares.shape[axis] for axis in axes) < SHORTEST:
+            continue
         lower, upper = (_cliff(third) for third in _rings(squares, axes))
         if lower is None or upper is None:
             continue

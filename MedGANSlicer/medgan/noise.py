@@ -38,8 +38,10 @@ _MAXIMUM_BLOCKS = 200_000
 SIGNED = 1000.0
 """See :class:`NoiseProfile`; more than the brightness of any scan is in units of its noise."""
 
-_HARDLY_ANY = 0.02
-"""Share of the noise over all frequencies up to which the highest count as none."""
+_WHITE, _HARDLY_ANY, _HIDDEN = 0.35, 0.02, 0.004
+"""Shares of the noise over all frequencies. In magnitudes, from the first on the highest count as white; up to the
+second they count as none for a level that a person gives, and up to the third nothing can be told of the noise: volumes
+smoothed by 1.2 voxels have that little, scans that were smoothed by one voxel three times as much."""
 
 INDEPENDENT, CORRELATED = 1.6, 3.0
 """How much noise grows from the highest frequencies to all (see :attr:`NoiseProfile.correlation`): up to the first it
@@ -99,13 +101,16 @@ class NoiseProfile:
     def level(self) -> float:
         """Standard deviation of the noise of a voxel, as it is measured in a homogeneous region.
 
-        That is ``sigma``, but the more clearly noise is correlated that of all frequencies.
+        That is ``sigma``, but in volumes with values below 0 (CT), the more clearly noise is correlated, that of all
+        frequencies. In magnitudes fine anatomy looks like correlated noise.
         """
         return self.level_as(self)
 
     def level_as(self, before: NoiseProfile) -> float:
         """The level, told as that of a volume with noise ``before``: in what is left of independent noise anatomy
         looks like correlated noise."""
+        if before.of_magnitudes or before.hidden or self.hidden:
+            return self.sigma
         share = min(max(0.0, (before.correlation - INDEPENDENT) / (CORRELATED - INDEPENDENT)), 1.0)
         whole = min(self.sigma * self.correlation, self._over_all)
         return self.sigma + share * max(0.0, whole - self.sigma)
@@ -128,22 +133,30 @@ class NoiseProfile:
     @property
     def hidden(self) -> bool:
         """Whether next to none of it is at the highest frequencies: it can not be told from anatomy then."""
-        return self.sigma <= _HARDLY_ANY * self._over_all
+        return self.sigma <= _HIDDEN * self._over_all
+
+    def times(self, factor: float) -> NoiseProfile:
+        """The same profile for noise so many times as strong."""
+        spread = np.maximum(self.spread * np.float32(factor), np.float32(1e-3 * self.sigma * factor))
+        if self.of_magnitudes:
+            spread[0] = self.spread[0]  # brightness, which does not change with the noise
+        return NoiseProfile(self.sigma * factor, spread.astype(np.float32))
 
     def scaled_to(self, level: float) -> NoiseProfile:
         """The same profile for a noise level that the person gives.
 
-        Noise of which nothing was found at the highest frequencies is taken for white.
+        Where the highest frequencies of magnitudes hold little of the noise (interpolated, smoothed or zero-filled
+        scans), every level from theirs up to that of all frequencies is the one that was found. Noise of which nothing
+        was found is taken for white.
         """
-        if self.hidden:
+        whole = self._over_all
+        if self.sigma <= _HARDLY_ANY * whole:
             spread = np.full(BLOCK**3, level, np.float32)
-            spread[0] = self.spread[0] if self._over_all > 0.0 else SIGNED * level
+            spread[0] = self.spread[0] if whole > 0.0 else SIGNED * level
             return NoiseProfile(level, spread)
-        factor = level / self.level
-        spread = np.maximum(self.spread * factor, level * 1e-3)
-        if self.of_magnitudes:
-            spread[0] = self.spread[0]  # brightness, which does not change with the noise
-        return NoiseProfile(self.sigma * factor, spread.astype(np.float32))
+        if self.of_magnitudes and self.sigma < _WHITE * whole:
+            return self.times(max(min(level / self.sigma, 1.0), level / whole))
+        return self.times(level / self.level)
 
     def in_units_of(self, scale: float) -> NoiseProfile:
         """The same profile for the volume divided by ``scale``."""

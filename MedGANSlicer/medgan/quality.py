@@ -23,9 +23,8 @@ from medgan.volume import Volume
 BLOCKS = 30_000
 """Blocks of the volume in which the noise is measured."""
 
-NOISY, NOISY_HU = 7.5, 40.0
-"""Noise that is remarked: percent of the range; in CT, Hounsfield units. Brains of MR have 2 to 7 percent, in which
-their finest anatomy has a part."""
+NOISY, NOISY_HU = 5.0, 40.0
+"""Noise that is remarked: percent of the range; in CT, Hounsfield units."""
 
 LITTLE, LITTLE_HU = 1.0, 12.0
 """Noise below which there is little."""

@@ -28,7 +28,7 @@ class Whole:
 
 
 def noise_sigma(whole: Whole) -> float | None:
-    """Standard deviation of the noise of a voxel, from 4 x 4 x 4 blocks (:attr:`medgan.noise.NoiseProfile.level`).
+    """Level of the noise, from 4 x 4 x 4 blocks (:attr:`medgan.noise.NoiseProfile.level`).
 
     Of fewer than four slices from blocks within them; not defined below 4 x 16 voxels.
     """

@@ -38,7 +38,7 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
     """A step that denoises a volume by the noise that was measured in it."""
     if state.noise.sigma <= 0.0:
         work.tell("There is no noise in this volume: nothing was denoised.")
-    elif _hidden(state):
+    elif card.network in BYTES_PER_VOXEL and _hidden(state):
         work.tell(
             "Its finest detail holds next to no noise, as in smoothed volumes and maps: noise can not be told from "
             "anatomy there, and nothing was denoised. Give the noise level if you know it."
@@ -60,9 +60,10 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
         return even.back(result, noise.sigma)
 
     def apply(given: State, network: nn.Module) -> np.ndarray:
-        if given.noise.sigma <= 0.0 or work.settings.strength == 0.0 or _hidden(state):
+        known = isinstance(network, NOISE_CONDITIONED)
+        if given.noise.sigma <= 0.0 or work.settings.strength == 0.0 or (known and _hidden(state)):
             return given.array
-        acquired = state.acquired if isinstance(network, NOISE_CONDITIONED) else None
+        acquired = state.acquired if known else None
         if acquired is None:
             result = denoised(given.normalisation.apply(given.array), given.noise, given, network, given.positive)
             target = given.normalisation.invert(result)
@@ -118,8 +119,10 @@ def _noise_of(even: Evened, array: np.ndarray, before: NoiseProfile, given: Stat
         found = noise_in(given.normalisation.invert(even.array), given.normalisation)
     if not told:
         return found
-    plain = noise_in(given.normalisation.invert(array), given.normalisation).level if even.counts else found.level
-    return found.scaled_to(found.level * before.level / plain) if plain > 0.0 else found
+    if found.hidden:
+        return found.scaled_to(before.sigma)
+    plain = noise_in(given.normalisation.invert(array), given.normalisation).sigma
+    return found.times(before.sigma / plain) if plain > 0.0 else found
 
 
 def conditioned_on(
