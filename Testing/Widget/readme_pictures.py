@@ -70,6 +70,12 @@ def parts(visitor):
     return publishSegmentation(slicer.mrmlScene, segments, "", None, node, made)
 
 
+def test_enhance(visitor, shot):
+    visitor.press_apply()
+    visitor.wait_for_end(TIMEOUT_S)
+    shot("panel")
+
+
 def test_segment(visitor, shot):
     visitor.choose_task("segment")
     shot("segment")

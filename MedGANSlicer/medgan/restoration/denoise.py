@@ -90,24 +90,23 @@ def _hidden(state: State) -> bool:
 
 def _reached(matrix: Matrix, shape: Sequence[int]) -> str:
     axes = zip("kji", matrix.shape, shape, strict=True)
-    shares = " and ".join(f"{100 * few / side:.0f} % along {axis}" for axis, few, side in axes if few < side)
+    places = [f"{100 * few / side:.0f} % along {axis}" for axis, few, side in axes if few < side]
     if matrix.ellipse is not None:
-        within = " and ".join("kji"[axis] for axis in matrix.ellipse.axes)
-        shares = f"an ellipse of {within}" + (f", {shares}" if shares else "")
+        places.append("an ellipse of " + " and ".join("kji"[axis] for axis in matrix.ellipse.axes))
     return (
-        f"There is next to no noise in the finest detail (it reaches to {shares}), as in volumes that were filled up "
-        "from what was acquired of k-space: it was taken away there."
+        f"The scanner seems to have acquired a part of k-space only ({', '.join(places)}), beyond which there is no "
+        "noise: the volume was denoised there."
     )
 
 
 def _tell(even: Evened, work: Work) -> None:
     if even.counts:
-        work.tell("The noise grows with the brightness, as that of counts does; that was reckoned with.")
+        work.tell("The noise grows with the brightness, as that of counts does; this was taken into account.")
     if even.field is not None:
         times = float(even.field.max() / even.field.min())
         work.tell(
-            f"The noise is not as strong everywhere (up to {times:.2g} times as strong in one place as in another); "
-            "that was reckoned with."
+            f"The noise varies over the volume ({times:.2g} times as strong in one place as in another); this was taken "
+            "into account."
         )
 
 
