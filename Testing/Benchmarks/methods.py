@@ -161,5 +161,5 @@ def medgan_row(case: Case, model: str, character: float, device: str) -> Row:
         seconds=seconds,
         parameters={name: outputs.report[name] for name in ("model_version", "model_sha256", "device")},
         sigma_estimated=float(outputs.report["sigma_before"]),
-        sigma_original=noise_profile(case.clean).level,
+        sigma_original=noise_profile(case.clean).sigma,
     )

@@ -105,8 +105,8 @@ def _tell(even: Evened, work: Work) -> None:
     if even.field is not None:
         times = float(even.field.max() / even.field.min())
         work.tell(
-            f"The noise varies over the volume ({times:.2g} times as strong in one place as in another); this was taken "
-            "into account."
+            f"The noise varies over the volume ({times:.2g} times as strong in one place as in another); this was "
+            "taken into account."
         )
 
 
