@@ -32,9 +32,9 @@ def _cut(folder: Path, name: str, share: float = 0.6) -> Path:
     return path
 
 
-def _nifti_2_cut(folder: Path) -> Path:
-    (folder / "cut2.nii").write_bytes(struct.pack("<i8s", 540, b"n+2\0\r\n\032\n") + bytes(388))
-    return folder / "cut2.nii"
+def _nifti_2(folder: Path) -> Path:
+    (folder / "two.nii").write_bytes(struct.pack("<i8s", 540, b"n+2\0\r\n\032\n") + bytes(528 + 60))
+    return folder / "two.nii"
 
 
 def _text(folder: Path, name: str) -> Path:
@@ -93,7 +93,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "empty npz": (lambda f: _empty(f, "empty.npz"), "is empty"),
     "cut nii": (lambda f: _cut(f, "cut.nii"), "is cut off"),
     "cut nii within the header": (lambda f: _cut(f, "cut.nii", 0.005), "is cut off within its header"),
-    "cut nii of version 2 within the header": (_nifti_2_cut, "is cut off within its header"),
+    "nii of version 2": (_nifti_2, "is in NIfTI-2 format"),
     "cut nii.gz": (lambda f: _cut(f, "cut.nii.gz"), "cut off"),
     "nii.gz without its last byte": (lambda f: _cut(f, "cut.nii.gz", 0.9999), "cut off"),
     "cut nrrd": (lambda f: _cut(f, "cut.nrrd"), "cut off"),

@@ -22,7 +22,7 @@ from medgan.volume import VolumeError
 
 @dataclass(frozen=True)
 class Header:
-    """The fields of a NIfTI-1 or NIfTI-2 header that are checked."""
+    """The fields of a NIfTI-1 header that are checked."""
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
@@ -49,7 +49,7 @@ def check(path: Path) -> np.ndarray:
     """
     try:
         with _open(path) as file:
-            header = read_header(path, file.read(544))
+            header = read_header(path, file.read(348))
             for axis, (length, spacing) in enumerate(zip(header.shape[:3], header.spacing, strict=False)):
                 if not np.isfinite(spacing) or spacing == 0:
                     raise VolumeError(
@@ -76,7 +76,7 @@ def check_geometry(path: Path, ijk_to_ras: np.ndarray) -> None:
     takes no orientation at all, and the volume would lie elsewhere without a word.
     """
     with _open(path) as file:
-        header = read_header(path, file.read(544))
+        header = read_header(path, file.read(348))
     if header.sform is None or header.qform_code > 0:
         return
     corner = np.array([*(length - 1 for length in header.shape[:3]), 1.0])
@@ -92,9 +92,11 @@ def check_geometry(path: Path, ijk_to_ras: np.ndarray) -> None:
 
 
 def read_header(path: Path, start: bytes) -> Header:
-    """The header in the first 544 bytes. Raises :class:`VolumeError` when it is none."""
+    """The header in the first 348 bytes. Raises :class:`VolumeError` when it is none."""
     for order in "<>":
-        if start[:4] in (struct.pack(order + "i", length) for length in (348, 540) if len(start) < length):
+        if start[:4] == struct.pack(order + "i", 540):
+            raise VolumeError(f"'{path.name}' is in NIfTI-2 format, which can not be read; save it as NIfTI-1 or NRRD.")
+        if start[:4] == struct.pack(order + "i", 348) and len(start) < 348:
             raise VolumeError(f"'{path.name}' is cut off within its header; copy it again from its source.")
         if start[:4] == struct.pack(order + "i", 348) and start[344:347] == b"n+1":
             dim = struct.unpack(order + "8h", start[40:56])
@@ -105,16 +107,6 @@ def read_header(path: Path, start: bytes) -> Header:
             )
             qform_code, sform_code = struct.unpack(order + "hh", start[252:256])
             rows, units = struct.unpack(order + "12f", start[280:328]), start[123]
-            break
-        if start[:4] == struct.pack(order + "i", 540) and start[4:7] == b"n+2":
-            dim = struct.unpack(order + "8q", start[16:80])
-            spacing = struct.unpack(order + "8d", start[104:168])
-            (kind, bits), (offset,) = (
-                struct.unpack(order + "hh", start[12:16]),
-                struct.unpack(order + "q", start[168:176]),
-            )
-            qform_code, sform_code = struct.unpack(order + "ii", start[344:352])
-            rows, (units,) = struct.unpack(order + "12d", start[400:496]), struct.unpack(order + "i", start[500:504])
             break
     else:
         raise VolumeError(f"'{path.name}' is not in NIfTI format, whatever its ending says; give a volume file.")
