@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from medgan.progress import Cancelled
 from medgan.tasks import Outputs
+from medgan.training import claim
 from medgan.training.journal import Journal
 
 EVERY = 10
@@ -20,8 +22,8 @@ EVERY = 10
 def run(inputs, settings, progress) -> Outputs:
     """Ends after ``settings.steps`` (0: never) of a millisecond each; saves when it is stopped, and goes on from there.
 
-    A model called "waiting" waits at step 100 until there is a file ``go`` in the folder. The folder gets
-    ``inputs.json``: name, shape and kind of every input.
+    A model called "waiting" waits at step 100 until there is a file ``go`` in the folder. No model can be written while
+    there is a file ``full``. The folder gets ``inputs.json``: name, shape and kind of every input.
     """
     folder = Path(settings.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,6 +31,8 @@ def run(inputs, settings, progress) -> Outputs:
     (folder / "inputs.json").write_text(json.dumps({"inputs": told, "settings": settings.to_dict()}))
     if settings.name == "failing":
         raise ValueError("No two volumes are left to train on.")
+    run_name = claim.earlier(folder).get("run") or uuid.uuid4().hex
+    (folder / "settings.json").write_text(json.dumps({**settings.to_dict(), "run": run_name}))
     checkpoint = folder / "checkpoint.pt"
     step = int(checkpoint.read_text()) if checkpoint.exists() else 0
     journal = Journal(folder)
@@ -48,7 +52,9 @@ def run(inputs, settings, progress) -> Outputs:
         raise
     checkpoint.write_text(str(step))
     name = settings.name
-    _write_bundle(Path(os.environ["MEDGAN_MODELS"]) / name, settings)
+    if (folder / "full").exists():
+        raise ValueError("The model can not be written.")
+    _write_bundle(Path(os.environ["MEDGAN_MODELS"]) / name, settings, run_name, step)
     return Outputs(report={"name": name, "done": "Yes: it has hardly risen.", "messages": []})
 
 
@@ -64,11 +70,12 @@ def _tell(journal: Journal, step: int) -> None:
         journal.add({"step": step, "alarm": "critic too strong", "advice": "The critic is too sure: lower its rate."})
 
 
-def _write_bundle(folder: Path, settings) -> None:
+def _write_bundle(folder: Path, settings, run_name: str, steps: int) -> None:
     (folder / "configs").mkdir(parents=True, exist_ok=True)
     (folder / "models").mkdir(exist_ok=True)
     (folder / "models" / "model.pt").write_bytes(b"weights")
     weights = {"faithful": {"file": "models/model.pt", "sha256": sha256(b"weights").hexdigest()}}
     ours = {"title": f"My {settings.name}", "task": "enhance", "modality": "MR", "network": "medgan.DenoiseNet"}
+    ours |= {"run": run_name, "training": {"steps": steps}}
     metadata = {"version": "0.0.1", "medgan": {**ours, "restores": settings.restores.value, "weights": weights}}
     (folder / "configs" / "metadata.json").write_text(json.dumps(metadata))

@@ -223,16 +223,32 @@ def test_stop_saves_and_the_training_goes_on_later(trainer):
     trainer.ui.steps.value = step + 50
     person.press_apply()
     person.wait_for_end()
-    last = (step + 50) // 10 * 10
-    assert curve("Generator")[-1, 0] == last
-    trainer.ui.steps.value = last
+    assert curve("Generator")[-1, 0] == (step + 50) // 10 * 10
     assert not trainer.shared.applyButton.enabled
-    assert (
-        trainer.shared.applyButton.toolTip == f"This training has its {last} steps; raise Steps or choose another name."
+    assert trainer.shared.applyButton.toolTip == (
+        f"This training has its {step + 50} steps; raise Steps or choose another name."
     )
     trainer.ui.modelName.text = "another"
     assert trainer.shared.applyButton.text == "Train"
     assert trainer.ui.folderLabel.isHidden()
+
+
+def test_training_whose_model_could_not_be_written_is_finished_by_continue(trainer):
+    full = trainer.runs / "brain" / "full"
+    full.parent.mkdir(parents=True)
+    full.touch()
+    trainer.tick("T1", "T2")
+    trainer.ui.steps.value = 100
+    trainer.ui.modelName.text = "brain"
+    trainer.person.press_apply()
+    trainer.person.wait_for_end()
+    assert trainer.shared.errorLabel.text == "The model can not be written."
+    assert (trainer.shared.applyButton.text, trainer.shared.applyButton.enabled) == ("Continue", True)
+    full.unlink()
+    trainer.person.press_apply()
+    trainer.person.wait_for_end()
+    assert "The model 'brain' is in the menus." in trainer.shared.progressLabel.text
+    assert trainer.shared.applyButton.toolTip.startswith("This training has its 100 steps")
 
 
 def test_training_goes_on_when_the_scene_is_closed(trainer):

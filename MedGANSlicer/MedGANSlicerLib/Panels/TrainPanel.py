@@ -88,9 +88,9 @@ class TrainPanel(Panel):
             snapshot(settings, TrainSettings)
         except ValueError as error:
             return str(error)
-        log = self._watch.log
-        if log.resumable and 0 < settings.steps <= log.step:
-            return _("This training has its {n} steps; raise Steps or choose another name.").format(n=log.step)
+        made = self._stepsOfModel() if self._watch.log.resumable else 0
+        if 0 < settings.steps <= made:
+            return _("This training has its {n} steps; raise Steps or choose another name.").format(n=made)
         if not inScene:
             return "" if ui.dataFolder.text.strip() else _("Choose a folder of volumes.")
         return obstacle(self._volumes.chosen(), settings.kind, settings.validation_share)
@@ -173,6 +173,12 @@ class TrainPanel(Panel):
     def _folder(self, settings) -> Path:
         chosen = self.ui.runFolder.text.strip()
         return Path(os.path.expanduser(chosen)) if chosen else claim.default_folder(nameOf(settings))
+
+    def _stepsOfModel(self) -> int:
+        """How many steps the model has that the training in the folder made; 0 where it has still to be written."""
+        run = claim.earlier(self._watch.log.folder).get("run")
+        made = [card.details for card in self._cards.values() if run and card.details.get("run") == run]
+        return max((details["training"]["steps"] for details in made), default=0)
 
     def _showFolder(self) -> None:
         """What is in the folder of the training already."""
