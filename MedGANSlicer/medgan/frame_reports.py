@@ -9,8 +9,6 @@ MEANS = ("sigma_before", "sigma_after", "mean_absolute_change")
 OWN = ("seconds", "sigma_before", "sigma_after", "mean_absolute_change", "largest_change", "consistency", "steps")
 """What a frame's own row holds, besides its messages and suspicions."""
 
-MOST_SUSPICIONS = 20
-
 
 def merged(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The report of a file from those of its frames, by "frame N": the figures are means, ``frames`` holds the rows."""
@@ -29,7 +27,7 @@ def merged(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             {**suspicion, "frame": _number(name), "sentence": f"{name.capitalize()}: {suspicion['sentence']}"}
             for name, report in reports.items()
             for suspicion in report["suspicions"]
-        ][:MOST_SUSPICIONS]
+        ]
     shared = ("messages", "suspicions")
     whole["frames"] = [
         {"frame": _number(name), **{key: report[key] for key in (*OWN, *shared) if key in report}}

@@ -195,6 +195,7 @@ def test_messages_of_all_frames_are_said_once_and_others_with_the_frames():
     assert (found["seconds"], found["sigma_before"], found["largest_change"]) == (3.0, 2.0, 3.0)
     assert [suspicion["sentence"] for suspicion in found["suspicions"]] == ["Frame 5: Place 0.", "Frame 5: Place 1."]
     assert [row["frame"] for row in found["frames"]] == [4, 5]
+    assert len(merged({f"frame {n}": row(places=15) for n in range(3)})["suspicions"]) == 45
 
 
 def test_frames_of_a_path_that_is_no_file_are_none():
