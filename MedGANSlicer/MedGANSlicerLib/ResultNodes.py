@@ -36,6 +36,9 @@ MAPS = {
 }
 """The volumes beside the result, by their name in the task's outputs; the name also ends the name of the node."""
 
+TRANSLATED_BACK = "result translated back minus input"
+"""Content of the residual of a translated volume."""
+
 PLACES_CONTENT = "places to check"
 
 RESULT_ROLE = "MedGAN.Of"
@@ -65,7 +68,7 @@ class ResultNodes:
 
 def partsOf(scene, result) -> dict[str, Any]:
     """What a scene holds beside a result node: maps under their names in ``MAPS``, and "places"."""
-    contents = {MAPS[key].content: key for key in MAPS} | {PLACES_CONTENT: "places"}
+    contents = {MAPS[key].content: key for key in MAPS} | {TRANSLATED_BACK: "residual", PLACES_CONTENT: "places"}
     parts: dict[str, Any] = {}
     for node in scene.GetNodes():
         key = contents.get(node.GetAttribute("MedGAN.Content"))

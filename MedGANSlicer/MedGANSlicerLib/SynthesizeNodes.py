@@ -14,7 +14,7 @@ from medgan.tasks import Outputs
 from medgan.volume import Label, LabelMap, Volume
 from MedGANSlicerLib import Places
 from MedGANSlicerLib.LabelInputs import labelMapOf
-from MedGANSlicerLib.ResultNodes import MAPS, SYNTHETIC, ResultNodes, provenance
+from MedGANSlicerLib.ResultNodes import MAPS, RESULT_ROLE, SYNTHETIC, TRANSLATED_BACK, ResultNodes, provenance
 from MedGANSlicerLib.SceneBridge import (
     SOURCE_ROLE,
     labelMapFromNode,
@@ -167,7 +167,7 @@ def _guards(scene, outputs: Outputs, told, node, sourceNode, moved: np.ndarray, 
     """The maps that say how far a translated volume may be trusted, and the places to check."""
     parts = {}
     for key, field, content in (
-        ("difference", "residual", "result translated back minus input"),
+        ("difference", "residual", TRANSLATED_BACK),
         ("uncertainty", "uncertainty", MAPS["uncertainty"].content),
     ):
         if told.get(key):
@@ -179,6 +179,8 @@ def _guards(scene, outputs: Outputs, told, node, sourceNode, moved: np.ndarray, 
     parts["places"] = Places.publishPlaces(
         scene, places, sourceNode, uniqueName(scene, f"{node.GetName()} to check"), attributes
     )
+    for part in filter(None, parts.values()):
+        part.SetNodeReferenceID(RESULT_ROLE, node.GetID())
     return ResultNodes(node, **parts)
 
 

@@ -11,14 +11,23 @@ import pytest
 import quick_synthesize
 import slicer
 import vtk
-from scene_tools import add_volume, array_of, matrix_of, node_ids, oblique_matrix, to_world, under_a_transform
+from scene_tools import (
+    add_volume,
+    array_of,
+    finer_outputs,
+    matrix_of,
+    node_ids,
+    oblique_matrix,
+    to_world,
+    under_a_transform,
+)
 from vtk.util.numpy_support import vtk_to_numpy
 
 from medgan.labels import segmentation_of
 from medgan.segments import Layer, Segment, Segmentation
 from medgan.settings import SynthesizeSettings
 from medgan.volume import Label, LabelMap, Volume
-from MedGANSlicerLib import SynthesizeNodes
+from MedGANSlicerLib import SynthesizeNodes, TaskLogic
 from MedGANSlicerLib.Places import worldPlace
 from MedGANSlicerLib.SceneBridge import volumeFromNode
 from MedGANSlicerLib.SceneEdits import subjectHierarchy
@@ -144,6 +153,22 @@ def test_translated_volume_has_its_guards(a_scene, an_oblique_volume_node):
     )
     assert len(sample.present()) == 4
     assert sample.maps.residual.GetAttribute("MedGAN.Content") == "result translated back minus input"
+
+
+def test_guards_of_a_translated_volume_follow_it_when_it_is_filled(a_scene, an_oblique_volume_node):
+    settings, node = SynthesizeSettings(model="contrasts", seed=5), an_oblique_volume_node
+    outputs = quick_synthesize.run({"volume": volumeFromNode(node)}, settings, lambda *_: None)
+    (sample,) = publishSamples(a_scene, outputs, node, "Head", matrix_of(node))
+    finer = finer_outputs(volumeFromNode(node))
+    filled = TaskLogic.publish(finer, node, sample.volume)
+    assert filled.residual is sample.maps.residual
+    assert filled.places is sample.maps.places
+    assert array_of(filled.residual) == pytest.approx(finer.volumes["residual"].array)
+    assert filled.residual.GetAttribute("MedGAN.Content") == "result measured again minus input"
+    del finer.volumes["residual"], finer.volumes["uncertainty"]
+    TaskLogic.publish(finer, node, sample.volume)
+    assert not a_scene.IsNodePresent(sample.maps.residual)
+    assert not a_scene.IsNodePresent(sample.maps.uncertainty)
 
 
 def test_segments_are_read_on_the_grid_of_the_reference(a_scene, a_segmentation):
