@@ -197,6 +197,12 @@ def test_nothing_is_said_of_a_run_once_its_scene_is_closed(person):
     assert person.ui.previewButton.toolTip == "Choose an input volume."
     person.volume()
     assert person.ui.previewButton.toolTip == usual
+    person.choose_model("failing")
+    person.press_apply()
+    person.wait_for_end()
+    assert not person.ui.errorBox.isHidden()
+    slicer.mrmlScene.Clear()
+    assert person.ui.errorBox.isHidden()
 
 
 def test_chosen_output_is_filled(person):

@@ -89,6 +89,7 @@ class TaskPanel:
     def closeScene(self, reason: str) -> None:
         """The scene is being closed: end the work, unless it goes on without one. What was said of it is gone."""
         if not self.busy:
+            self._showError("")
             self._showIdle("")
         elif self._next is not None or not self._panel.outlivesScene:
             self.stop(reason)
