@@ -205,6 +205,14 @@ def test_recommended_chain_is_preselected_with_its_reason(person):
     assert person.enhance_ui.seenLabel.text.endswith("Recommended: The denoise model, because of noise.")
 
 
+def test_mask_is_not_called_a_scan_with_noise(person):
+    mask = (slicer.util.arrayFromVolume(isotropic_volume("Even")) > 500).astype(np.uint8)
+    person.parameters.inputVolume = slicer.util.addVolumeFromArray(mask, np.eye(4), "Mask")
+    assert person.enhance_ui.seenLabel.text == (
+        "Nothing is recommended: it looks like a mask or a probability map, not like a scan."
+    )
+
+
 def test_choice_of_the_person_is_not_overruled(person):
     person.parameters.inputVolume = isotropic_volume("Even")
     person.choose_in_menu("The denoise model")  # the one that is recommended, but chosen

@@ -7,7 +7,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from MedGANSlicerLib.Recommend import THICK, Advice, Seen
+from MedGANSlicerLib.Recommend import MAP, THICK, Advice, Seen
 
 SHARP = 0.6
 """Blur in voxels up to which a volume counts as sharp, and nothing is said of it."""
@@ -17,6 +17,9 @@ def seenText(seen: Seen | None, advice: Advice | None, title: str) -> str:
     """What was measured in the volume, and which model (by its ``title`` in the menu) is recommended, and why."""
     if seen is None or advice is None:
         return ""
+    nothing = _("Nothing is recommended: {reason}.").format(reason=advice.reason)
+    if seen.kind == MAP:
+        return nothing
     parts = [seen.kind or _("Unknown modality")]
     if seen.sigma is not None:
         parts.append(_("noise {sigma:.3g} ({share:.1%} of the range)").format(sigma=seen.sigma, share=seen.share))
@@ -26,7 +29,7 @@ def seenText(seen: Seen | None, advice: Advice | None, title: str) -> str:
         parts.append(_thickness(seen))
     first = ", ".join(parts) + ". "
     if not advice.task:
-        return first + _("Nothing is recommended: {reason}.").format(reason=advice.reason)
+        return first + nothing
     if advice.reason:
         return first + _("Recommended: {title} ({reason}).").format(title=title, reason=advice.reason)
     thick = _("thick slices") if seen.coarsest == "k" else _("coarse voxels along {axis}").format(axis=seen.coarsest)
