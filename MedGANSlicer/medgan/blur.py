@@ -124,11 +124,11 @@ class Blur:
 
         A scanner whose blur is the same in mm has half of it in voxels that are twice as long. Where an axis can not be
         measured it is taken for one like the others, but not across thick slices, which seldom are blurred into each
-        other.
+        other. An axis along which a part of k-space was left out has none.
         """
         measured, reference = np.isfinite(self.along), _reference(self.along, self.spacing)
         equal = _shorter(self.spacing, EQUAL)
-        unknown = tuple(float(axis in self.within) for axis in range(3))
+        unknown = tuple(float(axis in self.within and axis not in self.cut) for axis in range(3))
         if math.isnan(reference) or reference < FAINT:
             return unknown
         shares = []

@@ -207,7 +207,7 @@ def test_outside_stays_and_its_rim_does_not_ring():
 
 def test_what_was_never_acquired_is_no_blur():
     clean = np.maximum(ndimage.gaussian_filter(phantoms.head((72, 96, 96)), 0.6), 0.0)
-    volume = Volume(scanned(clean, (72, 48, 48), 5.0), phantoms.geometry())
+    volume = Volume(scanned(clean, (72, 48, 48), 8.0), phantoms.geometry())
     assert min(blur_along(volume.array)[1:]) > 0.5
     matrix = measured(volume.array, volume.ijk_to_ras, EnhanceSettings()).on_matrix()
     assert matrix.array.shape == pytest.approx((72, 47, 47), abs=2)
@@ -232,6 +232,8 @@ def test_one_side_of_k_space_left_out_is_no_blur():
     outputs = enhance.run({"volume": Volume(partial, np.eye(4))}, EnhanceSettings("deblur"))
     assert outputs.report["steps"][0]["blurred_axes"] == ""
     assert any("left out along j" in message for message in outputs.report["messages"])
+    given = enhance.run({"volume": Volume(partial, np.eye(4))}, EnhanceSettings("deblur", blur_sigma=1.0))
+    assert "j" not in given.report["steps"][0]["blurred_axes"]
 
 
 @pytest.mark.parametrize("order", [0, 1])

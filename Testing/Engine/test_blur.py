@@ -73,6 +73,10 @@ def test_axes_share_the_width_as_far_as_they_are_blurred(along, spacing, width, 
         assert reference == pytest.approx(width, abs=0.02)
 
 
+def test_axis_along_which_k_space_was_cut_has_no_share():
+    assert blur.Blur(np.array([0.1, 0.0, 0.0]), 0.1, (1, 1, 1), cut=(1, 2)).shares() == (1.0, 0.0, 0.0)
+
+
 def test_sharp_scan_is_sharp(a_scan):
     assert blur_along(noisy(a_scan)).max() < 0.5
 

@@ -106,7 +106,7 @@ def _prepared(state: State, card: ModelCard, work: Work, voxels: tuple[float, ..
     elif width > MOST:
         most = f"at most {MOST / unit:.2g} are taken away"
         tell(f"The blur of {width / unit:.2g} voxels is wider than the model knows; {most}.")
-    wanted = 0.0 if width < least or not asked else min(width, MOST)
+    wanted = min(width, MOST) if asked and width >= least and any(shares) else 0.0
     if wanted:
         _tell_of_axes(seen, found_shares, tell)
 
