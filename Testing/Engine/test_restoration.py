@@ -65,6 +65,25 @@ def test_padding_of_a_ct_stays_padding(a_fine_volume, model):
     assert not results[0]["difference"].array[:, :6].any()
 
 
+def test_empty_slice_of_padding_is_filled_in(a_fine_volume):
+    volume = thick(a_fine_volume, 0, 4)
+    array = volume.array - 1000
+    array[:, :6] = array[5] = -2000.0
+    outputs = run({"volume": volume.like(array)}, settings("superres"))
+    result = outputs.volumes["volume"].array
+    assert any("along k (5)" in message for message in outputs.report["messages"])
+    assert result[20:24].min() > -1200.0
+    assert (result[:20, :6] == -2000.0).all()
+
+
+def test_empty_slice_of_a_mask_belongs_to_it():
+    array = np.zeros((24, 32, 32), np.float32)
+    array[4:11, 8:20, 8:20] = array[12:18, 10:26, 10:26] = 255.0
+    messages = run({"volume": Volume(array, np.diag([1, 1, 3, 1.0]))}, settings("superres")).report["messages"]
+    assert any("mask" in message for message in messages)
+    assert not any("mpty" in message for message in messages)
+
+
 @pytest.mark.parametrize(("axis", "chosen"), [(0, Axis.K), (2, Axis.AUTO)])
 def test_thick_slices_come_back_on_the_grid_they_came_from(a_fine_volume, axis, chosen):
     outputs = run({"volume": thick(a_fine_volume, axis, 4)}, settings("superres", axis=chosen))

@@ -80,13 +80,17 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
     filled, broken = fill_not_finite(volume.array)
     padded, filled = filled, padding_as_air(filled)
     padding = padded != filled  # air to the models, and padding again in the result
-    filled, empty, said_of_empty, said_of_repeated = _without_lost_slices(filled)
-    if is_map(sampled_blocks(filled)):
+    empty = np.zeros(filled.shape, dtype=bool)
+    said_of_empty: list[str] = []
+    said_of_repeated: list[str] = []
+    if is_map(sampled_blocks(filled)):  # what is empty there belongs to it
         work.tell("This looks like a mask or a probability map, not like a scan: models for scans spoil it.")
     else:
         seen = recognised(volume)
         for sentence in (sentence for card in cards for sentence in fits(card, seen)):
             work.tell(sentence)
+        filled, empty, said_of_empty, said_of_repeated = _without_lost_slices(filled)
+        padding &= ~empty
     state = measured(filled, volume.ijk_to_ras, settings)
     if state.told > UNLIKELY * state.found_level > 0.0:
         times = state.told / state.found_level
