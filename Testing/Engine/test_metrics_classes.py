@@ -196,6 +196,17 @@ def test_methods_that_were_not_asked_the_same_are_not_compared(tmp_path, quick, 
     assert said in evaluation.messages
 
 
+def test_empty_line_moves_no_case(tmp_path, quick):
+    rows = ["1,1", "0,0", "0,1", "0,0"]
+    texts = {"A": rows, "B": [*rows[:2], "", *rows[2:]]}
+    files = [
+        write(tmp_path / f"{name}.csv", "truth,prediction\n" + "\n".join(text) + "\n") for name, text in texts.items()
+    ]
+    evaluation = evaluate_predictions(files, quick)
+    assert {test["n"] for test in evaluation.comparisons} == {4}
+    assert not any("not compared" in message for message in evaluation.messages)
+
+
 def test_infinite_scores_rank_above_and_below_all_others(tmp_path, quick):
     evaluation = evaluate_predictions([scored_csv(tmp_path, "A", ["-inf", "inf", 0.5, 0.4])], quick)
     (auc,) = [entry for entry in evaluation.summary if entry["metric"] == "auc" and "label" not in entry]

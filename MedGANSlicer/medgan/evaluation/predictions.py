@@ -112,10 +112,10 @@ def _read(file: Path, lines: dict[str, dict[str, _Line]], others: Sequence[Path]
     reader = csv.DictReader(io.StringIO(text), delimiter=separator_of(text))
     try:
         columns = {str(name).strip().lower(): name for name in reader.fieldnames or ()}
-        numbered = [(reader.line_num, row) for row in reader]
+        numbered = [(reader.line_num, row) for row in reader]  # an empty line has no row
     except csv.Error as error:
         raise ValueError(f"'{file}' can not be read as a CSV file: {error}.") from error
-    lines_of, rows = [line for line, _ in numbered], [row for _, row in numbered]
+    rows = [row for _, row in numbered]
     known = {role: next((columns[name] for name in names if name in columns), None) for role, names in COLUMNS.items()}
     by_class = _columns_of_classes(columns, known, rows)
     ignored = [name for name in columns.values() if _start(name) and name not in by_class.values()]
@@ -128,16 +128,17 @@ def _read(file: Path, lines: dict[str, dict[str, _Line]], others: Sequence[Path]
             f"{', '.join(columns.values()) or 'no columns'}. {unread}".rstrip()
         )
     table = [{name: (raw.get(column) or "").strip() for name, column in known.items() if column} for raw in rows]
+    for number, cells in enumerate(table, 2):
+        cells["case"] = cells.get("case") or f"line {number}"
     held: dict[str, set[str]] = {}
-    for number, cells in zip(lines_of, table, strict=True):
-        held.setdefault(cells.get("method") or file.stem, set()).add(cells.get("case") or f"line {number}")
+    for cells in table:
+        held.setdefault(cells.get("method") or file.stem, set()).add(cells["case"])
     names = {method: method for method in held}
     for method in held.keys() & lines.keys():
         if not known["method"] or not held[method].isdisjoint(lines[method]):
             names[method] = _apart(method, file, others)
     for (number, raw), cells in zip(numbered, table, strict=True):
-        method = names[cells.get("method") or file.stem]
-        case = cells.get("case") or f"line {number}"
+        method, case = names[cells.get("method") or file.stem], cells["case"]
         try:
             scores = {name: _number(raw.get(column)) for name, column in by_class.items()}
             if cells.get("score"):
