@@ -50,7 +50,10 @@ def read(path: Path, places: Places) -> list[Item]:
             items.append(_item(row, path.parent, places))
         except ValueError as error:
             source = path.parent / row["input"] if row.get("input") else path
-            problem = f"Line {line} of '{path.name}': {error}"
+            sentence = str(error)
+            for column in row:
+                sentence = sentence.replace(f"Setting '{_meaning(column)}'", f"Column '{column}'")
+            problem = f"Line {line} of '{path.name}': {sentence}"
             items.append(Item(source, source, problem=problem))
     return _without_twins(items, [line for line, _ in rows], path.name)
 

@@ -149,7 +149,7 @@ def test_other_training_of_that_name_gets_another_name(trained, call, monkeypatc
 def test_other_settings_do_not_go_on_in_a_run_folder(trained, call, monkeypatch):
     monkeypatch.setenv("MEDGAN_MODELS", str(trained["root"] / "models"))
     done = call("train", "enhance", trained["data"], *trained["more"], "--seed", 3)
-    one_sentence(done, "holds a training with other settings ('seed' is 0 there, not 3)")
+    one_sentence(done, "holds a training with other settings. --seed is 0 there, not 3")
 
 
 def test_run_that_was_killed_while_it_saved_goes_on_with_its_own_settings(tmp_path):
@@ -166,7 +166,7 @@ def test_data_of_the_same_name_in_another_folder_is_other_data(trained, tmp_path
     monkeypatch.setenv("MEDGAN_MODELS", str(trained["root"] / "models"))
     (tmp_path / "my scans").mkdir()
     done = run("train", "enhance", "my scans", *trained["more"], cwd=tmp_path)
-    one_sentence(done, "holds a training with other settings ('data' is")
+    one_sentence(done, "holds a training with other settings. The data is")
     held = json.loads((trained["root"] / "run" / "settings.json").read_text(encoding="utf-8"))
     monkeypatch.chdir(trained["root"])
     mine = {**held, "data": "my scans", "start": "models/tiny"}

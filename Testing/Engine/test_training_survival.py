@@ -193,7 +193,7 @@ def test_several_in_a_row_go_back_to_the_checkpoint_with_half_the_rate(tmp_path)
 
 def test_losses_that_stay_no_numbers_end_with_advice(tmp_path):
     with pytest.raises(
-        TrainingStopped, match=r"5 steps in a row up to step 5, also after going back 3 times.*lower rate"
+        TrainingStopped, match=r"5 steps in a row up to step 5, also after going back 3 times.*--critic-rate"
     ):
         run(tmp_path, failing(range(1, 1000)), steps=30)
     state, _ = checkpoint.read(tmp_path)

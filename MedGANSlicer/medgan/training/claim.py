@@ -128,9 +128,10 @@ def _check_same(settings: TrainSettings, held: dict[str, Any], folder: Path) -> 
     plain = settings.to_dict()
     for name, value in plain.items():
         if name not in MAY_CHANGE and name in held and not _same(name, held[name], value):
+            called = f"The {name}" if name in ("kind", "data") else f"Setting '{name}'"  # the first two are no options
             raise RunError(
-                f"The run folder '{folder}' holds a training with other settings ('{name}' is {held[name]!r} there, "
-                f"not {value!r}); give the same settings to go on, or another folder for a new training."
+                f"The run folder '{folder}' holds a training with other settings. {called} is {held[name]!r} there, "
+                f"not {value!r}; give the same settings to go on, or another folder for a new training."
             )
 
 

@@ -265,15 +265,16 @@ class Training:
         if self.returns == MOST_RETURNS:
             raise TrainingStopped(
                 f"The losses were no numbers in {BAD_STEPS} steps in a row up to step {self.step}, also after going "
-                f"back {MOST_RETURNS} times with lower rates. Set a lower rate and critic_rate or precision float32, "
-                "and start in a new folder."
+                f"back {MOST_RETURNS} times with lower rates. Lower Learning rate (--rate) and Critic's rate "
+                "(--critic-rate), or set Precision (--precision) to float32, and start in a new folder."
             )
         failed, returns, factor, bad = self.step, self.returns + 1, 0.5 * self.rate_factor, self.bad_steps
         self.restore(going_back=True)
         self.returns, self.rate_factor, self.bad_steps = returns, factor, bad
         advice = (
             f"The losses were no numbers in {BAD_STEPS} steps up to step {failed}; the training went back to step "
-            f"{self.step} with half the rates. If it happens again, set a lower rate or precision float32."
+            f"{self.step} with half the rates. If it happens again, lower Learning rate (--rate) or set Precision "
+            "(--precision) to float32."
         )
         self.folder.tell(Alarm(self.step, "not a number", advice))
         self.save()
