@@ -215,6 +215,24 @@ def test_both_sides_have_sources_and_targets_whoever_is_in_both_sets(tmp_path):
         assert data.samples.validation()[0]["source"].shape == data.samples.validation()[0]["target"].shape
 
 
+@pytest.mark.parametrize("targets", ["bt", "btu", "tu"])
+def test_patients_who_are_alone_in_their_sets_are_on_different_sides(tmp_path, targets):
+    names = {"source": "ab" if "b" in targets else "a", "target": targets}
+    inputs = {
+        f"{role}/{name}": a_head(100 * place + ord(name))
+        for place, (role, patients) in enumerate(names.items())
+        for name in patients
+    }
+    wanted = {"kind": TrainKind.TRANSLATE, "inputs": inputs, "pairing": Pairing.UNPAIRED}
+    if "b" not in targets:
+        with pytest.raises(DataError, match=r"only one patient with a source to train on \('a'\)"):
+            prepared(tmp_path / "none", **wanted)
+        return
+    data = prepared(tmp_path / "none", **wanted)
+    for entries in (data.samples.training, data.samples.checking):
+        assert {role for entry in entries for role in entry.sources} == {"source", "target"}
+
+
 def test_two_sets_of_which_one_can_not_be_used_are_told(tmp_path):
     same = {f"{role}/p{n}": a_head(n) for role in ("source", "target") for n in range(2)}
     with pytest.raises(DataError, match=r"No target can be used\. Left out: 'target/p0': It has the same voxels"):

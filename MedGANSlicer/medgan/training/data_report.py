@@ -21,7 +21,7 @@ SHOWN = 3
 
 
 def split(entries: list[Entry], settings: TrainSettings, messages: list[str], uses: Mapping[str, str]) -> None:
-    """Mark the entries of some patients for validation, at least one of each set. The same seed gives the same.
+    """Mark the entries of some patients for validation, each role on both sides. The same seed gives the same.
 
     ``uses``: "train" or "validation" of patients that the training has had already, who stay what they were.
     """
@@ -34,24 +34,33 @@ def split(entries: list[Entry], settings: TrainSettings, messages: list[str], us
     groups: dict[frozenset[str], list[str]] = {}
     for patient in sorted(role_sets, key=lambda patient: text_hash(f"{settings.seed} {patient}")):
         groups.setdefault(role_sets[patient], []).append(patient)
-    chosen: set[str] = set()
-    for roles, patients in groups.items():
-        elsewhere = {role for other, held in groups.items() if other != roles and len(held) > 1 for role in other}
-        if len(patients) < 2 and roles <= elsewhere:
-            chosen.update(patient for patient in patients if uses.get(patient) == "validation")
-            continue
-        of = f" with a {CALLED[next(iter(roles))]}" if len(groups) > 1 else ""
+    having = {
+        f" with a {CALLED[role]}" if len(groups) > 1 else "": [
+            name for name, roles in role_sets.items() if role in roles
+        ]
+        for role in sorted(frozenset().union(*groups))
+    }
+    for of, patients in having.items():
         if len(patients) < 2:
             raise DataError(
                 f"There is only one patient{of} to train on ('{patients[0]}'); give two or more, one of them is for "
                 "validation, or set Validation (--validation-share) to 0."
             )
+    chosen: set[str] = set()
+    for patients in (patients for patients in groups.values() if len(patients) > 1):
         count = min(len(patients) - 1, max(1, round(settings.validation_share * len(patients))))
         kept = [patient for patient in patients if uses.get(patient) == "validation"]
         new = [patient for patient in patients if patient not in uses]
-        kept += new[: max(0, count - len(kept))]
-        check_both_sides(patients, kept, of)
-        chosen.update(kept)
+        chosen.update(kept + new[: max(0, count - len(kept))])
+    alone = [patients[0] for patients in groups.values() if len(patients) == 1]
+    for patient in sorted(alone, key=lambda patient: (patient not in uses, -len(role_sets[patient]))):
+        kept_roles = {role for other in chosen for role in role_sets[other]}
+        left = {role for other in role_sets.keys() - chosen - {patient} for role in role_sets[other]}
+        wanted = not role_sets[patient] <= kept_roles and role_sets[patient] <= left
+        if uses.get(patient, "validation" if wanted else "train") == "validation":
+            chosen.add(patient)
+    for of, patients in having.items():
+        check_both_sides(patients, chosen.intersection(patients), of)
     for entry in entries:
         entry.validation = entry.patient in chosen
 
