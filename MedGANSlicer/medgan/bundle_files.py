@@ -184,12 +184,12 @@ def take_place(source: Path, target: Path, aside: Path) -> None:
 
     Raises ``OSError``.
     """
-    if target.exists():  # aside first, so that it is whole in one moment and new in the next
-        _move(target, aside)
     try:
+        if target.exists():  # aside first, so that it is whole in one moment and new in the next
+            _move(target, aside)
         _move(source, target)
-    except OSError:
-        if aside.exists():
+    except BaseException:  # an interruption while waiting, too
+        if aside.exists() and not target.exists():
             _move(aside, target)
         raise
 

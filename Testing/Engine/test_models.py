@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import model_folders
-from medgan import models
+from medgan import bundle_files, models
 from medgan.models import ModelError
 
 
@@ -301,3 +302,26 @@ def test_monai_bundle_whose_network_is_code_is_refused(tmp_path, definition, phr
     with pytest.raises(ModelError) as refused:
         models.find(model_folders.write_monai_bundle(tmp_path / "zoo", definition))
     assert phrase in str(refused.value)
+
+
+def test_interrupted_replacement_leaves_the_model_that_was_there(tmp_path, monkeypatch):
+    new, old, aside = (tmp_path / name for name in ("new", "old", "aside"))
+    for folder in (new, old):
+        folder.mkdir()
+        (folder / "name").write_text(folder.name)
+    moved = os.replace
+
+    def held_open(source, target):
+        if source == new:
+            raise PermissionError("Access is denied")
+        moved(source, target)
+
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", held_open)
+    monkeypatch.setattr(bundle_files.time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bundle_files.take_place(new, old, aside)
+    assert (old / "name").read_text() == "old"
+    assert not aside.exists()
