@@ -21,9 +21,9 @@ def same_grid(shape: Sequence[int], matrix: np.ndarray, other_shape: Sequence[in
 
 
 def farthest(shape: Sequence[int], matrix: np.ndarray, other_matrix: np.ndarray) -> float:
-    """Largest distance of a corner of one grid from that of the other, in voxels of the other, axis by axis."""
-    corners = _corners(shape)
-    return float(np.abs(np.linalg.inv(other_matrix) @ matrix @ corners - corners).max())
+    """Largest distance of a corner of one grid from that of the other, in voxels of the finer, axis by axis."""
+    corners, moved = _corners(shape), np.linalg.inv(other_matrix) @ matrix
+    return float(max(np.abs(each @ corners - corners).max() for each in (moved, np.linalg.inv(moved))))
 
 
 def grid_difference(
@@ -45,5 +45,6 @@ def grid_difference(
 
 
 def _corners(shape: Sequence[int]) -> np.ndarray:
-    last = np.array(shape[::-1]) - 1
-    return np.array([[*(last * [n & 1, n >> 1 & 1, n >> 2]), 1] for n in range(8)]).T
+    """(4, 8) outer corners of the first and last voxels: the centres of a single slice do not tell how thick it is."""
+    sides = np.array(shape[::-1])
+    return np.array([[*(sides * [n & 1, n >> 1 & 1, n >> 2] - 0.5), 1] for n in range(8)]).T

@@ -103,6 +103,12 @@ def test_grids_that_differ_by_rounding_are_the_same():
     assert grid_difference(SHAPE, matrix, SHAPE, shifted) == "their corners lie 1 mm apart"
 
 
+def test_single_slices_of_other_thickness_are_on_other_grids():
+    thin, thick = np.diag([1.0, 1.0, 5.0, 1.0]), np.diag([1.0, 1.0, 50.0, 1.0])
+    assert grid_difference((1, 9, 9), thin, (1, 9, 9), thick) == "voxels of 1 x 1 x 5 mm and of 1 x 1 x 50 mm"
+    assert grid_difference((1, 9, 9), thick, (1, 9, 9), thin) == "voxels of 1 x 1 x 50 mm and of 1 x 1 x 5 mm"
+
+
 def test_small_voxels_are_no_excuse_for_another_grid():
     fine, coarser = np.diag([0.01, 0.01, 0.01, 1.0]), np.diag([0.01009, 0.01009, 0.01009, 1.0])
     shape = (2, 2, 512)
