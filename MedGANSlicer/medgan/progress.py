@@ -30,3 +30,8 @@ def part(progress: Progress, start: float, stop: float) -> Progress:
         progress(start + (stop - start) * min(max(fraction, 0.0), 1.0), message)
 
     return inner
+
+
+def lasted(seconds: float) -> str:
+    """How long something took, in words."""
+    return f"{seconds / 60.0:.1f} minutes" if seconds >= 120.0 else f"{seconds:.3g} seconds"

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from medgan import console
+from medgan.progress import lasted
 from medgan.settings import Adversarial, Device, Pairing, Precision, Restores, TrainKind, TrainSettings
 
 REJECTED_SHOWN = 10
@@ -257,14 +258,14 @@ def _say(report: dict[str, Any]) -> None:
     figures = {name: value for name, value in report["figures"].items() if name not in ("score", "step", "counts")}
     shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in list(figures.items())[:6])
     why = {"steps": "all steps are done", "minutes": "the time is spent", "patience": "validation no longer improved"}
-    minutes = report["seconds"] / 60.0
+    took = lasted(report["seconds"])
     worse = worse_than_input(figures.get("psnr"), figures.get("psnr_before"))
     console.table(
         [
             ("Model", report["name"]),
             ("Folder", console.shown_path(report["bundle"])),
             ("Run", console.shown_path(report["run"])),
-            ("Steps", f"{report['steps']} in {minutes:.1f} minutes ({why.get(report['stopped'], report['stopped'])})"),
+            ("Steps", f"{report['steps']} in {took} ({why.get(report['stopped'], report['stopped'])})"),
             ("Validation", shown or "none"),
             ("Is it done?", report["done"]),
             *([] if worse else [("Use it", _use(report))]),

@@ -20,6 +20,7 @@ import medgan
 from medgan import bundle_files
 from medgan.evaluation.table import png
 from medgan.models import ModelCard, read_card, sha256_of
+from medgan.progress import lasted
 from medgan.segmentation.description import HOUNSFIELD
 from medgan.settings import Adversarial, TrainKind, TrainSettings
 from medgan.training.alarms import worse_than_input
@@ -256,8 +257,7 @@ def readme(
     intensity = data["intensity"]
     shown = f"{intensity['lowest']:.4g} to {intensity['highest']:.4g}" if intensity else "made from label maps"
     trained_on = "\n".join(f"- {sentence}" for sentence in ours["trained_on"])
-    seconds = training["seconds"]
-    took = f"{seconds / 60.0:.1f} minutes" if seconds >= 120.0 else f"{seconds:g} seconds"
+    took = lasted(training["seconds"])
     intended = textwrap.fill(metadata["intended_use"], 118)
     return f"""# {ours["title"]}
 
