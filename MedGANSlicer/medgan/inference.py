@@ -203,7 +203,7 @@ def check_room(needed: int, memory_limit_bytes: int, what: str) -> None:
     free = min(memory_limit_bytes or free, free)
     if needed > 0.8 * free:
         raise MemoryRefused(
-            f"{what} needs at least {needed / 0.8e9:.2f} GB of memory and {free / 1e9:.3g} GB may be used; crop it or "
+            f"{what} needs at least {needed / 0.8e9:.3g} GB of memory and {free / 1e9:.3g} GB may be used; crop it or "
             "free memory."
         )
 

@@ -107,6 +107,11 @@ def test_volume_that_only_the_gpu_could_hold_is_refused_with_the_numbers_of_the_
         plan_tiles((512, 512, 512), 400, free=1 << 40, in_ram=False, free_beside=4 << 30)
 
 
+def test_room_that_is_lacking_is_told_in_numbers_that_are_not_zero():
+    with pytest.raises(MemoryRefused, match=r"needs at least 0\.00125 GB of memory and 0\.0001 GB may be used"):
+        inference.check_room(1_000_000, 100_000, "It")
+
+
 def test_volume_and_tiles_share_the_memory_of_an_apple_gpu(monkeypatch):
     monkeypatch.setattr(inference, "free_memory_bytes", lambda: 8_000_000_000)
     apple = ChosenDevice(torch.device("mps"), "Apple GPU")
