@@ -358,7 +358,7 @@ def _frequencies(side: int, axis: int) -> np.ndarray:
 
 def _ellipse(squares: np.ndarray) -> Ellipse | None:
     """The ellipse of squared coefficients beyond which there is next to nothing; None where there is none."""
-    low = squares[tuple(slice(side // 8, side // 4) for side in squares.shape)]
+    low = squares[tuple(slice(side // 8, side // 4 + 1) for side in squares.shape)]
     if _corner(squares) > LITTLE * float(np.median(low)) / MEDIAN_OF_SQUARES:
         return None
     found = []

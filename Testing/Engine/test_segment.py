@@ -196,7 +196,7 @@ def test_answers_on_a_gpu_need_room_in_ram(steps, monkeypatch):
     monkeypatch.setattr(inference, "free_memory_bytes", lambda: 40_000_000_000)
     assert runner._plan(shape, 100, 100_000_000_000, 0, 1).tile == shape[1:]
     monkeypatch.setattr(inference, "free_memory_bytes", lambda: 8_000_000_000)
-    with pytest.raises(MemoryRefused, match=r"800 x 800 x 800 voxels into 3 labels needs at least 10\.24 GB"):
+    with pytest.raises(MemoryRefused, match=r"800 x 800 x 800 voxels into 3 labels needs at least 10\.2 GB"):
         runner._plan(shape, 100, 100_000_000_000, 0, 1)
 
 
