@@ -13,25 +13,21 @@ frequencies, and the one that is said, in percent of the range.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import zlib
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from scipy import ndimage
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent / "MedGANSlicer")]
 
-import restoration  # noqa: E402
 from cases import central_box, entries, original  # noqa: E402
-from figures import psnr  # noqa: E402
 from report import table  # noqa: E402
+from with_and_without import METHODS, compared, parser_of  # noqa: E402
 
 from medgan.noise import NoiseProfile, noise_profile  # noqa: E402
-from medgan.settings import EnhanceSettings  # noqa: E402
 
 PERCENTS = (1.5, 4.0)
 KINDS = ("independent", "sharp kernel", "soft kernel", "Gaussian 0.6 in slices", "Gaussian 0.9 in slices",
@@ -39,12 +35,7 @@ KINDS = ("independent", "sharp kernel", "soft kernel", "Gaussian 0.6 in slices",
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Measure denoising of correlated noise.")
-    parser.add_argument("--data", type=Path, required=True, help="folder with mr, ct and multi")
-    parser.add_argument("--group", default="volumes", help="group of held_out.json")
-    parser.add_argument("--crop", type=int, default=96, help="longest side of the central crop")
-    options = parser.parse_args()
-    settings, body = EnhanceSettings(character=0.0), []
+    options, body = parser_of("Measure denoising of correlated noise.").parse_args(), []
     for entry in entries(options.data, options.group):
         if entry["modality"] == "PET":
             continue
@@ -62,29 +53,14 @@ def main() -> int:
                 if magnitudes:
                     noisy = np.hypot(noisy, sigma * filtered_noise(clean.shape, kind, generator))
                 noisy = noisy.astype(np.float32)
-                smooth = [ndimage.gaussian_filter(noisy, width) for width in (0.4, 0.6, 0.8, 1.0, 1.4)]
-                with mock.patch.object(NoiseProfile, "plainly_correlated", False):
-                    plain, _, _ = restoration.run_medgan(noisy, ijk_to_ras, settings)
-                result, report, _ = restoration.run_medgan(noisy, ijk_to_ras, settings)
-                each = (noisy, *smooth, plain.array, result.array)
-                found = [psnr(one, clean, inside, data_range) for one in each]
-                there = [float((noisy - clean)[inside].std()), noise_profile(noisy).sigma, report["sigma_before"]]
-                body.append([entry["name"], kind, f"{percent:g} %"])
-                body[-1] += [f"{x:.2f}" for x in (found[0], max(found[1:-2]), *found[-2:])]
-                body[-1] += [f"{100 * x / data_range:.2f}" for x in there]
+                without = mock.patch.object(NoiseProfile, "plainly_correlated", False)
+                found = compared(noisy, clean, inside, data_range, ijk_to_ras, without)
+                there = float((noisy - clean)[inside].std())
+                levels = [there, noise_profile(noisy).sigma, found.report["sigma_before"]]
+                body.append([entry["name"], kind, f"{percent:g} %", *found.cells])
+                body[-1] += [f"{100 * x / data_range:.2f}" for x in levels]
                 print(*body[-1], file=sys.stderr)
-    head = [
-        "volume",
-        "filter",
-        "noise",
-        "noisy",
-        "best Gaussian",
-        "as independent",
-        "MedGAN",
-        "there",
-        "highest",
-        "said",
-    ]
+    head = ["volume", "filter", "noise", *METHODS, "as independent", "MedGAN", "there", "highest", "said"]
     print(*table(head, body), sep="\n")
     return 0
 

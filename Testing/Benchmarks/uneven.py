@@ -11,7 +11,6 @@ for the noise, and MedGAN.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import zlib
 from collections.abc import Iterator
@@ -19,43 +18,32 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from scipy import ndimage
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent / "MedGANSlicer")]
 
-import restoration  # noqa: E402
 from cases import add_noise, central_box, entries, original  # noqa: E402
-from figures import psnr  # noqa: E402
 from report import table  # noqa: E402
+from with_and_without import METHODS, compared, parser_of  # noqa: E402
 
 from medgan.restoration import denoise  # noqa: E402
-from medgan.settings import EnhanceSettings  # noqa: E402
 from medgan.uneven_noise import Evened  # noqa: E402
 
 PERCENT = 3.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Measure denoising where noise differs over the volume.")
-    parser.add_argument("--data", type=Path, required=True, help="folder with mr, ct and multi")
-    parser.add_argument("--group", default="volumes", help="group of held_out.json")
-    parser.add_argument("--crop", type=int, default=96, help="longest side of the central crop")
-    options = parser.parse_args()
-    settings, body = EnhanceSettings(character=0.0), []
+    options, body = parser_of("Measure denoising where noise differs over the volume.").parse_args(), []
     for entry in entries(options.data, options.group):
         array, ijk_to_ras, data_range, foreground = original(options.data, entry)
         box = central_box(array.shape, (options.crop,) * 3)
         clean, inside = np.ascontiguousarray(array[box]), np.ascontiguousarray(foreground[box])
         for kind, noisy in noises(entry, clean, inside, data_range):
-            smooth = [ndimage.gaussian_filter(noisy, sigma) for sigma in (0.4, 0.6, 0.8, 1.0, 1.4)]
-            with mock.patch.object(denoise, "evened", lambda array, *_: Evened(array)):
-                plain = restoration.run_medgan(noisy, ijk_to_ras, settings)[0].array
-            result = restoration.run_medgan(noisy, ijk_to_ras, settings)[0].array
-            found = [psnr(each, clean, inside, data_range) for each in (noisy, *smooth, plain, result)]
-            body.append([entry["name"], kind, *(f"{x:.2f}" for x in (found[0], max(found[1:-2]), *found[-2:]))])
+            without = mock.patch.object(denoise, "evened", lambda array, *_: Evened(array))
+            found = compared(noisy, clean, inside, data_range, ijk_to_ras, without)
+            body.append([entry["name"], kind, *found.cells])
             print(*body[-1], file=sys.stderr)
-    print(*table(["volume", "noise", "noisy", "best Gaussian", "one number", "MedGAN"], body), sep="\n")
+    print(*table(["volume", "noise", *METHODS, "one number", "MedGAN"], body), sep="\n")
     return 0
 
 

@@ -12,26 +12,22 @@ and the two estimates of it, in percent of the range.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import zlib
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from scipy import ndimage
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent / "MedGANSlicer")]
 
-import restoration  # noqa: E402
 from cases import central_box, entries, original  # noqa: E402
-from figures import psnr  # noqa: E402
 from report import table  # noqa: E402
+from with_and_without import METHODS, compared, parser_of  # noqa: E402
 
 from degrading import zero_filled  # noqa: E402
 from medgan.restoration import step  # noqa: E402
-from medgan.settings import EnhanceSettings  # noqa: E402
 
 BOXES = {f"{100 * share:.0f} %": share for share in (1.0, 0.85, 0.7, 0.5)}
 ELLIPSES = {"ellipse": ((1, 2), 1.0), "ellipse of 70 %": ((1, 2), 0.7), "ellipsoid": ((0, 1, 2), 1.0)}
@@ -39,13 +35,9 @@ PERCENTS = (3.0, 6.0)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Measure denoising of volumes filled up from a coarser matrix.")
-    parser.add_argument("--data", type=Path, required=True, help="folder with mr, ct and multi")
-    parser.add_argument("--group", default="volumes", help="group of held_out.json")
-    parser.add_argument("--crop", type=int, default=96, help="longest side of the central crop")
+    parser = parser_of("Measure denoising of volumes filled up from a coarser matrix.")
     parser.add_argument("--matrix", default="", help="only those whose name holds this, such as 'ellips'")
-    options = parser.parse_args()
-    settings, body = EnhanceSettings(character=0.0), []
+    options, body = parser.parse_args(), []
     for entry in entries(options.data, options.group):
         if entry["modality"] == "PET":
             continue
@@ -63,29 +55,14 @@ def main() -> int:
                 if entry["modality"] == "MR":
                     noise = noise + 1j * sigma * generator.standard_normal(clean.shape)
                 noisy = filled_up(array[box] + noise, kind, entry["modality"])
-                smooth = [ndimage.gaussian_filter(noisy, width) for width in (0.4, 0.6, 0.8, 1.0, 1.4)]
-                with mock.patch.object(step, "acquired_matrix", return_value=None):
-                    plain, before, _ = restoration.run_medgan(noisy, ijk_to_ras, settings)
-                result, report, _ = restoration.run_medgan(noisy, ijk_to_ras, settings)
-                each = (noisy, *smooth, plain.array, result.array)
-                found = [psnr(one, clean, inside, data_range) for one in each]
-                there = [float((noisy - clean)[inside].std()), before["sigma_before"], report["sigma_before"]]
-                body.append([entry["name"], kind, f"{percent:g} %"])
-                body[-1] += [f"{x:.2f}" for x in (found[0], max(found[1:-2]), *found[-2:])]
-                body[-1] += [f"{100 * x / data_range:.2f}" for x in there]
+                without = mock.patch.object(step, "acquired_matrix", return_value=None)
+                found = compared(noisy, clean, inside, data_range, ijk_to_ras, without)
+                there = float((noisy - clean)[inside].std())
+                levels = [there, found.without["sigma_before"], found.report["sigma_before"]]
+                body.append([entry["name"], kind, f"{percent:g} %", *found.cells])
+                body[-1] += [f"{100 * x / data_range:.2f}" for x in levels]
                 print(*body[-1], file=sys.stderr)
-    head = [
-        "volume",
-        "matrix",
-        "noise",
-        "noisy",
-        "best Gaussian",
-        "on the voxels",
-        "MedGAN",
-        "there",
-        "voxels",
-        "found",
-    ]
+    head = ["volume", "matrix", "noise", *METHODS, "on the voxels", "MedGAN", "there", "voxels", "found"]
     print(*table(head, body), sep="\n")
     return 0
 

@@ -5,10 +5,11 @@ The bundle is written into the run's folder and from there copied to the person'
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,52 +70,47 @@ def write_bundle(
 
     ``classes``: of a classifier, what it can do. Raises :class:`TrainingStopped` where it can not be written.
     """
+    with _told(folder):
+        part = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        for name in ("configs", "models", "docs"):
+            (part / name).mkdir(parents=True)
+        weights: dict[str, dict[str, str]] = {}
+        for key, state in exported.weights.items():
+            file = part / "models" / ("model.pt" if not weights else f"model_{key}.pt")
+            save_whole({name: _small(tensor) for name, tensor in state.items()}, file)
+            weights[key] = {"file": f"models/{file.name}", "sha256": sha256_of(file)}
+        metadata = card_of(folder.name, exported, settings, data, result, run, weights)
+        if classes is not None:
+            ours = metadata["medgan"]
+            ours["figures"] |= classes.flat()
+            ours["evaluation"] = {"cases": classes.cases, "rows": classes.rows, "confusion": classes.matrix}
+            (part / "docs" / "confusion.png").write_bytes(classes.picture())
+            (part / "docs" / "confusion.csv").write_text(classes.csv(), encoding="utf-8")
+        text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
+        (part / "configs" / "metadata.json").write_text(text, encoding="utf-8")
+        (part / "docs" / "curves.png").write_bytes(png(curves_picture(result.curves) / 255.0))
+        (part / "docs" / "README.md").write_text(
+            readme(metadata, result, used_settings(settings, data.facts), classes), encoding="utf-8"
+        )
+        (part / "LICENSE").write_text("No licence was stated for this model by the person who trained it.\n", "utf-8")
+        before = folder.with_name(f".{folder.name}.before")
+        shutil.rmtree(before, ignore_errors=True)
+        bundle_files.take_place(part, folder, before)
+        shutil.rmtree(before, ignore_errors=True)
+    return read_card(folder)
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """A bundle that can not be written ends in a sentence."""
     try:
-        _write(folder, exported, settings, data, result, run, classes)
+        yield
     except OSError as error:
         raise TrainingStopped(
             f"The model can not be written into '{folder.parent}': {error.strerror or error}. Make room and start the "
             "training again in the same folder: it is done, and only the model is written."
         ) from error
-    return read_card(folder)
-
-
-def _write(
-    folder: Path,
-    exported: Exported,
-    settings: TrainSettings,
-    data: TrainingData,
-    result: TrainingResult,
-    run: str,
-    classes: ClassFigures | None,
-) -> None:
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    for name in ("configs", "models", "docs"):
-        (part / name).mkdir(parents=True)
-    weights: dict[str, dict[str, str]] = {}
-    for key, state in exported.weights.items():
-        file = part / "models" / ("model.pt" if not weights else f"model_{key}.pt")
-        save_whole({name: _small(tensor) for name, tensor in state.items()}, file)
-        weights[key] = {"file": f"models/{file.name}", "sha256": sha256_of(file)}
-    metadata = card_of(folder.name, exported, settings, data, result, run, weights)
-    if classes is not None:
-        ours = metadata["medgan"]
-        ours["figures"] |= classes.flat()
-        ours["evaluation"] = {"cases": classes.cases, "rows": classes.rows, "confusion": classes.matrix}
-        (part / "docs" / "confusion.png").write_bytes(classes.picture())
-        (part / "docs" / "confusion.csv").write_text(classes.csv(), encoding="utf-8")
-    text = json.dumps(metadata, indent=2, ensure_ascii=False) + "\n"
-    (part / "configs" / "metadata.json").write_text(text, encoding="utf-8")
-    (part / "docs" / "curves.png").write_bytes(png(curves_picture(result.curves) / 255.0))
-    (part / "docs" / "README.md").write_text(
-        readme(metadata, result, used_settings(settings, data.facts), classes), encoding="utf-8"
-    )
-    (part / "LICENSE").write_text("No licence was stated for this model by the person who trained it.\n", "utf-8")
-    before = folder.with_name(f".{folder.name}.before")
-    shutil.rmtree(before, ignore_errors=True)
-    bundle_files.take_place(part, folder, before)
-    shutil.rmtree(before, ignore_errors=True)
 
 
 def card_of(
