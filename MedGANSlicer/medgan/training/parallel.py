@@ -8,6 +8,8 @@ files and talks to the person. Without torchrun everything here does nothing.
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -130,8 +132,12 @@ def joined(wanted: Device) -> Iterator[World]:
         )
     elif device.type == "mps":
         device = torch.device("cpu")  # there is no way to average gradients on it
+    # Its defaults keep the group that there is when it is imported, which DistributedDataParallel leads to; the group
+    # would never end then, and a thread of it that lets go of a tensor while Python ends aborts the process.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), size, device, chosen.reason)
     finally:
+        gc.collect()  # wrapped networks hold the group
         dist.destroy_process_group()
