@@ -12,6 +12,9 @@ import numpy as np
 from PySide6 import QtCore  # noqa: F401  (makes shibokensupport importable)
 from shibokensupport.signature import get_signature
 
+_known: dict[str, list[list[Any]]] = {}
+"""By name of the function, with its class."""
+
 
 def call(name: str, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
     """What the function returns. Raises ``ValueError`` for arguments that PythonQt does not take."""
@@ -23,7 +26,7 @@ def call(name: str, function: Callable[..., Any], arguments: Sequence[Any]) -> A
     try:
         return function(*arguments)
     except (TypeError, ValueError, NotImplementedError) as error:
-        for candidate in _converted(function, arguments):
+        for candidate in _converted(name, function, arguments):
             try:
                 return function(*candidate)
             except (TypeError, ValueError, NotImplementedError):
@@ -35,18 +38,25 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _converted(function: Callable[..., Any], arguments: Sequence[Any]) -> list[list[Any]]:
-    """The arguments as each overload of the function would take them, where PythonQt converts and PySide does not."""
-    signatures = get_signature(function) or []
-    if not isinstance(signatures, list):
-        signatures = [signatures]
-    candidates = []
-    for signature in signatures:
-        kinds = [
-            parameter.annotation
-            for parameter in signature.parameters.values()
-            if parameter.name != "self" and parameter.kind != parameter.KEYWORD_ONLY
+def _overloads(name: str, function: Callable[..., Any]) -> list[list[Any]]:
+    """Types of the parameters of each overload of the function of that name (of its class)."""
+    if name not in _known:
+        signatures = get_signature(function) or []
+        _known[name] = [
+            [
+                parameter.annotation
+                for parameter in signature.parameters.values()
+                if parameter.name != "self" and parameter.kind != parameter.KEYWORD_ONLY
+            ]
+            for signature in (signatures if isinstance(signatures, list) else [signatures])
         ]
+    return _known[name]
+
+
+def _converted(name: str, function: Callable[..., Any], arguments: Sequence[Any]) -> list[list[Any]]:
+    """The arguments as each overload of the function would take them, where PythonQt converts and PySide does not."""
+    candidates = []
+    for kinds in _overloads(name, function):
         if len(kinds) < len(arguments):
             continue
         candidate = [_as_parameter(kind, argument) for kind, argument in zip(kinds, arguments, strict=False)]

@@ -24,6 +24,13 @@ QT6_ONLY = {"labelDrawingMode", "setLabelDrawingMode", "colorScheme", "checkStat
 """Members that Qt 5.15 lacks or has with another signature."""
 
 
+_properties: dict[tuple[type, str, str], QtCore.QMetaProperty | None] = {}
+"""By Python class, C++ class and name. A class keeps its properties."""
+
+_functions: dict[tuple[type, str], Callable[[Any, str, tuple[Any, ...]], Any] | None] = {}
+"""By Python class and name."""
+
+
 class Method:
     """A C++ member function bound to its object."""
 
@@ -153,8 +160,11 @@ def _property(native: QtCore.QObject, name: str) -> QtCore.QMetaProperty | None:
     if name in QT6_ONLY:
         return None
     meta = native.metaObject()
-    index = meta.indexOfProperty("objectName" if name == "name" and meta.indexOfProperty("name") < 0 else name)
-    return meta.property(index) if index >= 0 else None
+    key = (type(native), meta.className(), name)
+    if key not in _properties:
+        index = meta.indexOfProperty("objectName" if name == "name" and meta.indexOfProperty("name") < 0 else name)
+        _properties[key] = meta.property(index) if index >= 0 else None
+    return _properties[key]
 
 
 def read(native: QtCore.QObject, found: QtCore.QMetaProperty) -> Any:
@@ -211,6 +221,13 @@ def as_property(kind: str, value: Any, is_enum: bool = False) -> Any:
 
 def _function(native: Any, name: str) -> Callable[[Any, str, tuple[Any, ...]], Any] | None:
     """The member function, as ``function(native, where, arguments)``, or None."""
+    key = (type(native), name)
+    if key not in _functions:
+        _functions[key] = _found_function(native, name)
+    return _functions[key]
+
+
+def _found_function(native: Any, name: str) -> Callable[[Any, str, tuple[Any, ...]], Any] | None:
     if name in HIDDEN or name in QT6_ONLY:
         return None
     signatures = declared(native, name)

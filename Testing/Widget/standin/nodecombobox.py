@@ -229,14 +229,20 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         offered += [("Delete current node", "delete", self.removeEnabled)]
         return [(text, action) for text, action, enabled in offered if enabled]
 
+    def _candidates(self) -> list[Any]:
+        scene = self._scene
+        if scene is None:
+            return []
+        if len(self.nodeTypes) != 1:
+            return [scene.GetNthNode(index) for index in range(scene.GetNumberOfNodes())]
+        (kind,) = self.nodeTypes
+        return [scene.GetNthNodeByClass(index, kind) for index in range(scene.GetNumberOfNodesByClass(kind))]
+
     def _fill(self, wanted: str | None = None, without: Any = None) -> None:
         """List the nodes anew, keeping the selection, or selecting the one with the wanted ID."""
         row, previous = self._combo.currentIndex(), self._combo.currentData(_NODE_ROLE) or ""
         was_empty = self._combo.count() == 0
-        nodes = (
-            [self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes())] if self._scene else []
-        )
-        shown = [node for node in nodes if node is not without and self._accepts(node)]
+        shown = [node for node in self._candidates() if node is not without and self._accepts(node)]
         self._observe(shown)
         self._filling = True
         self._combo.clear()

@@ -33,11 +33,9 @@ class ProxyType(type):
     _native_class: type
 
     def __getattr__(cls, name: str) -> Any:
-        from .members import class_member
-
         if name.startswith("_"):
             raise AttributeError(name)
-        return class_member(cls, name)
+        return members.class_member(cls, name)
 
 
 class Proxy(metaclass=ProxyType):
@@ -54,16 +52,12 @@ class Proxy(metaclass=ProxyType):
         adopt(self, call(cls.__name__, creator, [to_native(each) for each in arguments]))
 
     def __getattr__(self, name: str) -> Any:
-        from .members import member
-
         if name.startswith("_"):
             raise AttributeError(name)
-        return member(self, name)
+        return members.member(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        from .members import set_member
-
-        set_member(self, name, value)
+        members.set_member(self, name, value)
 
     def __bool__(self) -> bool:
         return shiboken6.isValid(self._native)
@@ -193,3 +187,6 @@ def to_python(value: Any) -> Any:
     if isinstance(value, enum.EnumMeta):
         return EnumType(value, value.__qualname__.rpartition(".")[0])
     return value
+
+
+from . import members  # noqa: E402  (needs what stands above; an import within __getattr__ would take most of its time)
