@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medgan.acquired import Matrix
+from medgan.dim import not_darkened
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
 from medgan.networks import NOISE_CONDITIONED
@@ -57,6 +58,8 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
             noise = _noise_of(even, array, noise, given, work.settings.noise_sigma > 0)
         del array  # memory: the evened volume is another one
         result = work.tiles(conditioned_on(network, noise, times), even.array, per_voxel, "Denoising:")
+        if known and noise.of_magnitudes:
+            result = not_darkened(result, even.array, noise.sigma)
         return even.back(result, noise.sigma)
 
     def apply(given: State, network: nn.Module) -> np.ndarray:

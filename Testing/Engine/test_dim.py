@@ -1,0 +1,79 @@
+"""Dim places of magnitudes: the mean of what is there is told by many voxels, and becomes no darker."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import phantoms
+from medgan import dim
+from medgan.settings import EnhanceSettings
+from medgan.tasks import enhance
+from medgan.volume import Volume
+
+SIGMA = 12.0
+
+
+def magnitudes(truth, seed=0):
+    return phantoms.rician(np.asarray(truth, np.float32), SIGMA, seed)
+
+
+def test_mean_of_magnitudes_is_that_of_rice():
+    for times in (0.0, 0.5, 1.0, 2.0, 5.0, 11.0):
+        drawn = magnitudes(np.full((60, 60, 60), times * SIGMA)) / SIGMA
+        mean = float(dim.mean_of_magnitudes(np.float64(times)))
+        assert mean == pytest.approx(float(drawn.mean()), abs=0.01)
+        assert float(dim.truth_of_mean(np.float64(mean))) == pytest.approx(times, abs=0.01)
+
+
+@pytest.mark.parametrize("dark", [0.0, 8.0])
+def test_what_became_too_dark_is_as_bright_as_it_was(dark):
+    shape = (2 * dim.SLAB + 7, 24, 24)
+    kept = dim.not_darkened(np.full(shape, dark, np.float32), magnitudes(np.full(shape, 20.0)), SIGMA)
+    assert kept.mean() == pytest.approx(20.0, abs=0.3)
+    assert kept.std() < 0.05 * SIGMA
+
+
+def test_slabs_leave_no_seam(monkeypatch):
+    truth = np.linspace(0.0, 60.0, 60, dtype=np.float32)[:, None, None] + np.zeros((60, 20, 20), np.float32)
+    noisy = magnitudes(truth)
+    cut = dim.not_darkened(0.5 * truth, noisy, SIGMA)
+    monkeypatch.setattr(dim, "SLAB", 1000)
+    np.testing.assert_allclose(cut, dim.not_darkened(0.5 * truth, noisy, SIGMA), atol=1e-4)
+
+
+def test_nothing_but_noise_does_not_come_back_and_nothing_gets_darker():
+    truth = np.zeros((40, 40, 40), np.float32)
+    for level in (SIGMA, 0.9 * SIGMA, 1.5 * SIGMA):
+        assert dim.not_darkened(truth, magnitudes(truth), level).max() == 0.0
+    bright = truth + 30.0
+    assert np.array_equal(dim.not_darkened(bright, magnitudes(truth), SIGMA), bright)
+
+
+def test_what_is_not_dim_stays_and_so_does_what_was_masked():
+    truth = np.where(np.arange(48)[:, None, None] < 24, 100.0, 0.0) + np.zeros((48, 24, 24))
+    result = np.where(truth > 0.0, 90.0, 0.0).astype(np.float32)
+    noisy = np.where(truth > 0.0, magnitudes(truth), 0.0).astype(np.float32)
+    assert np.array_equal(dim.not_darkened(result, noisy, SIGMA), result)
+
+
+def test_tissue_between_bright_vessels_keeps_its_brightness():
+    """The network alone takes most of it for the background of magnitudes: 5 to 8 of 20 are left."""
+    random, vessels = np.random.default_rng(5), np.zeros((48, 48, 48))
+    for _ in range(8):
+        place, course = random.uniform(8, 40, 3), random.normal(size=3)
+        while ((place > 2) & (place < 45)).all():
+            course += 0.25 * random.normal(size=3)
+            course /= np.linalg.norm(course)
+            place = place + 0.6 * course
+            vessels[tuple(np.round(place).astype(int))] = 1.0
+    vessels = ndimage.gaussian_filter(vessels, 0.8)
+    vessels *= 300.0 / vessels.max()
+    noisy = magnitudes(vessels + 20.0)
+    outputs = enhance.run({"volume": Volume(noisy, phantoms.geometry())}, EnhanceSettings())
+    result = outputs.volumes["volume"].array
+    between = vessels < 1.0
+    assert result[between].mean() == pytest.approx(20.0, abs=3.0)
+    assert np.sqrt(np.mean((result - vessels - 20.0) ** 2)) < 0.4 * SIGMA
+    assert 0.8 < outputs.report["consistency"]["residual_sigmas"] < 1.1
