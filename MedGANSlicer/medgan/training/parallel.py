@@ -11,6 +11,7 @@ import contextlib
 import gc
 import importlib
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -80,12 +81,15 @@ class World:
         phase = Phase(network, loss)
         if self.size == 1:
             return phase
-        return DistributedDataParallel(
-            phase,
-            device_ids=[self.device] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
-            find_unused_parameters=True,
-        )
+        with warnings.catch_warnings():
+            # Of broadcast_buffers, for which older versions know no other name.
+            warnings.simplefilter("ignore", FutureWarning)
+            return DistributedDataParallel(
+                phase,
+                device_ids=[self.device] if self.device.type == "cuda" else None,
+                broadcast_buffers=False,
+                find_unused_parameters=True,
+            )
 
 
 class Phase(nn.Module):
