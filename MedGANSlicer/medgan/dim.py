@@ -1,9 +1,7 @@
 """What is dim in a volume of magnitudes becomes no darker.
 
-There noise makes magnitudes brighter than what they show: the mean of a magnitude A with noise of standard deviation s
-is s sqrt(pi/2) L(A/s), 1.25 s where there is nothing (Gudbjartsson, Patz 1995, Magnetic Resonance in Medicine 34:910).
 Each voxel of a dim place tells next to nothing of how bright that truly is, and a network may guess wrongly (what is
-left between the vessels of an angiogram); the mean over many voxels tells it well.
+left between the vessels of an angiogram); the mean over many voxels tells it well (see :mod:`medgan.rice`).
 
 Nothing is made darker: that would hang on the noise level alone.
 """
@@ -11,7 +9,9 @@ Nothing is made darker: that would hang on the noise level alone.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage, special
+from scipy import ndimage
+
+from medgan.rice import mean_of_magnitudes, truth_of_mean
 
 WIDTH = 3.0
 """Standard deviation of the Gaussian over which means are taken, in voxels: of noise about 1 % is left."""
@@ -28,22 +28,6 @@ FEW = (0.2, 0.5)
 
 SLAB = 48
 """Slices taken at a time, to save memory."""
-
-_RATIOS = np.linspace(0.0, 12.0, 4001)
-_SQUARE = _RATIOS**2 / 4.0
-_MEANS = np.sqrt(np.pi / 2.0) * (
-    (1.0 + 2.0 * _SQUARE) * special.ive(0, _SQUARE) + 2.0 * _SQUARE * special.ive(1, _SQUARE)
-)
-
-
-def mean_of_magnitudes(truth: np.ndarray) -> np.ndarray:
-    """The mean of magnitudes of what is so many times as bright as its noise (up to 12), in that unit."""
-    return np.interp(truth, _RATIOS, _MEANS)
-
-
-def truth_of_mean(mean: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`mean_of_magnitudes`; 0 for less than noise alone has."""
-    return np.interp(mean, _MEANS, _RATIOS)
 
 
 def not_darkened(result: np.ndarray, array: np.ndarray, sigma: float) -> np.ndarray:

@@ -9,15 +9,20 @@ correlated noise (interpolated or filtered scans) gives less at the high ones.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from medgan.rice import noise_of_magnitudes
 
 BLOCK = 4
 """Side of a transform block in voxels."""
 
 HIGHEST_ORDER = 8
 """Coefficients whose three orders add up to this or more carry almost no anatomy."""
+
+_HIGHER_ORDER = 5
+"""From this order on what is dim and even has no more than noise."""
 
 _QUANTILE = 0.1
 _HIGHEST, _CHI_SQUARE, _CHI_SQUARE_MEDIAN = 4, 1.0636232167792243, 3.3566939800333224
@@ -58,6 +63,16 @@ _ALIKE = 0.65
 """Noise level from the low quantile of the blocks over that from their median: 0.7 to 1 for noise, also where it is
 uneven; at most 0.6 for the edges of drawn volumes, which have no noise."""
 
+_FEW_BRIGHT = 0.15
+"""Share of the blocks that is foreground: where it is less (vessels), the rest tells the noise."""
+
+_ENOUGH_AROUND = 20_000
+"""Blocks."""
+
+_FINER, _COARSER, _DIMMER = 0.3, 1.4, 4.0
+"""Noise around is so many times that of few bright places at least and at the most, and what is around so many times as
+bright as its noise at the most: scanners take noise out where there is nothing, and that of PET is another."""
+
 _NEGATIVE = 0.002
 """Magnitudes have no larger share of values below 0; interpolation makes a few."""
 
@@ -77,10 +92,12 @@ class NoiseProfile:
     volume is flattest, which is ``sigma`` everywhere for independent noise, but for the first, the mean, which is no
     noise: there it is that of the brightness in a volume of magnitudes, whose noise makes what is dark brighter (Rician
     or Poisson), and ``SIGNED`` times ``sigma`` in one with values below 0.
+    ``around``: told by what is around few bright places, whose own noise can not be told.
     """
 
     sigma: float
     spread: np.ndarray
+    around: bool = False
 
     @property
     def correlation(self) -> float:
@@ -140,7 +157,7 @@ class NoiseProfile:
         spread = np.maximum(self.spread * np.float32(factor), np.float32(1e-3 * self.sigma * factor))
         if self.of_magnitudes:
             spread[0] = self.spread[0]  # brightness, which does not change with the noise
-        return NoiseProfile(self.sigma * factor, spread.astype(np.float32))
+        return replace(self, sigma=self.sigma * factor, spread=spread.astype(np.float32))
 
     def scaled_to(self, level: float) -> NoiseProfile:
         """The same profile for a noise level that the person gives.
@@ -160,13 +177,14 @@ class NoiseProfile:
 
     def in_units_of(self, scale: float) -> NoiseProfile:
         """The same profile for the volume divided by ``scale``."""
-        return NoiseProfile(self.sigma / scale, (self.spread / np.float32(scale)).astype(np.float32))
+        spread = (self.spread / np.float32(scale)).astype(np.float32)
+        return replace(self, sigma=self.sigma / scale, spread=spread)
 
     def signed(self) -> NoiseProfile:
         """The same profile for a volume whose values may be below 0."""
         spread = self.spread.copy()
         spread[0] = SIGNED * self.sigma
-        return NoiseProfile(self.sigma, spread)
+        return replace(self, spread=spread)
 
 
 def cosine_matrix(size: int = BLOCK) -> np.ndarray:
@@ -304,9 +322,31 @@ def noise_profile(array: np.ndarray) -> NoiseProfile:
         inside = varying & (mean > foreground_threshold(mean[varying], low, high, sigma))
         chosen = coefficients[inside if inside.sum() >= 64 else varying]
         sigma = _sigma_of_blocks(chosen)
-    spread = np.maximum(_spread(chosen, sigma), 1e-3 * sigma)
-    profile = NoiseProfile(sigma / unit, (spread / unit).astype(np.float32))
-    return profile if _of_magnitudes(array, low) else profile.signed()
+    of_magnitudes = _of_magnitudes(array, low)
+    spread = _spread(chosen, sigma)
+    around = None
+    if of_magnitudes and inside.sum() < _FEW_BRIGHT * varying.sum():
+        around = _noise_around(coefficients[varying & ~inside], sigma if inside.sum() >= 64 else 0.0)
+    if around is not None:
+        sigma, spread[1:] = around
+    spread = np.maximum(spread, 1e-3 * sigma)
+    profile = NoiseProfile(sigma / unit, (spread / unit).astype(np.float32), around is not None)
+    return profile if of_magnitudes else profile.signed()
+
+
+def _noise_around(coefficients: np.ndarray, bright: float) -> tuple[float, np.ndarray] | None:
+    """Level and spread (but of the mean) of the noise of magnitudes, by blocks around few bright ones, whose edges look
+    like noise, ``bright`` as those tell it (0: not at all); None where the blocks around tell nothing."""
+    coefficients = coefficients[:: max(1, len(coefficients) // _ENOUGH_AROUND)]
+    every = np.median(np.abs(coefficients), axis=0) / 0.6745
+    deviation = float(np.sqrt(np.mean(np.square(every[cosine_orders() >= _HIGHER_ORDER]))))
+    if deviation <= 0.0:
+        return None
+    mean = float(np.median(coefficients[:, 0])) / BLOCK**1.5
+    level = noise_of_magnitudes(mean, deviation)
+    if mean > _DIMMER * level or (bright > 0.0 and not _FINER <= level / bright <= _COARSER):
+        return None
+    return level, every[1:] * np.float32(level / deviation)
 
 
 def foreground_threshold(means: np.ndarray, low: float, high: float, sigma: float) -> float:

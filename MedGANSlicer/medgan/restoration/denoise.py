@@ -52,7 +52,8 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
         correlated = noise.plainly_correlated
         times = min(noise.correlation / CORRELATED, MOST_TIMES) if correlated else 1.0
         known = isinstance(network, NOISE_CONDITIONED)
-        even = evened(array, counts, noise.sigma, not correlated) if known else Evened(array)
+        evens = known and not noise.around
+        even = evened(array, counts, noise.sigma, not correlated) if evens else Evened(array)
         if even.counts or even.field is not None:
             _tell(even, work)
             noise = _noise_of(even, array, noise, given, work.settings.noise_sigma > 0)
