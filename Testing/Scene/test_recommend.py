@@ -200,11 +200,16 @@ def test_blur_is_not_measured_without_scipy(monkeypatch):
 
 
 def test_large_volume_is_looked_at_without_a_pause():
+    """A part of it tells enough: eight times the voxels take far less than eight times as long."""
     array = np.random.default_rng(0).integers(0, 1000, (256, 256, 256), dtype=np.int16)
-    look(array[:64], (1, 1, 1))
-    begun = time.process_time()
-    look(array, (1, 1, 1))
-    assert time.process_time() - begun < 0.25
+
+    def seconds(part):
+        begun = time.process_time()
+        look(part, (1, 1, 1))
+        return time.process_time() - begun
+
+    eighth = array[:128, :128, :128].copy()
+    assert min(seconds(array) for _ in range(2)) < 4 * min(seconds(eighth) for _ in range(2))
 
 
 def test_times_are_said_as_people_say_them():
