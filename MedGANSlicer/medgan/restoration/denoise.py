@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medgan.acquired import Matrix
+from medgan.ct_kernel import low_share
 from medgan.dim import not_darkened
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
@@ -27,6 +28,10 @@ BYTES_PER_VOXEL_UNKNOWN = 4000
 
 MOST_TIMES = 1.5
 """Correlated noise is told to a network as so many times as strong at the most: it takes away too little of it."""
+
+KERNEL = (0.8, 0.92)
+"""Up to the first noise is that of a CT kernel (see :func:`medgan.ct_kernel.low_share`), which is told as it is: told
+stronger it would take the brightness of small structures along. From the second on it is not."""
 
 LEAST_SPREAD = 0.05
 """Noise of a coefficient, as a share of that of all, that a network is told at least."""
@@ -50,7 +55,7 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
         """A volume of relative intensities with that noise, denoised; ``counts``: it may be one of counts."""
         # The finest detail, by which uneven noise is told, tells little of correlated noise.
         correlated = noise.plainly_correlated
-        times = min(noise.correlation / CORRELATED, MOST_TIMES) if correlated else 1.0
+        times = _times(noise, array) if correlated else 1.0
         known = isinstance(network, NOISE_CONDITIONED)
         evens = known and not noise.around
         even = evened(array, counts, noise.sigma, not correlated) if evens else Evened(array)
@@ -86,6 +91,13 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
         return given.changed(target, given.array, work.settings.strength)
 
     return Step(card, {"sigma": state.level}, state.ijk_to_ras, apply, _same, _same, state.noise)
+
+
+def _times(noise: NoiseProfile, array: np.ndarray) -> float:
+    """How many times as strong correlated noise is told to a network."""
+    kernel, none = KERNEL
+    share = float(np.clip((low_share(array) - kernel) / (none - kernel), 0.0, 1.0))
+    return 1.0 + share * (min(noise.correlation / CORRELATED, MOST_TIMES) - 1.0)
 
 
 def _hidden(state: State) -> bool:
