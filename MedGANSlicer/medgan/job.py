@@ -41,6 +41,15 @@ ANSWER_S = 3.0
 FOLDER_START = "medgan-job-"
 """How the names of our temporary folders begin."""
 
+BOOTSTRAP = (
+    "import os, sys; script = os.environ['MEDGAN_CHILD_SCRIPT']; "
+    "sys.argv[:] = [script, os.environ['MEDGAN_CHILD_FOLDER']]; "
+    "sys.path[:] = [os.path.dirname(script), *filter(None, sys.path)]; "
+    "import runpy; runpy.run_path(script, run_name='__main__')"
+)
+"""What the child is given in place of ``SCRIPT FOLDER``. The launcher of Slicer 5.10 for Windows loses the letters of
+command lines that are not ASCII; environment variables arrive whole."""
+
 LOG_TAIL = 4000
 """Characters of the child's log that an unexplained end is reported with."""
 
@@ -160,8 +169,8 @@ class Job:
     def _begin(self, folder: Path, fresh: bool = False) -> None:
         """Have a child do what is in the folder: one that waits, if there is one and it is not to be ``fresh``."""
         environment = self._whole_environment()
-        command = (self._python, "-u", str(self.child_script))
-        self._begun_as = waiting.Start.of(command, environment)
+        script = str(self.child_script)
+        self._begun_as = waiting.Start.of((self._python, script), environment)
         if not fresh and (process := waiting.hand_over(self._begun_as, folder)) is not None:
             self._remains.process, self._handed_over_at = process, time.monotonic()
             return
@@ -169,11 +178,11 @@ class Job:
         try:
             with (folder / "log.txt").open("wb") as log:
                 self._remains.process = subprocess.Popen(
-                    [*command, str(folder)],
+                    [self._python, "-u", "-c", BOOTSTRAP],
                     stdin=subprocess.PIPE if self._stay_s else subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=environment,
+                    env={**environment, "MEDGAN_CHILD_SCRIPT": script, "MEDGAN_CHILD_FOLDER": str(folder)},
                     **processes.own_group(),
                 )
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The child process of a :class:`medgan.job.Job`: ``python job_child.py FOLDER`` runs the task in that folder.
+"""The child process of a :class:`medgan.job.Job`: ``job_child.py FOLDER`` runs the task in that folder.
 
 A job may ask it to stay. It then waits, for a limited time, at its standard input for the folder of its next job.
 """

@@ -31,7 +31,7 @@ def own_variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Start:
-    """All that decides how a child begins: its command, less the folder of the job, its folder and its environment."""
+    """All that decides how a child begins: interpreter and script, its folder and its environment."""
 
     command: tuple[str, ...]
     folder: str

@@ -95,8 +95,8 @@ def test_job_works_from_a_folder_with_spaces_and_letters_of_other_languages(tmp_
     assert list(folder.iterdir()) == []
 
 
-def test_child_finds_the_engine_from_a_copy_elsewhere(tmp_path, a_volume):
-    """The real child script, in a folder with spaces, with no help from PYTHONPATH or the working directory."""
+def test_child_finds_the_engine_from_a_copy_elsewhere(tmp_path, monkeypatch):
+    """The real child script, in a folder with spaces, without PYTHONPATH; the working directory does not disturb."""
     import shutil
 
     import medgan
@@ -104,15 +104,15 @@ def test_child_finds_the_engine_from_a_copy_elsewhere(tmp_path, a_volume):
     house = tmp_path / "a house é"
     ignore = shutil.ignore_patterns("__pycache__", "bundles", "samples")
     shutil.copytree(Path(medgan.__file__).parent, house / "medgan", ignore=ignore)
-    folder = tmp_path / "job"
-    folder.mkdir()
-    job = f'{{"task": "nothing", "settings": {{}}, "inputs": {{}}, "parent_pid": {os.getpid()}}}'
-    (folder / "job.json").write_text(job)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-u", str(house / "medgan" / "job_child.py"), str(folder)]
-    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, timeout=30, check=False)
-    assert done.returncode == 1, done.stderr
-    assert "There is no task 'nothing'" in (folder / "events.jsonl").read_text()
+    monkeypatch.setattr(Job, "child_script", house / "medgan" / "job_child.py")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for module in ("runpy", "numpy"):
+        Path(f"{module}.py").write_text("raise ImportError('a file of somebody')")
+    with Job("nothing", {}, SmallSettings(), parent_folder=house) as job:
+        job.start()
+        assert "There is no task 'nothing'" in job.wait(30).error, job.poll().details
+        assert str(house) in job.poll().details
 
 
 def test_cancel_stops_willing_work_within_a_second(tmp_path):
@@ -237,11 +237,13 @@ def test_a_kill_from_outside_is_reported_as_lack_of_memory(tmp_path):
 
 @pytest.fixture
 def slicers_launcher(tmp_path_factory) -> str:
-    """Ends as PythonSlicer does: with 1 and these words, whatever the signal that ended the interpreter."""
+    """Ends as PythonSlicer does: with 1 and these words, whatever the signal that ended the interpreter. As that of
+    Slicer 5.10 for Windows it loses the letters of its command line that are not ASCII."""
     launcher = tmp_path_factory.mktemp("bin") / "PythonSlicer"
     launcher.write_text(
         f"#!{sys.executable}\nimport subprocess, sys\n"
-        f"code = subprocess.call([{sys.executable!r}, *sys.argv[1:]])\n"
+        "arguments = [each.encode('cp1252', 'replace').decode('utf-8', 'replace') for each in sys.argv[1:]]\n"
+        f"code = subprocess.call([{sys.executable!r}, *arguments])\n"
         "sys.exit('error: [python-real] exit abnormally - Report the problem.' if code < 0 else code)\n"
     )
     launcher.chmod(0o755)
@@ -260,6 +262,19 @@ def test_lack_of_memory_is_recognised_behind_slicers_launcher(tmp_path, slicers_
         assert child_pid(job) == child  # so the launcher's words go into the log of its first job
         os.kill(child_pid(job), signal.SIGKILL)
         assert "out of memory" in job.wait(5).error
+
+
+@posix_only
+def test_slicers_launcher_loses_no_letter_of_a_folder(tmp_path, slicers_launcher, monkeypatch):
+    script = tmp_path / "Erweiterung für Jörg" / "child.py"
+    script.parent.mkdir()
+    script.symlink_to(SmallJob.child_script)
+    monkeypatch.setattr(SmallJob, "child_script", script)
+    folder = tmp_path / "Jörg" / "Temp"
+    folder.mkdir(parents=True)
+    with running("double", folder, "Größe", python=slicers_launcher) as job:
+        assert job.wait(20).status is JobStatus.DONE, job.poll().details
+        assert job.report()["text"] == "Größe"
 
 
 @posix_only
