@@ -26,13 +26,15 @@ _TAIL = 4000
 
 
 class Step:
-    """A child process whose output goes into a file."""
+    """A child process that works in ``folder``, where its output goes into a file. The command is ASCII: the launcher
+    of Slicer 5.10 for Windows loses other letters."""
 
     def __init__(self, command: list[str], folder: Path) -> None:
         self._log = folder / "log.txt"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -155,9 +157,10 @@ class Installation:
                 return
         wanted = list(self._needs.requirements) + ([TORCH] if self._needs.torch and self._wheels else [])
         if wanted:
-            offline = ["--no-index", "--find-links", self._wheels] if self._wheels else []
+            wheels = Path(self._wheels).absolute().as_uri()  # ASCII, as a path may not be
+            offline = ["--no-index", "--find-links", wheels] if self._wheels else []
             constraints, report = self._constraints(), self._folder / "report.json"
-            dry = ["--dry-run", "--quiet", "--report", str(report), "-c", str(constraints)]
+            dry = ["--dry-run", "--quiet", "--report", report.name, "-c", constraints.name]
             yield self._begin(0.3, _("Checking what pip would install"), self._pip([*dry, *offline, *wanted]))
             self._succeeded(_("No set of packages fits this Slicer ({names})."))
             self._refuseChanges(report)
@@ -187,7 +190,7 @@ class Installation:
     def _install(self, arguments: list[str], constraints: Path) -> Callable[[], Step | PackagingStep]:
         packaging = self._host.packaging()
         if packaging is None:
-            return self._pip([*arguments, "-c", str(constraints)])
+            return self._pip([*arguments, "-c", constraints.name])
         return lambda: PackagingStep(packaging, arguments, constraints)
 
     def _installTorch(self) -> None:

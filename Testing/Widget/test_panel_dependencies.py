@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import types
+import zipfile
 
 import pytest
 import slicer
@@ -146,8 +147,35 @@ def test_folder_of_wheels_is_used_without_network(pip, tmp_path, lib):
     state = installed(pip, lib.Needs(True, ("monai>=1.5",)), wheels=str(tmp_path))
     assert state.status is JobStatus.DONE
     for call in pip.calls()[:2]:
-        assert f"--no-index --find-links {tmp_path}" in call
+        assert f"--no-index --find-links {tmp_path.as_uri()}" in call
         assert "torch>=2.8" in call
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the launcher is a script that begins with #!")
+def test_pip_finds_its_files_though_slicers_launcher_loses_letters(tmp_path, monkeypatch, lib):
+    """As that of Slicer 5.10 for Windows does. Here pip is the real one; only the imports at the end are left out."""
+    launcher, wheels, temporary, target = (tmp_path / each for each in ("python", "Räder für B", "Jörg", "target"))
+    launcher.write_text(
+        f"#!{sys.executable}\nimport subprocess, sys\n"
+        "arguments = [each.encode('cp1252').decode('utf-8', 'replace') for each in sys.argv[1:]]\n"
+        f"sys.exit(subprocess.call([{sys.executable!r}, *arguments]) if '-m' in arguments else 0)\n"
+    )
+    launcher.chmod(0o755)
+    wheels.mkdir()
+    temporary.mkdir()
+    for version in ("1.0", "2.0"):
+        with zipfile.ZipFile(wheels / f"medganwheel-{version}-py3-none-any.whl", "w") as wheel:
+            information = f"medganwheel-{version}.dist-info"
+            wheel.writestr(f"{information}/METADATA", f"Metadata-Version: 2.1\nName: medganwheel\nVersion: {version}\n")
+            wheel.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{information}/RECORD", "")
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setenv("PIP_TARGET", str(target))
+    needs = lib.Needs(False, ("medganwheel",))
+    state = run(lib.Installation(needs, FakeHost(launcher), str(wheels), {"medganwheel": "1.0"}))
+    assert state.status is JobStatus.DONE, state
+    assert [each.name for each in target.glob("*.dist-info")] == ["medganwheel-1.0.dist-info"]
+    assert list(temporary.iterdir()) == []
 
 
 class FakePackaging:
