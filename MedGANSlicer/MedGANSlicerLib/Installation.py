@@ -194,14 +194,18 @@ class Installation:
         return lambda: PackagingStep(packaging, arguments, constraints)
 
     def _installTorch(self) -> None:
+        advice = _(
+            "PyTorch was not installed; open the module PyTorch Utils, choose a version from 2.8 on and a computation "
+            "backend, install it and press Apply again."
+        )
         logic = self._host.pytorch()
-        if logic is None or logic.installTorch(torchVersionRequirement=TORCH.removeprefix("torch")) is None:
-            raise _Failure(
-                _(
-                    "PyTorch was not installed; open the module PyTorch Utils, choose a version from 2.8 on and a "
-                    "computation backend, install it and press Apply again."
-                )
-            )
+        try:
+            installed = logic is not None and logic.installTorch(torchVersionRequirement=TORCH.removeprefix("torch"))
+        except Exception as error:  # it runs pip, and raises what becomes of that
+            network = _("Check the network connection too; the Python console shows what pip said.")
+            raise _Failure(f"{advice} {network}", f"{type(error).__name__}: {error}") from error
+        if not installed:
+            raise _Failure(advice)
         from MedGANSlicerLib.Dependencies import versionsOf
 
         self._versions = {**self._versions, **versionsOf(["torch"])}

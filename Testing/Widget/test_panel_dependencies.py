@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import types
 import zipfile
@@ -230,6 +231,17 @@ def test_declined_torch_is_told_with_the_next_step(pip, lib):
     state = installed(pip, lib.Needs(True, ()), pytorch=logic())
     assert state.status is JobStatus.FAILED
     assert "open the module PyTorch Utils" in state.error
+
+
+def test_torch_that_pip_could_not_install_is_told_with_the_next_step(pip, lib):
+    logic = packagingdouble.pytorch_module(
+        installs=subprocess.CalledProcessError(1, ["PythonSlicer", "-m", "light_the_torch"])
+    ).PyTorchUtilsLogic
+    state = installed(pip, lib.Needs(True, ()), pytorch=logic())
+    assert state.status is JobStatus.FAILED
+    assert "open the module PyTorch Utils" in state.error
+    assert state.error.endswith("Check the network connection too; the Python console shows what pip said.")
+    assert "light_the_torch" in state.details
 
 
 def test_installation_can_be_cancelled(pip, lib):

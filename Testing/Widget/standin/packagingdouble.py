@@ -107,7 +107,8 @@ def packaging_module() -> types.ModuleType:
 
 
 def pytorch_module(present: Any = None, installs: Any = None) -> types.ModuleType:
-    """A ``PyTorchUtils`` whose torch is ``present``, or appears by ``installTorch`` (None: the person declined)."""
+    """A ``PyTorchUtils`` whose torch is ``present``, or appears by ``installTorch`` (None: the person declined;
+    an exception is raised)."""
 
     class PyTorchUtilsLogic:
         installed: list[dict[str, Any]] = []  # noqa: RUF012
@@ -131,6 +132,8 @@ def pytorch_module(present: Any = None, installs: Any = None) -> types.ModuleTyp
             wanted = {"backend": forceComputationBackend, "torch": torchVersionRequirement, "asked": askConfirmation}
             PyTorchUtilsLogic.installed.append(wanted)
             run_for(TORCH_S)  # it writes pip's output to the log, and turns the event loop for every line
+            if isinstance(installs, Exception):
+                raise installs
             PyTorchUtilsLogic._torch = installs
             return installs
 
