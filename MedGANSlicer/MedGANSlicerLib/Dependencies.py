@@ -92,6 +92,12 @@ class Dependencies:
             return _(
                 "The folder {folder}, named by {variable}, does not exist; correct it and press Apply again."
             ).format(folder=self.wheels, variable=WHEELS)
+        older = versionsOf(["torch"]) if needs.torch and self.wheels else {}
+        if older:  # what goes with it, as torchvision, would stay behind and not work any more
+            return _(
+                "PyTorch {version} is installed, which is too old; uninstall it in the module PyTorch Utils, restart "
+                "Slicer and press Apply again."
+            ).format(version=older["torch"])
         if needs.torch and not self.wheels and self._host.pytorch() is None:
             return _(
                 "PyTorch is missing: install the extension 'PyTorch' in the Extensions Manager, restart Slicer and "

@@ -333,6 +333,7 @@ def test_slicer_for_intel_macs_is_told_before_it_is_asked(lib, tmp_path, monkeyp
     """PyTorch has no builds for it since 2.3. On Apple silicon such a Slicer runs under Rosetta."""
     monkeypatch.setattr("sys.platform", system)
     monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(sys, "path", [])  # where nothing is installed
     pytorch = packagingdouble.pytorch_module(installs=None).PyTorchUtilsLogic()
     environment = {"MEDGAN_WHEELS": str(tmp_path)} if wheels else {}
     found = lib.Dependencies(tmp_path / "requirements.txt", FakeHost("python", pytorch=pytorch), environment)
@@ -340,6 +341,19 @@ def test_slicer_for_intel_macs_is_told_before_it_is_asked(lib, tmp_path, monkeyp
     assert bool(told) == ((system, machine) == ("darwin", "x86_64"))
     assert told.startswith("This Slicer is built for Intel" if told else "")
     assert found.obstacle(lib.Needs(False, ("monai>=1.5",))) == ""
+
+
+def test_older_torch_is_not_replaced_from_wheels_behind_what_goes_with_it(lib, tmp_path, monkeypatch):
+    metadata = tmp_path / "site" / "torch-2.5.1.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.5.1\n")
+    monkeypatch.syspath_prepend(metadata.parents[1])
+    file = tmp_path / "requirements.txt"
+    file.touch()
+    found = lib.Dependencies(file, FakeHost("python"), {"MEDGAN_WHEELS": str(tmp_path)})
+    needs = found.missing()
+    assert needs.torch
+    assert found.obstacle(needs).startswith("PyTorch 2.5.1 is installed, which is too old; uninstall it in the module")
 
 
 def test_self_tests_of_slicer_install_nothing(person, slicer_standin):
