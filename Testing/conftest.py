@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 # A shell ignores Ctrl-C for what it runs in the background, and child processes inherit that; tests press Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -84,3 +85,18 @@ def one_thread(monkeypatch):
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def slicers_launcher(tmp_path_factory) -> str:
+    """Ends as PythonSlicer does: with 1 and these words, whatever the signal that ended the interpreter. As that of
+    Slicer 5.10 for Windows it loses the letters of its command line that are not ASCII."""
+    launcher = tmp_path_factory.mktemp("bin") / "PythonSlicer"
+    launcher.write_text(
+        f"#!{sys.executable}\nimport subprocess, sys\n"
+        "arguments = [each.encode('cp1252', 'replace').decode('utf-8', 'replace') for each in sys.argv[1:]]\n"
+        f"code = subprocess.call([{sys.executable!r}, *arguments])\n"
+        "sys.exit('error: [python-real] exit abnormally - Report the problem.' if code < 0 else code)\n"
+    )
+    launcher.chmod(0o755)
+    return str(launcher)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -236,7 +235,7 @@ class Job:
             self._remains.end_process()
             self._finish(JobStatus.CANCELLED)
             return
-        self._remains.process = None
+        self._remains.process, self._remains.kept = None, process
         self._state = replace(self._state, fraction=1.0)
         self._finish(JobStatus.DONE)
         waiting.keep(self._begun_as, process)
@@ -347,6 +346,8 @@ class _Remains:
     def __init__(self) -> None:
         self.folder: Path | None = None
         self.process: subprocess.Popen[bytes] | None = None
+        self.kept: subprocess.Popen[bytes] | None = None
+        """The process after its job, once it waits for the next one."""
 
     def end_process(self) -> None:
         if self.process is not None and self.process.returncode is None:  # not yet waited for: its number is still its
@@ -360,12 +361,10 @@ class _Remains:
     def remove(self) -> None:
         self.end_process()
         folder, self.folder = self.folder, None
-        for _ in range(20):  # Windows keeps the files of an ending process for a moment
-            if folder is None or not folder.exists():
-                return
-            shutil.rmtree(folder, ignore_errors=True)
-            if folder.exists():
-                time.sleep(0.05)
+        if folder is not None and self.kept is not None:
+            waiting.remove_folder(folder, self.kept)
+        elif folder is not None:
+            processes.remove_folder(folder)
 
 
 def _no_room(folder: Path, error: OSError) -> str:

@@ -13,6 +13,7 @@ import platform
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,15 @@ def was_out_of_memory(exit_code: int, log: str) -> bool:
     return any(
         word in end for word in ("\nkilled", "bad_alloc", "out of memory", "memoryerror", "cannot allocate memory")
     )
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that a process has had which is ended: Windows keeps the files of one for a moment."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)
 
 
 def folder_prefix(start: str) -> str:

@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Mapping
@@ -46,12 +47,15 @@ class Start:
 
 _lock = threading.Lock()
 _waiting: list[tuple[Start, subprocess.Popen[bytes]]] = []
+_left: list[tuple[Path, subprocess.Popen[bytes]]] = []
+"""Folders that wait for the end of the process that was started in them."""
 
 
 def keep(start: Start, process: subprocess.Popen[bytes]) -> None:
     """A child that was started so, with a pipe as its standard input, and says that it waits."""
     with _lock:
         _waiting[:] = [one for one in _waiting if one[1].poll() is None] + [(start, process)]
+        _remove_left()
 
 
 def hand_over(start: Start, folder: Path) -> subprocess.Popen[bytes] | None:
@@ -64,7 +68,23 @@ def hand_over(start: Start, folder: Path) -> subprocess.Popen[bytes] | None:
         taken = [_waiting.pop(number)[1] for number in reversed(alike)]
         chosen = next((process for process in taken if process.poll() is None and _told(process, folder)), None)
         _waiting.extend((start, process) for process in taken if process is not chosen and process.poll() is None)
+        _remove_left()
     return chosen
+
+
+def remove_folder(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    """Remove the folder of a job whose process was kept; on Windows the log stays in it until that has ended, if a
+    launcher such as PythonSlicer writes to it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        _left.append((folder, process))  # without the lock: the garbage collector may close a job while it is held
+
+
+def _remove_left() -> None:
+    """Remove the folders whose process has ended meanwhile."""
+    for one in [one for one in _left if one[1].poll() is not None]:
+        _left.remove(one)
+        processes.remove_folder(one[0])
 
 
 def end_all() -> None:
@@ -74,6 +94,8 @@ def end_all() -> None:
         _waiting.clear()
     for process in ended:
         end(process)
+    with _lock:
+        _remove_left()
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

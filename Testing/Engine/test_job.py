@@ -235,21 +235,6 @@ def test_a_kill_from_outside_is_reported_as_lack_of_memory(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def slicers_launcher(tmp_path_factory) -> str:
-    """Ends as PythonSlicer does: with 1 and these words, whatever the signal that ended the interpreter. As that of
-    Slicer 5.10 for Windows it loses the letters of its command line that are not ASCII."""
-    launcher = tmp_path_factory.mktemp("bin") / "PythonSlicer"
-    launcher.write_text(
-        f"#!{sys.executable}\nimport subprocess, sys\n"
-        "arguments = [each.encode('cp1252', 'replace').decode('utf-8', 'replace') for each in sys.argv[1:]]\n"
-        f"code = subprocess.call([{sys.executable!r}, *arguments])\n"
-        "sys.exit('error: [python-real] exit abnormally - Report the problem.' if code < 0 else code)\n"
-    )
-    launcher.chmod(0o755)
-    return str(launcher)
-
-
 @posix_only
 def test_lack_of_memory_is_recognised_behind_slicers_launcher(tmp_path, slicers_launcher):
     with running("deaf", tmp_path, python=slicers_launcher) as job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -113,6 +114,36 @@ def test_a_job_is_done_also_when_the_waiting_child_has_died_or_does_not_listen(t
     os.kill(process, getattr(signal, sent))
     assert did(tmp_path)["pid"] != process
     assert gone(process)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="what is open is read from /proc")
+def test_log_that_a_launcher_holds_open_keeps_nobody_waiting_and_goes_with_it(tmp_path, monkeypatch, slicers_launcher):
+    """Windows removes no file that is open; PythonSlicer has the log of the first job of its child open."""
+    launchers: list[Path] = []
+
+    def rmtree(folder: Path, ignore_errors: bool) -> None:
+        open_files = [each.resolve() for launcher in launchers if launcher.exists() for each in launcher.iterdir()]
+        for path in sorted(folder.rglob("*"), reverse=True):
+            if path.is_dir():
+                path.rmdir()
+            elif path not in open_files:
+                path.unlink()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+    monkeypatch.setattr("shutil.rmtree", rmtree)
+    first = None
+    for _ in range(2):
+        with SmallJob("says", {}, SmallSettings(), parent_folder=tmp_path, stay_s=30.0, python=slicers_launcher) as job:
+            job.start()
+            launchers.append(Path(f"/proc/{job._remains.process.pid}/fd"))
+            first = first or job.folder
+            assert job.wait(20).status is JobStatus.DONE, job.poll().details
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 0.5
+        assert sorted(tmp_path.rglob("*")) == [first, first / "log.txt"]
+    waiting.end_all()
     assert list(tmp_path.iterdir()) == []
 
 

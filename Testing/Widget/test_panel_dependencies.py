@@ -153,15 +153,9 @@ def test_folder_of_wheels_is_used_without_network(pip, tmp_path, lib):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the launcher is a script that begins with #!")
-def test_pip_finds_its_files_though_slicers_launcher_loses_letters(tmp_path, monkeypatch, lib):
-    """As that of Slicer 5.10 for Windows does. Here pip is the real one; only the imports at the end are left out."""
-    launcher, wheels, temporary, target = (tmp_path / each for each in ("python", "Räder für B", "Jörg", "target"))
-    launcher.write_text(
-        f"#!{sys.executable}\nimport subprocess, sys\n"
-        "arguments = [each.encode('cp1252').decode('utf-8', 'replace') for each in sys.argv[1:]]\n"
-        f"sys.exit(subprocess.call([{sys.executable!r}, *arguments]) if '-m' in arguments else 0)\n"
-    )
-    launcher.chmod(0o755)
+def test_pip_finds_its_files_though_slicers_launcher_loses_letters(tmp_path, monkeypatch, lib, slicers_launcher):
+    """As that of Slicer 5.10 for Windows does. Here pip is the real one."""
+    wheels, temporary, target = (tmp_path / each for each in ("Räder für B", "Jörg", "target"))
     wheels.mkdir()
     temporary.mkdir()
     for version in ("1.0", "2.0"):
@@ -173,8 +167,10 @@ def test_pip_finds_its_files_though_slicers_launcher_loses_letters(tmp_path, mon
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     monkeypatch.setenv("PIP_TARGET", str(target))
     needs = lib.Needs(False, ("medganwheel",))
-    state = run(lib.Installation(needs, FakeHost(launcher), str(wheels), {"medganwheel": "1.0"}))
-    assert state.status is JobStatus.DONE, state
+    installation = lib.Installation(needs, FakeHost(slicers_launcher), str(wheels), {"medganwheel": "1.0"})
+    wait_until(lambda: installation.poll().fraction > 0.8 or installation.poll().error, timeout=30)
+    assert installation.poll().message == "Trying the new packages", installation.poll()
+    installation.close()
     assert [each.name for each in target.glob("*.dist-info")] == ["medganwheel-1.0.dist-info"]
     assert list(temporary.iterdir()) == []
 
