@@ -25,15 +25,15 @@ def results(scene) -> list:
     return nodesOf(scene, (*VOLUMES, *LABELS))
 
 
-def referencesFor(node) -> list:
-    """The nodes that a result could be compared with: volumes with volumes, labels with labels."""
+def referencesFor(node, nodes: Iterable) -> list:
+    """Those of the nodes that a result could be compared with: volumes with volumes, labels with labels."""
     classes = VOLUMES if node.GetClassName() in VOLUMES else LABELS
-    return [other for other in nodesOf(node.GetScene(), classes) if other is not node]
+    return [other for other in nodes if other.GetClassName() in classes and other is not node]
 
 
 def guessReference(node, taken: Iterable):
     """The reference that other results of its kind have already, if they all have the same one."""
-    others = {each.GetID(): each for each in taken if each in referencesFor(node)}
+    others = {each.GetID(): each for each in referencesFor(node, taken)}
     return next(iter(others.values())) if len(others) == 1 else None
 
 

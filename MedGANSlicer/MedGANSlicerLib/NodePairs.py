@@ -65,10 +65,17 @@ def beyond(name: str, start: str) -> str | None:
     return rest if name.startswith(start) and not rest[:1].isalnum() else None
 
 
-def toldApart(node) -> str:
-    """The name of a node, with a number behind it where others of its class are called the same."""
-    namesakes = [each for each in nodesOf(node.GetScene(), (node.GetClassName(),)) if each.GetName() == node.GetName()]
-    return f"{node.GetName()} ({namesakes.index(node) + 1})" if len(namesakes) > 1 else node.GetName()
+def toldApart(nodes: Sequence) -> dict[str, str]:
+    """The names of nodes by their IDs, with a number behind where others of their class among them are called the
+    same."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for node in nodes:
+        alike.setdefault((node.GetClassName(), node.GetName()), []).append(node.GetID())
+    return {
+        each: f"{name} ({number})" if len(ids) > 1 else name
+        for (_, name), ids in alike.items()
+        for number, each in enumerate(ids, 1)
+    }
 
 
 def nodesOf(scene, classes: Sequence[str]) -> list:

@@ -42,27 +42,28 @@ PARTNERS = {
 """The kinds of training whose volumes have partners."""
 
 
-def partnersOf(volume, kind: TrainKind) -> list:
-    """The nodes that could go with a volume for that kind."""
+def partnersOf(volume, kind: TrainKind, nodes: Iterable) -> list:
+    """Those of the nodes that could go with a volume for that kind."""
     if kind not in PARTNERS:
         return []
     classes = LABELS if PARTNERS[kind].ofLabels else VOLUMES
-    return [node for node in nodesOf(volume.GetScene(), classes) if node is not volume]
+    return [node for node in nodes if node.GetClassName() in classes and node is not volume]
 
 
 def guessPartner(volume, kind: TrainKind, taken: Iterable = ()):
     """The labels that go with a volume by all appearances: drawn on it, made from it, or named after it; or None."""
     if kind not in PARTNERS or not PARTNERS[kind].ofLabels:
         return None
-    others = [node for node in partnersOf(volume, kind) if node not in set(taken)]
+    nodes, taken = nodesOf(volume.GetScene(), (*VOLUMES, *LABELS)), set(taken)
+    others = [node for node in partnersOf(volume, kind, nodes) if node not in taken]
     linked = [n for n in others if any(n.GetNodeReference(role) is volume for role in (REFERENCE_ROLE, SOURCE_ROLE))]
-    found = linked or [node for node in others if _namedAfter(node) == volume.GetName()]
+    names = [node.GetName() for node in nodes if node.GetClassName() in VOLUMES]
+    found = linked or [node for node in others if _namedAfter(node, names) == volume.GetName()]
     return found[0] if len(found) == 1 else None
 
 
-def _namedAfter(node) -> str:
-    """The longest name of a volume that the name of a node is made from, or ""."""
-    names = [volume.GetName() for volume in nodesOf(node.GetScene(), VOLUMES)]
+def _namedAfter(node, names: Sequence[str]) -> str:
+    """The longest of the names that the name of a node is made from, or ""."""
     return max((name for name in names if beyond(node.GetName(), name) is not None), key=len, default="")
 
 

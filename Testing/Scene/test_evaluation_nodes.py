@@ -209,8 +209,8 @@ def test_obstacles_name_the_node(a_scene):
     assert EvaluateInputs.obstacle([Pair(result)]) == ""
     assert EvaluateInputs.obstacle([Pair(result, clean), Pair(clean)]).startswith("'Clean' has no reference")
     assert "'Parts' needs a reference" in EvaluateInputs.obstacle([Pair(segmentation)])
-    assert EvaluateInputs.referencesFor(segmentation) == []
-    assert EvaluateInputs.referencesFor(result) == [clean]
+    assert EvaluateInputs.referencesFor(segmentation, EvaluateInputs.results(a_scene)) == []
+    assert EvaluateInputs.referencesFor(result, EvaluateInputs.results(a_scene)) == [clean]
 
 
 @pytest.mark.parametrize("longer", ["P10", "P1 10"])

@@ -5,6 +5,7 @@ The evaluations are real child processes of the real task.
 
 from __future__ import annotations
 
+import cProfile
 import csv
 import json
 
@@ -339,6 +340,23 @@ def test_selected_line_stays_with_its_node(examiner):
     slicer.mrmlScene.RemoveNode(slicer.util.getNode("C"))
     examiner.person.wait(lambda: examiner.names() == ["B", "D"])
     assert table.item(table.currentRow(), 0).text() == "D"
+
+
+def test_long_list_takes_no_walk_through_the_scene_for_every_line(examiner):
+    from MedGANSlicerLib.EvaluateInputs import CHOSEN
+    from MedGANSlicerLib.NodePairs import Pair, nodesOf
+
+    for _ in range(8):
+        volume("Scan")
+    examiner.person.wait(lambda: len(examiner.names()) == 8)
+    parameters = examiner.person.parameters
+    *results, reference = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    CHOSEN.write(parameters.parameterNode, [Pair(result, reference) for result in results])
+    panel = examiner.person.widget._panels["evaluate"][1]
+    profile = cProfile.Profile()
+    profile.runcall(panel.refresh, parameters)
+    assert [examiner.ui.resultsTable.item(number, 1).text() for number in range(8)] == ["Scan (8)"] * 7 + [""]
+    assert sum(each.callcount for each in profile.getstats() if each.code is nodesOf.__code__) <= 2
 
 
 def test_long_names_can_be_told_apart_in_the_list_and_widen_nothing(examiner):

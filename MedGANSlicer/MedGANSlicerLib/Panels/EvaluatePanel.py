@@ -33,10 +33,11 @@ class EvaluatePanel(Panel):
         return _("Evaluate")
 
     def refresh(self, parameters) -> str:
+        nodes = results(parameters.parameterNode.GetScene())
         offer = Offer(
-            results(parameters.parameterNode.GetScene()),
+            nodes,
             (_("Result"), _("Reference")),
-            referencesFor,
+            lambda node: referencesFor(node, nodes),
             guessReference,
             _("No reference"),
         )

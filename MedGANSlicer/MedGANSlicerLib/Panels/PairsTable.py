@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import qt
 
-from MedGANSlicerLib.NodePairs import NodePairs, Pair, toldApart
+from MedGANSlicerLib.NodePairs import LABELS, VOLUMES, NodePairs, Pair, nodesOf, toldApart
 from MedGANSlicerLib.Panels.LongNames import breakable
 
 _NODE, _PARTNER = 0, 1
@@ -17,7 +17,7 @@ _NODE, _PARTNER = 0, 1
 class Offer:
     """What a list shows: the nodes, what could go with one, and what does by all appearances.
 
-    ``partners`` is None when nothing goes with the nodes.
+    ``partners`` is None when nothing goes with the nodes. ``shown`` gets a node and its name as it is told apart.
     """
 
     nodes: Sequence
@@ -25,7 +25,7 @@ class Offer:
     partners: Callable | None = None
     guess: Callable[[object, Iterable], object] = lambda node, taken: None
     nothing: str = "-"
-    shown: Callable = toldApart
+    shown: Callable[[object, str], str] = lambda node, name: name
 
 
 class PairsTable:
@@ -36,6 +36,7 @@ class PairsTable:
         self._kept, self._getParameters = kept, getParameters
         self._offer = Offer((), ("", ""))
         self._rows: list[Pair] = []
+        self._names: dict[str, str] = {}
         self._ticked: set[str] = set()
         self._selected = ""
         self._offered: list = []
@@ -52,6 +53,7 @@ class PairsTable:
         """List the nodes that are offered, and tick those that are chosen."""
         held = {pair.node.GetID(): pair for pair in self._kept.read(parameters.parameterNode)}
         self._offer, self._rows = offer, []
+        self._names = toldApart(nodesOf(parameters.parameterNode.GetScene(), (*VOLUMES, *LABELS)))
         for node in offer.nodes:
             partner = held[node.GetID()].partner if node.GetID() in held else None
             known = offer.partners is not None and partner is not None and partner in offer.partners(node)
@@ -72,11 +74,12 @@ class PairsTable:
         table.setHorizontalHeaderLabels(list(self._offer.headings))
         table.setRowCount(len(self._rows))
         for number, row in enumerate(self._rows):
+            shown = self._offer.shown(row.node, self._names[row.node.GetID()])
             item = self._item(number, _NODE, qt.Qt.ItemIsUserCheckable)
-            item.setText(breakable(self._offer.shown(row.node)))
-            item.setToolTip(self._offer.shown(row.node))
+            item.setText(breakable(shown))
+            item.setToolTip(shown)
             item.setCheckState(qt.Qt.Checked if row.node.GetID() in self._ticked else qt.Qt.Unchecked)
-            partner = breakable(toldApart(row.partner)) if row.partner is not None else ""
+            partner = breakable(self._names[row.partner.GetID()]) if row.partner is not None else ""
             self._item(number, _PARTNER).setText(partner)
         if self._rows:  # the selected line goes with its node, where that is still there
             ids = [row.node.GetID() for row in self._rows]
@@ -109,7 +112,7 @@ class PairsTable:
         self._offered = [None, *self._offer.partners(self._rows[row].node)]
         self._selector.clear()
         for node in self._offered:
-            self._selector.addItem(toldApart(node) if node is not None else self._offer.nothing)
+            self._selector.addItem(self._names[node.GetID()] if node is not None else self._offer.nothing)
         self._selector.setCurrentIndex(self._offered.index(self._rows[row].partner))
 
     def _changed(self, item) -> None:

@@ -14,7 +14,7 @@ from medgan.job import JobStatus
 from medgan.settings import Pairing, TrainKind, TrainSettings
 from medgan.training import claim
 from medgan.training.starts import refusal
-from MedGANSlicerLib.NodePairs import VOLUMES, nodesOf, toldApart
+from MedGANSlicerLib.NodePairs import LABELS, VOLUMES, nodesOf
 from MedGANSlicerLib.Panels.ModelFiles import ModelFiles
 from MedGANSlicerLib.Panels.PairsTable import Offer, PairsTable
 from MedGANSlicerLib.Panels.Panel import Panel, RunTexts
@@ -235,14 +235,15 @@ def _offer(scene, kind: TrainKind) -> Offer:
     """The volumes of the scene, and what goes with them for that kind."""
     volumes = nodesOf(scene, VOLUMES)
     if kind is TrainKind.CLASSIFY:  # the class is the folder of the subject hierarchy
-        return Offer(volumes, (_("Class: volume"), ""), shown=lambda node: f"{classOf(node) or '?'}: {toldApart(node)}")
+        return Offer(volumes, (_("Class: volume"), ""), shown=lambda node, name: f"{classOf(node) or '?'}: {name}")
     if kind not in PARTNERS:
         return Offer(volumes, (_("Volume"), ""))
+    nodes = nodesOf(scene, (*VOLUMES, *LABELS))
     partner = {TrainKind.ENHANCE: _("Degraded"), TrainKind.TRANSLATE: _("Target")}.get(kind, _("Labels"))
     return Offer(
         volumes,
         (_("Volume"), partner),
-        lambda node: partnersOf(node, kind),
+        lambda node: partnersOf(node, kind, nodes),
         lambda node, taken: guessPartner(node, kind, taken),
         _("Made while training") if kind is TrainKind.ENHANCE else _("Nothing"),
     )
