@@ -129,7 +129,7 @@ def synthesize(
         else:
             from medgan.synthesis.sets import Order
 
-            _check_inputs(settings.model, sources, reference, labels, out is not None)
+            _check_inputs(settings, sources, reference, labels, out is not None)
             order = Order(
                 settings, place, tuple(sources), reference, labels, out is None, nnunet, resume, overwrite, jobs
             )
@@ -218,15 +218,15 @@ def _places(paths: list[Path], out: Path | None, settings: SynthesizeSettings) -
 
 
 def _check_inputs(
-    model: str, sources: Sequence[Path], reference: Path | None, labels: Path | None, is_set: bool
+    settings: SynthesizeSettings, sources: Sequence[Path], reference: Path | None, labels: Path | None, is_set: bool
 ) -> None:
-    """Raise ``ValueError`` for files that do not go with what the model is for."""
+    """Raise ``ValueError`` for files and options that do not go with what the model is for."""
     from medgan import models
-    from medgan.synthesis.cards import VARIATIONS, find
+    from medgan.synthesis.cards import VARIATIONS, find, idle
 
-    if not model:
+    if not settings.model:
         raise ValueError("Say which model: --model NAME; 'medgan models' lists them, 'medgan train' makes one.")
-    card = find(model)
+    card = find(settings.model)
     models.verify(card)
     name, task = card.name, card.task
     if task not in TASKS:
@@ -245,6 +245,8 @@ def _check_inputs(
         raise ValueError(f"--reference goes with models from label maps; '{name}' is none.")
     if labels is not None and task != VARIATIONS.task:
         raise ValueError(f"--labels goes with the model '{VARIATIONS.name}'; give the label map as IN.")
+    for sentence in idle(card, settings).values():
+        raise ValueError(sentence)
 
 
 def _with_options(sentence: str) -> str:

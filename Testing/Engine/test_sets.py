@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from medgan.job import Job
 from medgan.labeltable import read_table
 from medgan.networks import NETWORKS
 from medgan.segments import Layer, Segment, Segmentation
-from medgan.settings import Contrast, SynthesizeSettings, TrainKind, TrainSettings
+from medgan.settings import Contrast, SynthesizeSettings, Target, TrainKind, TrainSettings
 from medgan.synthesis import sets
 from medgan.synthesis.set_again import again
 from medgan.synthesis.set_samples import Sample
@@ -107,6 +108,28 @@ def test_a_set_has_pairs_with_all_that_it_takes_to_make_them_again(quick, bundle
     assert "Hippocampus" in (out / "labels.csv").read_text(encoding="utf-8")
 
 
+def test_volumes_are_named_after_the_contrast_that_they_have(quick, bundles, maps, tmp_path):
+    """A target is for translation: it says nothing of volumes from label maps or from noise."""
+    told = {"target": Target.T2, "contrast": Contrast.FLAIR}
+    made = sets.make(order(bundles, tmp_path / "a", maps[:1], **told))
+    made += sets.make(order(bundles, tmp_path / "b", maps[:1], **told | {"contrast": Contrast.USUAL}, nnunet=True))
+    made += sets.make(order(bundles, tmp_path / "c", **told, model=bundles["noise"]))
+    names = ["sub-0000_FLAIR.nii.gz", "0000_0000.nii.gz", "sub-0000_image.nii.gz"]
+    assert [Path(entry["output"]).name for entry in made] == names
+    assert json.loads((tmp_path / "b" / "dataset.json").read_text())["channel_names"] == {"0": "image"}
+    translated = order(bundles, tmp_path, model="translate", **told).layout()
+    assert translated.image("head").name == "sub-head_T2w.nii.gz"
+
+
+def test_options_of_other_models_are_refused(call, maps, bundles, tmp_path):
+    start = ("synthesize", maps[0], "--model", bundles["labels"], "--out", tmp_path / "made")
+    done = call(*start, "--target", "T2")
+    assert done.returncode == 1
+    assert "--target is for translation and has no effect on 'labels'; set --contrast." in done.stderr
+    assert "--truncation is for models from noise" in call(*start, "--truncation", "0.3").stderr
+    assert not (tmp_path / "made").exists()
+
+
 def test_training_takes_both_layouts_and_the_list_with_its_patients(quick, bundles, maps, tmp_path):
     sets.make(order(bundles, tmp_path / "bids", maps, count=3))
     sets.make(order(bundles, tmp_path / "Dataset501_Made", maps, count=3, nnunet=True))
@@ -189,12 +212,14 @@ def test_one_sample_is_made_again_from_what_stands_beside_it(quick, bundles, map
     said = again(beside)
     assert said["same"] is True
     assert "output" not in said
-    target = tmp_path / "again.nii.gz"
+    target = tmp_path / "once more.nii.gz"
     said = again(beside, target)
     assert np.array_equal(read_volume(target).array, read_volume(out / "imagesTr" / "0001_0000.nii.gz").array)
-    labels = read_label_map(tmp_path / "again_labels.nii.gz").array
+    labels = read_label_map(tmp_path / "once more_labels.nii.gz").array
     assert np.array_equal(labels, read_label_map(out / "labelsTr" / "0001.nii.gz").array)
-    assert again(tmp_path / "again.json")["same"] is True  # the copy can be made again as well
+    assert again(tmp_path / "once more.json")["same"] is True  # the copy can be made again as well
+    command = json.loads((tmp_path / "once more.json").read_text(encoding="utf-8"))["again"]
+    assert shlex.split(command)[2:4] == ["--again", "once more.json"]
     moved = tmp_path / "elsewhere.nii.gz"
     os.replace(maps[1], moved)
     with pytest.raises(FileFailed, match=r"'head-two\.nii\.gz'.* is not at .*; give it as IN"):

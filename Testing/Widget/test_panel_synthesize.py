@@ -18,7 +18,7 @@ from standin import screens
 
 import phantoms
 from medgan.job import Job
-from medgan.settings import Contrast
+from medgan.settings import Contrast, Target
 
 MODELS = {
     "quick": {"task": "label-to-volume"},
@@ -277,6 +277,16 @@ def test_sliders_of_one_model_do_not_act_hidden_on_another(maker, ui):
     assert ui.latent3.isHidden()
     make(maker)
     assert settings_of(slicer.util.getNode("The brain model synthetic, seed 0"))["sliders"] == "0 0"
+
+
+def test_what_was_set_for_another_source_does_not_act_hidden(maker, ui, a_segmentation):
+    pack = maker.parameters.synthesize
+    pack.target, pack.truncation, pack.coarse_mm = Target.T2, 0.3, 9.0
+    start_from(maker, "LABELS")
+    make(maker)
+    settings = settings_of(slicer.util.getNode("Parts synthetic, seed 0"))
+    assert (settings["target"], settings["truncation"], settings["coarse_mm"]) == ("any", 1.0, 3.0)
+    assert (pack.target, pack.truncation) == (Target.T2, 0.3)
 
 
 def test_variations_and_translation_start_from_the_volume(maker, ui):

@@ -9,6 +9,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from medgan.settings import Contrast, SynthesizeSettings, Target
+from medgan.synthesis.cards import CONTRASTS, SHAPES, idle
 from MedGANSlicerLib import Places
 from MedGANSlicerLib.JobRun import JobRun
 from MedGANSlicerLib.NodePairs import nodesOf
@@ -95,6 +96,9 @@ class SynthesizePanel(Panel):
         settings = snapshot(parameters.synthesize, SynthesizeSettings)
         if not self._makesSeveral(parameters):
             settings = dataclasses.replace(settings, count=1)
+        for card in self._models.cardsOf(settings.model):  # what was set for another model and is hidden
+            hidden = {name: getattr(SynthesizeSettings, name) for name in idle(card, settings)}
+            settings = dataclasses.replace(settings, **hidden)
         scene = parameters.parameterNode.GetScene()
         messages: list[str] = []
         if source is SynthesizeSource.NOISE:
@@ -102,7 +106,6 @@ class SynthesizePanel(Panel):
             settings = dataclasses.replace(settings, intensities="", sliders=" ".join(numbers))
             inputs, frame, nodes, name = {}, None, [], self._models.titleOf(settings.model)
         elif source is SynthesizeSource.LABELS:
-            settings = dataclasses.replace(settings, toward=-1, sliders="")
             if settings.contrast not in TYPED:
                 settings = dataclasses.replace(settings, intensities="")
             labels = parameters.synthesizeLabels
@@ -111,7 +114,7 @@ class SynthesizePanel(Panel):
             nodes = [labels] if reference is None else [labels, reference]
             frame = nodes[-1]
         else:
-            settings = dataclasses.replace(settings, toward=-1, sliders="", intensities="", deformation_mm=0.0)
+            settings = dataclasses.replace(settings, deformation_mm=0.0)
             frame = parameters.synthesizeVolume
             labels = parameters.synthesizeLabels if settings.model == VARIATIONS.name else None
             inputs, name = volumeInputs(frame, labels, messages), frame.GetName()
@@ -233,9 +236,9 @@ class SynthesizePanel(Panel):
 
 def _hasShapes(cards) -> bool:
     """Whether the chosen model makes labels from noise, which another model then paints."""
-    return len(cards) == 1 and cards[0].network == "medgan.ShapeNet"
+    return len(cards) == 1 and cards[0].network == SHAPES
 
 
 def _hasContrasts(cards) -> bool:
     """Whether the chosen model makes several contrasts, so that one has to be named."""
-    return len(cards) == 1 and cards[0].network == "medgan.ContrastNet"
+    return len(cards) == 1 and cards[0].network == CONTRASTS

@@ -40,6 +40,15 @@ class Target(Enum):
         return {"any": "Not said"}.get(self.value, f"MR {self.value}")
 
 
+SETTINGS_FOR = {
+    "models from label maps": ("contrast", "intensities", "deformation_mm", "noise", "bias", "slice_mm"),
+    "models from noise": ("truncation", "toward", "mix", "sliders", "spacing_mm"),
+    "translation": ("target", "source"),
+    "variations": ("deformation_mm", "coarse_mm", "minutes"),
+}
+"""Settings that only what makes volumes in this way heeds."""
+
+
 @dataclass
 class SynthesizeSettings(Settings):
     """What a person chooses for making volumes."""

@@ -16,15 +16,12 @@ from medgan.labelfiles import read_map
 from medgan.models import sha256_of
 from medgan.records import NOT_IN_KEY
 from medgan.settings import SynthesizeSettings
-from medgan.synthesis.cards import PAINTER, find
+from medgan.synthesis.cards import PAINTER, SHAPES, find
 from medgan.training import data_names
 from medgan.volume import LabelMap, Volume, read_volume, stem_of
 
 DIGITS = 4
 """Of the seed in a name, at least."""
-
-SHAPES = "medgan.ShapeNet"
-"""A model of shapes has its label maps painted by another model."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,7 +37,7 @@ def sidecar(
     said["patient"] = sample.patient
     said["image"] = image.name
     said["labels"] = Path(os.path.relpath(labels, folder)).as_posix() if labels is not None else None
-    said["again"] = f"medgan synthesize --again {sidecar_of(image).name} OUT.nii.gz"
+    said["again"] = f"medgan synthesize --again {shlex.quote(sidecar_of(image).name)} OUT.nii.gz"
     return said
 
 
@@ -139,7 +140,7 @@ class Listing:
             "patient": held.get("patient", ""),
             "seed": held["settings"].get("seed", ""),
             "model": held.get("model", ""),
-            "contrast": held["settings"].get("contrast", ""),
+            "contrast": held.get("to") or held["settings"].get("contrast", ""),
             "made_from": " ".join(entry["name"].split(".")[0] for entry in held["inputs"]),
         }
         self._rows[row["image"]] = row

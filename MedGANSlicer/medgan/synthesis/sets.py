@@ -13,9 +13,11 @@ from typing import Any
 
 from medgan import local_runs
 from medgan.batch import FileFailed, as_failure
+from medgan.bundle import ModelCard
 from medgan.job import Job, JobState
 from medgan.settings import SynthesizeSettings
 from medgan.staging import make_folder
+from medgan.synthesis.cards import find, heeded
 from medgan.synthesis.files import sidecar_of
 from medgan.synthesis.set_layouts import NAMED, Bids, Layout, NnUnet, OneFile
 from medgan.synthesis.set_samples import Sample, planned, read_source, task_of
@@ -68,7 +70,7 @@ class Order:
     def layout(self) -> Layout:
         if self.one_file:
             return OneFile(self.out)
-        return (NnUnet if self.nnunet else Bids)(self.out, suffix_of(self.settings))
+        return (NnUnet if self.nnunet else Bids)(self.out, suffix_of(self.settings, find(self.settings.model)))
 
 
 @dataclass
@@ -128,14 +130,11 @@ def make(
     return [found[sample.number] for sample in samples]
 
 
-def suffix_of(settings: SynthesizeSettings) -> str:
-    """What the names of volumes end in: the contrast, where it is one of those that have a name."""
-    target = getattr(settings, "target", None)
-    for chosen in (target, settings.contrast):
-        word = SUFFIX.get(str(chosen.value), "") if chosen is not None else ""
-        if word:
-            return word
-    return "image"
+def suffix_of(settings: SynthesizeSettings, card: ModelCard) -> str:
+    """What the names of volumes end in: the contrast that the model makes, where it is one of those that have a
+    name."""
+    chosen = next((name for name in ("target", "contrast") if name in heeded(card)), "")
+    return SUFFIX.get(str(getattr(settings, chosen).value), "image") if chosen else "image"
 
 
 def notes(order: Order) -> list[str]:

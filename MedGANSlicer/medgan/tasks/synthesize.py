@@ -24,6 +24,7 @@ from medgan.progress import Progress, part, silent
 from medgan.recognition.fits import fits
 from medgan.settings import SynthesizeSettings
 from medgan.synthesis import TASKS
+from medgan.synthesis.cards import idle
 from medgan.synthesis.contrast import translated_to
 from medgan.synthesis.labels import from_labels, in_turn
 from medgan.synthesis.latents import from_noise
@@ -51,6 +52,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: SynthesizeSettings, p
         raise ValueError(f"Model '{work.card.name}' makes one volume of another, without chance; set the count to 1.")
     if settings.toward >= 0 and task != "from-noise":
         raise ValueError(f"Model '{work.card.name}' has no latent vectors to go between; only models from noise have.")
+    work.told += idle(work.card, settings).values()
     if task == "translate" and "volume" in inputs:
         work.told += fits(work.card, inputs["volume"])
     volumes: dict[str, Volume | LabelMap] = {}
