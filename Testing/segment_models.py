@@ -54,8 +54,13 @@ def oracle(folder: Path, network: str, labels: Any, arguments: dict[str, Any] | 
     return _write(folder, {"version": "0.1.0", "medgan": said}, made)
 
 
-def zoo_bundle(folder: Path, *, sigmoid: bool = False, channels: int = 1, outputs: int = 3, **names: str) -> Path:
-    """A small untrained U-Net as in MONAI's model zoo, with code in its configuration that must never run."""
+def zoo_bundle(
+    folder: Path, *, sigmoid: bool = False, channels: int = 1, outputs: int = 3, intensities: Any = None, **names: str
+) -> Path:
+    """A small untrained U-Net as in MONAI's model zoo, with code in its configuration that must never run.
+
+    ``intensities``: the transforms of intensities in its configuration.
+    """
     from monai.networks.nets import UNet
 
     definition = {
@@ -76,6 +81,7 @@ def zoo_bundle(folder: Path, *, sigmoid: bool = False, channels: int = 1, output
             "outputs": {"pred": {"channel_def": named}},
         },
     }
+    window = {"_target_": "ScaleIntensityRanged", "a_min": -100, "a_max": 300, "b_min": 0.0, "b_max": 1.0, "clip": True}
     config = {
         "imports": ["$import os"],
         "device": "$os.abort()",
@@ -85,8 +91,7 @@ def zoo_bundle(folder: Path, *, sigmoid: bool = False, channels: int = 1, output
             "transforms": [
                 {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
                 {"_target_": "Spacingd", "keys": "image", "pixdim": [2.0, 2.0, 2.0], "mode": "bilinear"},
-                {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": -100, "a_max": 300, "b_min": 0.0,
-                 "b_max": 1.0, "clip": True},
+                *(intensities or [window]),
             ],
         },
         "postprocessing": {"_target_": "Compose", "transforms": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import monai.transforms
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ from medgan.parts import STRUCTURES, values
 from medgan.segmentation.coarse import channels_of, groups_of
 from medgan.segmentation.description import Description, Intensities, Part, describe
 from medgan.segmentation.grid import Grid, resampled, working_grid
-from medgan.segmentation.intensities import body_box, normalised, windowed
+from medgan.segmentation.intensities import body_box, in_unit_of_network, normalised, windowed
 from medgan.segmentation.network import exclusive, partners
 from medgan.segmentation.orientation import axes_of
 from medgan.segmentation.pieces import cleaned, filled
@@ -240,8 +241,8 @@ def test_intensities_by_hand():
     assert float(np.interp(0.5, percentiles[0, 0], array[0, 0])) == pytest.approx(0, abs=1)
     assert percentiles.min() == 0
     assert (percentiles == 0).mean() == pytest.approx(0.005, abs=1e-4)
-    window = normalised(array, Intensities("hounsfield", (-100.0, 300.0), (-1.0, 1.0)))
-    assert window[0, 0, [0, 9000, 11000, -1]].tolist() == pytest.approx([-1.0, -1.0, 0.0, 1.0], abs=1e-3)
+    window = normalised(array, Intensities("hounsfield", (-100.0, 300.0)))
+    assert window[0, 0, [0, 9000, 11000, -1]].tolist() == pytest.approx([0.0, 0.0, 0.5, 1.0], abs=1e-3)
     standard = normalised(array, Intensities("z-score"))
     assert (standard.mean(), standard.std()) == pytest.approx((0.0, 1.0), abs=1e-4)
     brain = Intensities("percentiles", ct_window=(-100.0, 150.0))
@@ -267,11 +268,52 @@ def test_zoo_bundle_is_read_and_none_of_its_code_runs(tmp_path):
     assert [(part.value, part.label.name) for part in described.parts] == [(1, "liver"), (2, "tumour")]
     assert described.spacing_mm == (2.0, 2.0, 2.0)
     assert described.orientation == "RAS"
-    assert described.intensities == Intensities("hounsfield", (-100.0, 300.0), (0.0, 1.0), True)
+    window = {"a_min": -100, "a_max": 300, "b_min": 0.0, "b_max": 1.0, "clip": True}
+    assert described.intensities == Intensities("MONAI", transforms=(("ScaleIntensityRange", window),))
+    assert (described.intensities.of_the_body, described.notes) == (True, ())
     assert (described.axes, described.background, described.activation) == ("ijk", True, "softmax")
     overlapping = describe(read_card(zoo_bundle(tmp_path / "brats", sigmoid=True, **{"0": "core", "1": "whole"})))
     assert [part.label.name for part in overlapping.parts] == ["core", "whole", "label 3"]
     assert not overlapping.background
+
+
+@pytest.mark.parametrize(
+    ("transforms", "left_out"),
+    [
+        ({"NormalizeIntensity": {"nonzero": True}, "ScaleIntensity": {"minv": -1.0, "maxv": 1.0}}, ""),
+        ({"ScaleIntensityRangePercentiles": {"lower": 5, "upper": 95, "b_min": -1, "b_max": 1, "relative": True}}, ""),
+        ({"NormalizeIntensity": {"subtrahend": 100, "divisor": 50}}, ""),
+        ({"ScaleIntensityRange": {"a_min": -100, "a_max": 300}, "NormalizeIntensity": {"channel_wise": True}}, ""),
+        ({"ClipIntensityPercentiles": {"lower": 2, "upper": 98}, "ThresholdIntensity": {"threshold": 0}}, ""),
+        ({"Lambda": {"func": "$abs"}, "NormalizeIntensity": {"nonzero": False}}, "'Lambda' is not known here"),
+        ({"ShiftIntensity": {"offset": 9}, "ScaleIntensity": {"maxv": 9.0}}, "'ShiftIntensity' is not known here"),
+    ],
+)
+def test_intensities_of_a_zoo_bundle_are_those_of_its_transforms(tmp_path, transforms, left_out):
+    """Compared with MONAI's own for dictionaries; two channels, of which it takes the statistics together."""
+    said = [{"_target_": f"{name}d", "keys": "image", **arguments} for name, arguments in transforms.items()]
+    described = describe(read_card(zoo_bundle(tmp_path / "zoo", channels=2, intensities=said)))
+    image = np.random.default_rng(5).normal(60, 200, (2, 9, 10, 11)).astype(np.float32)
+    image[:, :3] = 0
+    expected = {"image": image.copy()}
+    for name, arguments in transforms.items():
+        if f"'{name}'" not in left_out:
+            expected = getattr(monai.transforms, f"{name}d")("image", **arguments)(expected)
+    found = in_unit_of_network(list(image), described.intensities)
+    assert found == pytest.approx(np.asarray(expected["image"]), abs=1e-5)
+    assert left_out in " ".join(described.notes)
+    assert bool(described.notes) == bool(left_out)
+
+
+def test_intensities_that_are_written_as_code_are_left_out_and_told(tmp_path):
+    said = [
+        {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": "@low", "a_max": 300, "b_min": 0, "b_max": 1}
+    ]
+    described = describe(read_card(zoo_bundle(tmp_path / "zoo", intensities=said)))
+    assert described.notes == (
+        "The model's transform 'ScaleIntensityRange' was left out: its 'a_min' could not be read.",
+        "The model's intensities could not be read; 0 to 1 by percentiles is assumed.",
+    )
 
 
 def test_zoo_network_gives_what_monai_gives(tmp_path):

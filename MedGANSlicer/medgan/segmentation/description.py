@@ -8,8 +8,8 @@ connected piece), "spacing_mm" and "orientation" (null: the input's own), "norma
 thick as the spacing), "enclosed", "coarse", "ct_window", "mirror".
 
 Of a bundle from elsewhere the labels come from MONAI's ``network_data_format``, spacing, orientation and intensities
-from the names and plain numbers of the transforms in ``configs/inference.json``; nothing of it is run, and what is
-written as code is left out.
+from the names and plain numbers of the transforms in ``configs/inference.json``; nothing of it is run. What is written
+as code is left out; a sentence says so of the intensities, which are MONAI's own transforms with these numbers.
 """
 
 from __future__ import annotations
@@ -28,6 +28,29 @@ from medgan.segmentation.orientation import axes_of
 from medgan.volume import Label
 
 NORMALISATIONS = ("percentiles", "range", "hounsfield", "z-score", "none")
+
+TRANSFORMS = {
+    "ScaleIntensityRange": ("a_min", "a_max", "b_min", "b_max", "clip"),
+    "ScaleIntensityRangePercentiles": ("lower", "upper", "b_min", "b_max", "clip", "relative", "channel_wise"),
+    "ScaleIntensity": ("minv", "maxv", "factor", "channel_wise"),
+    "NormalizeIntensity": ("subtrahend", "divisor", "nonzero", "channel_wise"),
+    "ThresholdIntensity": ("threshold", "above", "cval"),
+    "ClipIntensityPercentiles": ("lower", "upper", "sharpness_factor", "channel_wise"),
+}
+"""MONAI's transforms of intensities that a bundle from elsewhere may name, and their arguments."""
+
+VOXEL_BY_VOXEL = ("ScaleIntensityRange", "ThresholdIntensity")
+"""Those that do not depend on the rest of the volume."""
+
+_HARMLESS = {
+    "Compose", "LoadImage", "EnsureChannelFirst", "AddChannel", "AsChannelFirst", "EnsureType", "ToTensor",
+    "CastToType", "ToDevice", "Orientation", "Spacing", "SpatialPad", "DivisiblePad", "BorderPad", "CropForeground",
+    "Identity", "CopyItems", "SelectItems", "DeleteItems",
+}  # fmt: skip
+"""Transforms before a network that are heeded otherwise, or that a segmentation does without."""
+
+_ABOUT = ("_target_", "_desc_", "_requires_", "keys", "allow_missing_keys", "dtype")
+"""Arguments that say nothing of intensities."""
 ACTIVATIONS = ("softmax", "log softmax", "sigmoid")
 
 HOUNSFIELD = (-1024.0, 1500.0)
@@ -59,17 +82,22 @@ class Intensities:
     """How a channel comes to the network's unit.
 
     "percentiles": 0.5 and 99.5 % of the voxels become 0 and 1. "range": the robust range of medgan.noise. "hounsfield":
-    ``window`` becomes ``target``. "z-score": mean 0 and standard deviation 1, of the voxels that are not 0 when
-    ``not_zero``. "none": as they are. All but the last two are clipped, "hounsfield" only when ``clip``.
+    ``window`` becomes 0 to 1. "z-score": mean 0 and standard deviation 1. "none": as they are. All but the last two are
+    clipped, "hounsfield" only when ``clip``. "MONAI": by ``transforms``, one after the other.
     """
 
     kind: str = "percentiles"
     window: tuple[float, float] = HOUNSFIELD
-    target: tuple[float, float] = (0.0, 1.0)
     clip: bool = True
-    not_zero: bool = False
+    transforms: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    """Names in ``TRANSFORMS``, and their arguments."""
     ct_window: tuple[float, float] | None = None
     """Before "percentiles" a volume that looks like CT is clipped to these Hounsfield units."""
+
+    @property
+    def of_the_body(self) -> bool:
+        """Whether air around the body may be left out, because it does not change the intensities of the rest."""
+        return self.kind not in ("z-score", "none") and all(name in VOXEL_BY_VOXEL for name, _ in self.transforms)
 
 
 @dataclass(frozen=True)
@@ -204,8 +232,8 @@ def _from_elsewhere(card: ModelCard, metadata: Mapping[str, Any], config: Mappin
         spacing = None
     if not isinstance(orientation, str) or orientation.startswith(("$", "@", "%")):
         orientation = None
-    intensities, note = _intensities(transforms)
-    notes += [note] if note else []
+    before = config.get("preprocessing")
+    intensities = _intensities(transforms if before is None else list(_transforms(before)), before is not None, notes)
     channels = int(card.network_arguments.get("in_channels", image.get("num_channels", 1)))
     called = image.get("channel_def", {})
     return _checked(
@@ -241,24 +269,40 @@ def _of(transforms: Sequence[tuple[str, Mapping[str, Any]]], name: str, key: str
     return next((said.get(key) for own, said in transforms if own == name), None)
 
 
-def _intensities(transforms: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Intensities, str]:
+def _intensities(
+    transforms: Sequence[tuple[str, Mapping[str, Any]]], only_before: bool, notes: list[str]
+) -> Intensities:
+    """What the transforms do to the voxels, in their order. ``only_before``: there are none of the network's answer,
+    so that all that are not known matter. ``notes`` gets sentences on what is left out."""
+    found = []
     for name, said in transforms:
-        if name == "ScaleIntensityRange":
-            numbers = [said.get(key) for key in ("a_min", "a_max", "b_min", "b_max")]
-            if all(isinstance(number, int | float) for number in numbers):
-                low, high, bottom, top = (float(number) for number in numbers)  # type: ignore[arg-type]
-                return Intensities("hounsfield", (low, high), (bottom, top), said.get("clip") is True), ""
-        if name == "NormalizeIntensity":
-            return Intensities("z-score", not_zero=said.get("nonzero") is True), ""
-        if name in ("ScaleIntensity", "ScaleIntensityRangePercentiles"):
-            return Intensities("percentiles"), ""
-    return Intensities("percentiles"), "The model's intensities could not be read; 0 to 1 by percentiles is assumed."
+        if name not in TRANSFORMS:
+            if only_before and name not in _HARMLESS:
+                notes.append(f"The model's transform '{name}' is not known here and was left out.")
+            continue
+        given = {
+            key: value for key, value in said.items() if key not in _ABOUT and (key, value) != ("_disabled_", False)
+        }
+        strange = [key for key, value in given.items() if key not in TRANSFORMS[name] or not _is_plain(value)]
+        if strange:
+            notes.append(f"The model's transform '{name}' was left out: its '{strange[0]}' could not be read.")
+        else:
+            found.append((name, given))
+    if not found:
+        notes.append("The model's intensities could not be read; 0 to 1 by percentiles is assumed.")
+        return Intensities("percentiles")
+    return Intensities("MONAI", transforms=tuple(found))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether an argument is a number, true, false, null, or a list of numbers."""
+    return value is None or all(isinstance(one, int | float) for one in (value if isinstance(value, list) else [value]))
 
 
 def _checked(description: Description) -> Description:
     if not description.parts:
         raise ValueError("it names no labels.")
-    if description.intensities.kind not in NORMALISATIONS:
+    if description.intensities.kind not in NORMALISATIONS and not description.intensities.transforms:
         raise ValueError(f"'normalise' must be one of {', '.join(NORMALISATIONS)}.")
     if description.activation not in ACTIVATIONS:
         raise ValueError(f"'activation' must be one of {', '.join(ACTIVATIONS)}.")

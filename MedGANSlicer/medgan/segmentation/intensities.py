@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from medgan.noise import intensity_range
@@ -72,16 +74,27 @@ def _dividing_level(values: np.ndarray) -> float:
     return float(edges[1:-1][np.argmax(below * above * (means[0] - means[1]) ** 2)])
 
 
+def in_unit_of_network(arrays: Sequence[np.ndarray], intensities: Intensities) -> np.ndarray:
+    """Float32 channels (C, D, H, W) in the network's unit. Raises ``ValueError``."""
+    if not intensities.transforms:
+        return np.stack([normalised(array, intensities) for array in arrays])
+    import monai.transforms
+
+    image = np.stack(arrays).astype(np.float32)
+    for name, arguments in intensities.transforms:
+        try:
+            image = np.asarray(getattr(monai.transforms, name)(**arguments)(image), dtype=np.float32)
+        except (TypeError, ValueError, IndexError) as error:
+            raise ValueError(f"The model's transform '{name}' can not be used: {error}") from error
+    return image
+
+
 def normalised(array: np.ndarray, intensities: Intensities) -> np.ndarray:
-    """Float32 voxels in the network's unit."""
+    """Float32 voxels of one channel in the network's unit."""
     if intensities.kind == "none":
         return array.astype(np.float32)
     if intensities.kind == "z-score":
-        counted = array[array != 0] if intensities.not_zero else array
-        mean, sd = (float(counted.mean()), float(counted.std())) if counted.size else (0.0, 1.0)
-        standard = ((array - mean) / (sd or 1.0)).astype(np.float32)
-        return np.where(array != 0, standard, np.float32(0.0)) if intensities.not_zero else standard
-    bottom, top = intensities.target
+        return ((array - float(array.mean())) / (float(array.std()) or 1.0)).astype(np.float32)
     if intensities.kind == "hounsfield":
         low, high = intensities.window
     elif intensities.kind == "range":
@@ -91,7 +104,7 @@ def normalised(array: np.ndarray, intensities: Intensities) -> np.ndarray:
     scaled = (array - np.float32(low)) / np.float32(max(high - low, 1e-6))
     if intensities.clip or intensities.kind != "hounsfield":
         scaled = np.clip(scaled, 0.0, 1.0)
-    return (bottom + (top - bottom) * scaled).astype(np.float32)
+    return scaled.astype(np.float32)
 
 
 def _sample(array: np.ndarray) -> np.ndarray:

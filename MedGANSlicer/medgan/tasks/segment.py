@@ -26,7 +26,7 @@ from medgan.segmentation.coarse import channels_of, groups_of
 from medgan.segmentation.description import Description, Part, describe
 from medgan.segmentation.finer import with_finer_slices
 from medgan.segmentation.grid import Grid, resampled, working_grid
-from medgan.segmentation.intensities import background_of, body_box, normalised, windowed
+from medgan.segmentation.intensities import background_of, body_box, in_unit_of_network, windowed
 from medgan.segmentation.network import Runner, may_be_mirrored
 from medgan.segmentation.pieces import cleaned, filled
 from medgan.segmentation.result import entropy, indices_on, measures, values_of
@@ -138,11 +138,11 @@ def prepared(
             )  # fmt: skip
             runner.before |= {card.name: card} if card else {}
         arrays.append(resampled(array, source, working, outside))
-    if description.intensities.kind not in ("z-score", "none"):
+    if description.intensities.of_the_body:
         boxes = [body_box(array, working) for array in arrays]
         box = tuple(slice(min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes)) for axis in range(3))
         arrays, working = [array[box] for array in arrays], working.box(box)
-    return np.stack([normalised(array, description.intensities) for array in arrays]), working
+    return in_unit_of_network(arrays, description.intensities), working
 
 
 def grouped(probabilities: np.ndarray, members: Sequence[Sequence[int]]) -> np.ndarray:
