@@ -16,7 +16,7 @@ from medgan.recipes.contrast import fitted_curves
 from medgan.recipes.contrast_data import Pairs, worsened
 from medgan.settings import SynthesizeSettings, Target
 from medgan.synthesis import contrast
-from medgan.synthesis.contrast import unit_of
+from medgan.synthesis.contrast import contrast_seen, unit_of
 from medgan.synthesis.sets import Order, make
 from medgan.tasks import synthesize
 from medgan.volume import LabelMap, Volume, read_volume, write_volume
@@ -156,6 +156,20 @@ def test_voxels_that_are_no_numbers_stay_so(a_head):
 def test_what_can_not_be_translated_is_said_in_one_sentence(array, settings, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         translated(Volume(array, np.eye(4)), **{"source": Target.T1, "target": Target.T2, **settings})
+
+
+@pytest.mark.parametrize(
+    ("label", "confidence", "says"),
+    [("MR T2", 0.97, ""), ("MR T2", 0.8, "it looks like a T2 (80 %)"), ("MR", 0.99, "was not recognised"),
+     ("unknown", 0.3, "was not recognised")],
+)  # fmt: skip
+def test_only_a_contrast_that_is_sure_is_translated_unasked(label, confidence, says):
+    what = {"kind": {"label": label, "confidence": confidence}}
+    if not says:
+        assert contrast_seen(what) == "T2"
+        return
+    with pytest.raises(ValueError, match=re.escape(says) + ".*--source T1, T2 or FLAIR"):
+        contrast_seen(what)
 
 
 def test_a_label_map_is_no_scan():

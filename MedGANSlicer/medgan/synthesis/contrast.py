@@ -15,7 +15,8 @@ from medgan.inference import fill_not_finite
 from medgan.models import ModelError
 from medgan.networks.contrast import CONTRASTS, ContrastNet
 from medgan.progress import Progress, part
-from medgan.recognition.fits import recognised as kinds_of
+from medgan.recognition.fits import SURE, recognised
+from medgan.recognition.words import percent
 from medgan.segmentation.grid import Grid, resampled
 from medgan.settings import SynthesizeSettings, Target
 from medgan.synthesis.scan import Run, channels_of, network_grid
@@ -108,11 +109,7 @@ def _codes(volume: Volume, settings: SynthesizeSettings, run: Run) -> tuple[int,
         raise ModelError(f"Model '{run.card.name}' has the network {run.card.network}, which takes no contrast.")
     if settings.target is Target.ANY:
         raise ValueError("Choose the contrast to make: 'Contrast', or --target T1, T2 or FLAIR.")
-    source = settings.source.value if settings.source is not Target.ANY else recognised(volume)
-    if source not in CONTRASTS:
-        raise ValueError(
-            "The contrast of the scan was not recognised; choose it under 'Scan is', or give --source T1, T2 or FLAIR."
-        )
+    source = settings.source.value if settings.source is not Target.ANY else contrast_seen(recognised(volume))
     why = run.card.details.get("refused", {}).get(f"{source} to {settings.target.value}")
     if why:
         raise ValueError(f"Model '{run.card.name}' does not make a {settings.target.value} of a {source}: {why}")
@@ -126,10 +123,17 @@ def _codes(volume: Volume, settings: SynthesizeSettings, run: Run) -> tuple[int,
     return CONTRASTS.index(source), CONTRASTS.index(settings.target.value)
 
 
-def recognised(volume: Volume) -> str:
-    """The contrast that a scan has by the shipped model that recognises scans; '' when it is not sure."""
-    found: dict[str, Any] = kinds_of(volume).get("kind", {"label": ""})
-    return str(found["label"]).removeprefix("MR ") if str(found["label"]).startswith("MR ") else ""
+def contrast_seen(what: Mapping[str, Mapping[str, Any]]) -> str:
+    """The contrast that a scan surely has, by what was recognised of it. Raises ``ValueError``: to translate the wrong
+    one spoils the scan."""
+    kind = what.get("kind", {"label": "", "confidence": 0.0})
+    name = str(kind["label"]).removeprefix("MR ")
+    if name in CONTRASTS and kind["confidence"] >= SURE:
+        return name
+    seen = "was not recognised"
+    if name in CONTRASTS:
+        seen = f"is not sure: it looks like a {name} ({percent(kind['confidence'])})"
+    raise ValueError(f"The contrast of the scan {seen}; choose it under 'Scan is', or give --source T1, T2 or FLAIR.")
 
 
 def _asked(image: np.ndarray, source: int, target: int, run: Run, progress: Progress) -> np.ndarray:
