@@ -9,6 +9,7 @@ are those of the lists that come with 3D Slicer; a structure without an exact co
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 from medgan.labeltable import LabelTable
 from medgan.terminology import Code, Terminology
@@ -122,6 +123,16 @@ _SINGLE = (
     (520, "Cortical-CSF", (120, 133, 217), ""),
     (530, "Optic-Nerve", (0, 191, 122), ""),
 )
+
+
+_SIDED = ({2, 41}, {3, 42}, {4, 43}, {10, 49}, {17, 53})
+"""Values of large structures that every FreeSurfer label map of a head has on both sides."""
+
+
+def numbered(values: Iterable[int]) -> bool:
+    """Whether values without names are FreeSurfer's: two structures have both sides. 1, 2, 4 are of anybody's."""
+    found = set(values)
+    return sum(pair <= found for pair in _SIDED) >= 2
 
 
 def table() -> LabelTable:

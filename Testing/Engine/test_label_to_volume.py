@@ -13,22 +13,23 @@ from medgan.models import catalogue, verify
 from medgan.networks.render import MULTIPLE, RenderNet, mixture
 from medgan.settings import Contrast, SynthesizeSettings
 from medgan.synthesis.labels_intensities import parsed
-from medgan.synthesis.labels_presets import preset
+from medgan.synthesis.labels_presets import presets
 from medgan.synthesis.labels_scanner import in_slices
 from medgan.synthesis.labels_shape import moved, random_deformation, smallest_jacobian
 from medgan.synthesis.texture import OCTAVES, coloured_noise, octave_shares
 from medgan.tasks import synthesize
 from medgan.volume import Label, LabelMap, Volume
 
-NAMES = {2: "Left-Cerebral-White-Matter", 3: "Left-Cerebral-Cortex", 4: "Left-Lateral-Ventricle"}
+NAMES = {2: "Left-Cerebral-White-Matter", 3: "Left-Cerebral-Cortex", 4: "Left-Lateral-Ventricle", 515: "Bone-Cortical"}
 
 
 @pytest.fixture(scope="module")
 def a_head():
-    """White matter, cortex, ventricle and bone by their codes in FreeSurfer, without names; oblique and left-handed."""
+    """White matter, cortex, ventricle and bone as FreeSurfer numbers and names them; oblique and left-handed."""
     head = phantoms.head((31, 34, 37))
     values = np.array([0, 515, 3, 2, 4])[np.digitize(head, [1, 350, 600, 900])]
-    return LabelMap(values.astype(np.int16), phantoms.awkward_geometry())
+    names = {value: Label(name) for value, name in NAMES.items()}
+    return LabelMap(values.astype(np.int16), phantoms.awkward_geometry(), names)
 
 
 def made(labels, reference=None, **settings):
@@ -71,14 +72,39 @@ def test_ct_is_in_hounsfield_units_and_knows_common_names(a_head):
     assert "Zork" in outputs.report["messages"][0]
 
 
+def preset_of(name, value=2, contrast=Contrast.CT):
+    labels = LabelMap(np.full((2, 2, 2), value, np.int16), np.eye(4), {value: Label(name)})
+    return presets(contrast, [value], labels).get(value)
+
+
 def test_a_name_says_more_than_a_number():
-    array = np.full((4, 4, 4), 2, np.int16)
-    unnamed, named = LabelMap(array, np.eye(4)), LabelMap(array, np.eye(4), {2: Label(NAMES[2])})
-    other = LabelMap(array, np.eye(4), {2: Label("Necrosis")})
-    moved_code = LabelMap(array, np.eye(4), {2: Label("left cerebral cortex")})
-    assert preset(Contrast.T1, 2, unnamed) == preset(Contrast.T1, 2, named)
-    assert preset(Contrast.T1, 2, other) is None
-    assert preset(Contrast.T1, 2, moved_code) == preset(Contrast.T1, 3, LabelMap(array, np.eye(4)))
+    white, grey = (preset_of(NAMES[value], value, Contrast.T1) for value in (2, 3))
+    assert preset_of("left cerebral cortex", 2, Contrast.T1) == grey != white
+    assert preset_of("Necrosis", 2, Contrast.T1) is None
+
+
+def test_values_without_names_are_of_freesurfer_where_two_structures_have_both_sides(a_head):
+    nobody = LabelMap(np.zeros((2, 2, 2), np.int16), np.eye(4), {41: Label("41")})
+    assert presets(Contrast.T1, [0, 1, 2, 4], nobody).keys() == {0}  # as the tumours of BraTS
+    assert presets(Contrast.T1, [0, 2, 4, 41, 43, 9999], nobody).keys() == {0, 2, 4, 41, 43}
+    outputs = made(LabelMap(a_head.array, a_head.ijk_to_ras), contrast=Contrast.T1)
+    assert "how bright the labels 2, 3, 4, 515 are in MR T1" in " ".join(outputs.report["messages"])
+
+
+@pytest.mark.parametrize(
+    ("mean", "names"),
+    [
+        (-820, "lung lung_upper_lobe_left LeftLung lungs"), (40, "lung_tumor liver-tumours bone_tumour lung_nodule"),
+        (45, "lung_vessels liver_vessel heart_atrium_left iliac_arteries atrial_appendage pulmonary_vein"),
+        (-100, "bone_fat torso_fat"), (350, "hip_left rib_left_1 ribs vertebrae_L1 vertebra bones"),
+        (-980, "air airway bowel_gas"), (8, "brain_ventricle urinary_bladder kidney_cyst_left"),
+        (34, "hippocampus parahippocampal_gyrus brain"), (52, "hip_muscle gluteus_maximus_left"),
+        (None, "hippocampal_fissure cribriform_plate hair zork"),
+    ],
+)  # fmt: skip
+def test_names_in_ct_are_taken_by_whole_words(mean, names):
+    found = {name: preset_of(name, 77) for name in names.split()}
+    assert {name: pair and pair[0] for name, pair in found.items()} == dict.fromkeys(found, mean)
 
 
 def test_a_reference_gives_intensities_and_texture(a_head):
@@ -268,7 +294,11 @@ def test_what_can_not_be_done_is_said_in_one_sentence(a_head):
             made(a_head, **settings)
 
     refused("needs a reference volume on the grid", contrast=Contrast.REFERENCE)
-    refused("The labels 2, 3, 4 have no intensity", contrast=Contrast.BY_HAND, intensities="515=3")
+    refused(
+        "The labels Left-Cerebral-White-Matter, Left-Cerebral-Cortex, Left-Lateral-Ventricle have no intensity",
+        contrast=Contrast.BY_HAND,
+        intensities="515=3",
+    )
     refused("'2:7' is no intensity of a label", intensities="2:7")
     refused("'deformation_mm' must lie between 0 and 30", deformation_mm=31.0)
     nothing = Volume(np.full(a_head.shape, np.nan, np.float32), a_head.ijk_to_ras)

@@ -13,7 +13,7 @@ from medgan.inference import Normalisation, fill_not_finite
 from medgan.segmentation.grid import Grid
 from medgan.settings import Contrast, SynthesizeSettings
 from medgan.synthesis.labels_calibrate import FEWEST_OF_DISTRIBUTION, distribution
-from medgan.synthesis.labels_presets import CT_SCALE, PRESETS, preset
+from medgan.synthesis.labels_presets import CT_SCALE, PRESETS, presets
 from medgan.synthesis.scan import Run, normalisation_of, usual_range
 from medgan.synthesis.texture import octave_shares
 from medgan.volume import LabelMap, Volume
@@ -204,7 +204,7 @@ def _known(
             OF_TRAINING if scale else NO_UNIT,
         )
     chosen = Contrast.T1 if contrast not in PRESETS else contrast
-    pairs = {value: pair for value in values if (pair := preset(chosen, value, labels)) is not None}
+    pairs = presets(chosen, values, labels)
     if chosen is not Contrast.CT:
         return pairs, None, NO_UNIT
     return (

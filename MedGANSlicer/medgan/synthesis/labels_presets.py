@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from medgan import freesurfer
 from medgan.generation import CONTRASTS, tissue_of
 from medgan.inference import Normalisation
 from medgan.segmentation import description
 from medgan.settings import Contrast
-from medgan.volume import LabelMap
+from medgan.volume import Label, LabelMap
 
 PRESETS = (Contrast.T1, Contrast.T2, Contrast.FLAIR, Contrast.CT)
 
@@ -28,53 +31,83 @@ HOUNSFIELD = {
 """Mean and standard deviation of the tissues of a head in CT, in HU."""
 
 HOUNSFIELD_OF_NAMES = (
-    (("lung",), -820, 60), (("trachea", "airway", "air", "bowel gas", "sinus"), -980, 20),
+    (("fat", "adipose", "subcutaneous"), -100, 18), (("cyst",), 8, 10),
+    (("tumor", "tumour", "lesion", "nodule", "metastas*", "carcinoma"), 40, 18),
+    (("vessel", "aorta", "artery", "vein", "vena", "brachiocephalic", "celiac"), 45, 15),
+    (("blood", "haemorrhage", "hemorrhage", "haematoma", "hematoma"), 65, 10),
+    (("cartilage",), 90, 40), (("marrow",), 250, 120),
+    (("lung",), -820, 60), (("trachea", "airway", "air", "gas", "sinus"), -980, 20),
     (("liver",), 60, 14), (("spleen",), 50, 14), (("kidney",), 35, 18), (("pancreas",), 40, 18),
-    (("adrenal",), 30, 18), (("gallbladder", "bladder", "cyst"), 8, 10), (("stomach", "esophagus", "duodenum"), 30, 35),
+    (("adrenal",), 30, 18), (("gallbladder", "bladder"), 8, 10),
+    (("stomach", "esophagus", "oesophagus", "duodenum"), 30, 35),
     (("colon", "intestine", "bowel"), 10, 90), (("prostate", "uterus"), 40, 15), (("thyroid",), 95, 20),
-    (("heart", "atri", "ventricle of heart", "myocard"), 45, 15),
-    (("aorta", "artery", "vein", "vena", "vessel", "trunk"), 45, 15), (("cartilage",), 90, 40),
-    (("marrow",), 250, 120),
-    (("vertebra", "rib", "hip", "sacrum", "scapula", "clavicula", "clavicle", "femur", "humerus", "sternum", "skull",
-      "pelvis", "tibia", "fibula", "bone", "mandible", "teeth"), 350, 220),
-    (("gluteus", "iliopsoas", "autochthon", "muscle", "psoas"), 52, 16), (("fat", "adipose", "subcutaneous"), -100, 18),
-    (("skin",), -10, 60), (("brain", "spinal cord", "spinal_cord"), 34, 8), (("tumor", "tumour", "lesion"), 40, 18),
-    (("blood", "haemorrhage", "hemorrhage"), 65, 10), (("soft tissue", "body", "tissue"), 30, 40),
+    (("heart", "atri*", "cardiac", "myocard*"), 45, 15),
+    (("gluteus", "iliopsoas", "autochthon", "muscle", "psoas"), 52, 16),
+    (("vertebra*", "rib", "hip", "sacrum", "scapula", "clavicula", "clavicle", "femur", "humerus", "sternum", "skull",
+      "pelvis", "tibia", "fibula", "bone", "mandible", "tooth", "teeth"), 350, 220),
+    (("skin",), -10, 60), (("brain ventricle", "cerebral ventricle", "lateral ventricle", "csf"), 8, 8),
+    (("brain", "hippocampus", "gyrus", "cerebellum", "spinal cord"), 34, 8),
+    (("soft tissue", "body", "tissue"), 30, 40),
 )  # fmt: skip
-"""Words in the names of labels, and mean and standard deviation in HU without contrast agent; the first that fits."""
+"""Words in the names of labels ("*": words that begin so), and mean and standard deviation in HU without contrast
+agent; the first that fits, so that what lies within an organ comes before the organs."""
 
 CT_SCALE = Normalisation(*description.HOUNSFIELD)
 """From HU to the unit of the network."""
 
 
-def tissue(value: int, labels: LabelMap) -> str:
-    """The tissue that a label is, by the code of FreeSurfer; '' when its name says that it is something else."""
+def presets(contrast: Contrast, values: Iterable[int], labels: LabelMap) -> dict[int, tuple[float, float]]:
+    """Mean and standard deviation of those labels that are known in a kind of scan, in HU for CT, else 0 to 1."""
+    values = list(values)
+    of_freesurfer = freesurfer.numbered(values)
+    found = {
+        value: _preset(contrast, tissue(value, labels, of_freesurfer), labels.labels.get(value)) for value in values
+    }
+    return {value: pair for value, pair in found.items() if pair is not None}
+
+
+def tissue(value: int, labels: LabelMap, of_freesurfer: bool) -> str:
+    """The tissue that a label is: by its name in FreeSurfer, or without one by its value, if the values are of
+    FreeSurfer; '' when it is not known."""
     own, usual = labels.labels.get(value), freesurfer.label(value)
-    named = own.name if own else ""
-    if value and named and (usual is None or _plain(named) not in (_plain(usual.name), str(value))):
-        value = _CODES.get(_plain(named), -1)
+    named = _plain(own.name) if own else ""
+    if value and named in ("", str(value)):
+        return tissue_of(value) if of_freesurfer else ""
+    if value and (usual is None or named != _plain(usual.name)):
+        value = _CODES.get(named, -1)
     return tissue_of(value)
 
 
-def preset(contrast: Contrast, value: int, labels: LabelMap) -> tuple[float, float] | None:
-    """Mean and standard deviation of a label in a kind of scan, in HU for CT, else 0 to 1; None when not known."""
-    found = tissue(value, labels)
+def _preset(contrast: Contrast, found: str, own: Label | None) -> tuple[float, float] | None:
     if contrast is Contrast.CT:
-        if found:
-            return HOUNSFIELD[found]
-        own = labels.labels.get(value)
-        name = own.name.lower().replace("_", " ") if own else ""
-        return next(
-            ((mean, sd) for words, mean, sd in HOUNSFIELD_OF_NAMES if any(word in name for word in words)), None
-        )
+        return HOUNSFIELD[found] if found else _hounsfield_of(own.name if own else "")
     if not found:
         return None
     means = T2_OF_BRAINS if contrast is Contrast.T2 else {}
     return means.get(found, CONTRASTS[contrast.value][found]), SPREADS[found]
 
 
+def _hounsfield_of(name: str) -> tuple[float, float] | None:
+    words = [word.lower() for word in _WORD.findall(name)]
+    for terms, mean, sd in HOUNSFIELD_OF_NAMES:
+        if any(all(any(_is(word, part) for word in words) for part in term.split()) for term in terms):
+            return mean, sd
+    return None
+
+
+def _is(word: str, term: str) -> bool:
+    """Whether a word of a name is a term, or more than one of it."""
+    if term.endswith("*"):
+        return word.startswith(term[:-1])
+    several = term[:-1] + "ies" if term.endswith("y") else term + "es" if term.endswith("s") else term + "s"
+    return word in (term, several)
+
+
 def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+"""Words of names as "lung_upper_lobe", "LeftLung" and "vertebrae L1"."""
 
 _CODES = {_plain(label.name): value for value, label in reversed(freesurfer.table().labels.items())}

@@ -17,9 +17,6 @@ from medgan.labeltable import TableError, default_color, read_table, unnamed
 from medgan.training.data_files import DataError
 from medgan.volume import Label
 
-SIDED_CODES = ({2, 41}, {3, 42}, {4, 43}, {10, 49}, {17, 53})
-"""FreeSurfer codes of structures with two sides. Data that has two such pairs uses FreeSurfer's codes."""
-
 _SIDE = re.compile(r"(?<![a-z])(left|right|lh|rh|l|r)(?![a-z])")
 _OTHER = {"left": "right", "right": "left", "lh": "rh", "rh": "lh", "l": "r", "r": "l"}
 
@@ -37,7 +34,7 @@ def described(values: Iterable[int], known: Mapping[int, Label], data: str) -> t
     made set or the ``dataset.json`` of nnU-Net beside them, or FreeSurfer's table when the codes are its."""
     ordered = sorted(values)
     named: dict[int, Label] = {}
-    if sum(pair <= set(ordered) for pair in SIDED_CODES) >= 2:
+    if freesurfer.numbered(ordered):
         named = {value: label for value in ordered if (label := freesurfer.label(value)) is not None}
     for value, name in _dataset_names(data).items():
         named[value] = Label(name, default_color(value))
