@@ -15,6 +15,12 @@ AROUND = 4
 GAP = 1.45
 """Ratio to the steps around from which a step is a gap; slices of sharp scans stay below."""
 
+CHANCE = 3.0
+"""Standard errors of the noise by which a step may be larger or smaller by chance."""
+
+NOISE_ERROR = 0.05
+"""How far off the square of the estimated noise may be, as a part of it."""
+
 LONGEST_LINE = 160
 """Voxels along each side of a slice that are looked at, about."""
 
@@ -88,7 +94,7 @@ def _across(array: np.ndarray, axis: int, noise: float) -> LostSlices:
         return found
     first, last = int(filled[0]), int(filled[-1])
     found.empty = [number for number in range(first, last) if np.ptp(slices[number]) == 0]
-    steps, counts = np.full((2, len(slices) - 1), np.nan)
+    squares, counts = np.full((2, len(slices) - 1), np.nan)
     for number in range(first, last):
         one, other = slices[number], slices[number + 1]
         if number in found.empty or number + 1 in found.empty:
@@ -102,17 +108,21 @@ def _across(array: np.ndarray, axis: int, noise: float) -> LostSlices:
         inside = (np.maximum(one, other) > dark) & (np.minimum(one, other) > low)
         counts[number] = inside.sum()
         if counts[number] >= 32:
-            square = float(((one - other)[inside].astype(np.float64) ** 2).mean()) - 2.0 * noise**2
-            steps[number] = np.sqrt(max(square, 0.0))
-    if np.isfinite(steps).any():
-        steps[counts < LEAST_PART * np.nanmax(counts)] = np.nan
-    found.gaps = _gaps(steps)
+            squares[number] = ((one - other)[inside].astype(np.float64) ** 2).mean()
+    if np.isfinite(squares).any():
+        squares[counts < LEAST_PART * np.nanmax(counts)] = np.nan
+    found.gaps = _gaps(squares, counts, noise)
     return found
 
 
-def _gaps(steps: np.ndarray) -> list[int]:
-    """Steps that are far larger than those around them."""
+def _gaps(squares: np.ndarray, counts: np.ndarray, noise: float) -> list[int]:
+    """Steps that are far larger than those around them, whatever the noise: it adds to the mean ``squares`` of steps
+    over so many voxels by as much as is known, and by chance."""
     gaps: list[int] = []
+    of_noise = 2.0 * noise**2
+    doubt = of_noise * (CHANCE * np.sqrt(2.0 / np.maximum(counts, 1)) + NOISE_ERROR)
+    least = np.sqrt(np.maximum(squares - of_noise - doubt, 0.0))
+    steps = np.sqrt(np.maximum(squares - of_noise, doubt))
     if np.isfinite(steps).sum() < FEWEST:
         return gaps
     for number in np.flatnonzero(np.isfinite(steps))[1:-1].tolist():  # what ends there is no gap
@@ -120,6 +130,6 @@ def _gaps(steps: np.ndarray) -> list[int]:
         near[min(number, AROUND)] = np.nan
         known = near[np.isfinite(near)]
         # The largest of its neighbours, not their median: a change of anatomy is no gap.
-        if len(known) >= AROUND and steps[number] > GAP * np.max(known) > 0:
+        if len(known) >= AROUND and least[number] > GAP * np.max(known) > 0:
             gaps.append(number)
     return gaps

@@ -41,6 +41,9 @@ ISOTROPIC = 1.5
 SLICES = 1.3
 """From this ratio of voxel sides on, the longest one is the direction of the slices."""
 
+REPEATED = 0.25
+"""Share of the slices from which exact repetitions are voxels drawn by the nearest one, and not measured twice."""
+
 CLIPPED = 0.1
 """Percent of the foreground at the bright end of the intensities, or of all voxels at the dark, that is remarked."""
 
@@ -84,16 +87,35 @@ def measure(volume: Volume, names: Collection[str] = ()) -> list[dict[str, Any]]
     low, high = intensity_range(array)
     sides = np.array(volume.spacing_mm[::-1])  # along k, j, i
     noisy = not {"noise", "missing slices"}.isdisjoint(wanted)
-    sigma = (acquired_sigma(array) or noise_sigma(sampled_blocks(array, BLOCKS))) if noisy else None
+    distinct, true_sides = _without_repetitions(array, sides)
+    sigma = (acquired_sigma(distinct) or noise_sigma(sampled_blocks(distinct, BLOCKS))) if noisy else None
     ways: dict[str, Callable[[], dict[str, Any]]] = {
         "noise": lambda: _noise(sigma, low, high, unit, float(array.min()) <= HOUNSFIELD_AIR),
-        "blur": lambda: _blur(array, sides),
-        "slice thickness": lambda: _thickness(array, sides),
+        "blur": lambda: _blur(distinct, true_sides),
+        "slice thickness": lambda: _thickness(distinct, true_sides, distinct is not array),
         "clipping": lambda: _clipping(array, low, high, unit),
         "missing slices": lambda: _missing(array, sides, sigma or 0.0),
         "ghosting": lambda: _ghosting(array),
     }
     return [way() for name, way in ways.items() if name in wanted]
+
+
+def _without_repetitions(array: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The slices that differ along every axis, and how far they lie apart; the array itself where few are repeated."""
+    sides = sides.copy()
+    for axis in range(3):
+        slices = np.moveaxis(array, axis, 0)
+        repeated = [
+            number
+            for number in range(1, len(slices))
+            if np.array_equal(slices[number, ::4, ::4], slices[number - 1, ::4, ::4])  # most differ here already
+            and np.array_equal(slices[number], slices[number - 1])
+            and np.ptp(slices[number]) > 0
+        ]
+        if len(repeated) >= REPEATED * len(slices):
+            array = np.delete(array, repeated, axis)
+            sides[axis] *= len(slices) / array.shape[axis]
+    return array, sides
 
 
 def _finding(name: str, value: float | None, sentence: str, remark: bool) -> dict[str, Any]:
@@ -131,11 +153,11 @@ def _blur(array: np.ndarray, sides: np.ndarray) -> dict[str, Any]:
     return _finding("blur", blur, sentence, blur > SOFT)
 
 
-def _thickness(array: np.ndarray, sides: np.ndarray) -> dict[str, Any]:
+def _thickness(array: np.ndarray, sides: np.ndarray, repeated: bool) -> dict[str, Any]:
     """How many times thicker slices are than the voxels within them, by the header or by the detail there is."""
     across = int(sides.argmax())
     within = float(np.sort(sides)[:2].mean())
-    ratio, said = float(sides[across]) / within, "by the voxel size"
+    ratio, said = float(sides[across]) / within, "by those that differ" if repeated else "by the voxel size"
     if sides.max() <= ISOTROPIC * sides.min():
         axis, drawn = drawn_thickness(array)
         if drawn > 1.0:
@@ -172,7 +194,7 @@ def _missing(array: np.ndarray, sides: np.ndarray, sigma: float) -> dict[str, An
     parts = [
         _numbered(found.empty, "empty slice", "", found),
         _numbered(found.repeated, "exact repetition", " of the slice before", found),
-        _numbered(found.gaps, "gap", " after slice", found),
+        _numbered(found.gaps, "gap", " after the slice", found),
     ]
     said = ", ".join(part for part in parts if part)
     sentence = f"{said[0].upper()}{said[1:]}." if said else "No slice is empty, repeated or seen to be missing."
@@ -183,9 +205,7 @@ def _numbered(places: list[int], what: str, more: str, found: LostSlices) -> str
     if not places:
         return ""
     named = ", ".join(str(place) for place in places[:5]) + (", ..." if len(places) > 5 else "")
-    after = f"{more} " if more.endswith("slice") else f"{more} ({AXES[found.axis]} = "
-    end = "" if more.endswith("slice") else ")"
-    return f"{len(places)} {what}{'s' * (len(places) > 1)}{after}{named}{end}"
+    return f"{len(places)} {what}{'s' * (len(places) > 1)}{more} ({AXES[found.axis]} = {named})"
 
 
 def _ghosting(array: np.ndarray) -> dict[str, Any]:

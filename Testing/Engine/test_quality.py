@@ -130,6 +130,32 @@ def test_empty_repeated_and_missing_slices_are_named(a_scan, a_texture):
     assert (lost.repeated, lost.gaps) == ([30], [])  # though the next step is that of two slices
 
 
+def test_noise_as_large_as_the_steps_makes_no_gaps(a_texture):
+    smooth = ndimage.gaussian_filter(a_texture, 1.5)
+    step = float(np.sqrt(((smooth[1:] - smooth[:-1]) ** 2).mean()))
+    for times, error in ((3, 1.02), (5, 1.0), (8, 1.02)):
+        for seed in range(3):
+            noise = times * step * np.random.default_rng(seed).standard_normal(smooth.shape)
+            assert lost_slices(smooth + noise, (0, 1, 2), error * times * step).gaps == []
+    lost = np.delete(smooth + 3 * step * np.random.default_rng(0).standard_normal(smooth.shape), [24, 25, 26], 0)
+    assert lost_slices(lost, (0,), 3 * step).gaps == [23]
+    said = found(np.delete(smooth, [24, 25, 26], 0))["missing slices"]["sentence"]
+    assert said == "1 gap after the slice (k = 23)."
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_slices_drawn_by_the_nearest_have_the_noise_and_thickness_of_those_that_were_measured(a_scan, axis):
+    few = np.take(a_scan, range(0, a_scan.shape[axis], 4), axis)
+    sides = [1.0, 1.0, 1.0]
+    sides[2 - axis] = 4.0
+    drawn, measured = found(np.repeat(few, 4, axis)), found(few, sides)
+    for name in ("noise", "blur", "slice thickness"):
+        assert drawn[name]["value"] == pytest.approx(measured[name]["value"], rel=1e-3), name
+    assert drawn["noise"]["value"] > 0.3
+    assert "4 times the 1 mm within them (by those that differ)" in drawn["slice thickness"]["sentence"]
+    assert "exact repetitions of the slice before" in drawn["missing slices"]["sentence"]
+
+
 def test_empty_slices_between_two_legs_are_not_filled(a_scan):
     broken = a_scan.copy()
     broken[20:22] = 0
