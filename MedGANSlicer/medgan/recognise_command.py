@@ -181,6 +181,8 @@ def _attempt(source: Path, settings: RecogniseSettings) -> Result:
 
 
 def _say(result: Result, alone: bool, debug: bool) -> None:
+    from medgan.recognition.words import percent
+
     name, report = result.source.name, result.report
     if result.error:
         console.complain(_with_options(result.error) if alone else f"{name}: {_with_options(result.error)}")
@@ -198,7 +200,7 @@ def _say(result: Result, alone: bool, debug: bool) -> None:
     rows = []
     for found in report["what"].values():
         likely = sorted(found["scores"].items(), key=lambda pair: -pair[1])[:3]
-        rows.append((found["title"], ", ".join(f"{label} {100 * score:.0f} %" for label, score in likely)))
+        rows.append((found["title"], ", ".join(f"{label} {percent(score)}" for label, score in likely)))
     rows += [(seen["title"], seen["sentence"]) for seen in report["quality"]]
     rows += [("Advice", held["sentence"]) for held in report["advice"]]
     console.table(rows)

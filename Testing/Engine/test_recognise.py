@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import phantoms
-from medgan import records, samples
+from medgan import recognise_command, records, samples
 from medgan.bundle import ModelError
 from medgan.inference import MemoryRefused
 from medgan.models import build_network, find, load_state, read_card
@@ -360,6 +361,13 @@ def test_command_tells_one_file(call, a_head, tmp_path):
     again = call("recognise", tmp_path / "scan.nii.gz", "--saliency", tmp_path / "why.nrrd")
     assert again.returncode == 1
     assert "exists already" in again.stderr
+
+
+def test_command_says_of_nothing_that_it_is_certain(capsys):
+    what = {"region": {"title": "Part of the body", "scores": {"head": 0.9996, "chest": 0.0004}}}
+    report = {"what": what, "messages": [], "warnings": [], "sentence": "Head.", "quality": [], "advice": []}
+    recognise_command._say(recognise_command.Result(Path("a.nii"), report | {"research": "."}), True, False)
+    assert "head 99 %, chest 0 %" in capsys.readouterr().out
 
 
 def test_command_makes_a_table_of_a_folder(call, a_head, tmp_path):

@@ -129,7 +129,7 @@ def test_results_that_stay_worse_than_their_input_raise_an_alarm():
     ("values", "begins", "says"),
     [
         ([], "Nothing can be said", "there was no validation"),
-        ([20.0, 25.0], "Too early to say: 2 validations so far", "PSNR 25 at step 200"),
+        ([20.0, 25.0, 24.0], "Too early to say: 3 validations so far", "best PSNR 25 at step 200"),
         ([20.0 + n for n in range(12)], "No: PSNR still rises", "to 31 at step 1200"),
         ([30.0 - 10.0 * 0.3**n for n in range(16)], "Yes: PSNR has hardly risen", "best 30"),
         (
@@ -147,12 +147,18 @@ def test_is_it_done(values, begins, says):
     assert says in answer
 
 
+def test_too_early_names_the_best_of_the_validations_that_count():
+    values = [9.0, 12.5, 11.0, 10.0]
+    rows = curve(4, 10, val_psnr=values.__getitem__, val_score=values.__getitem__, val_counts=lambda n: n < 3)
+    assert verdict(rows) == ("Too early to say: 3 validations before the adversarial term, best PSNR 12.5 at step 20.")
+
+
 def test_validations_that_do_not_count_are_not_called_missing():
     answer = verdict(curve(2, every=30, val_psnr=lambda n: 32.0, val_score=lambda n: 32.0, val_counts=lambda n: False))
     assert answer.startswith("Nothing can be said: all validations so far came after the adversarial term began")
     assert "(Validate every, --validate-every)" in answer
     anew = {"step": 60, "compares_anew": True, "val_psnr": 30.0, "val_score": 30.0, "val_step": 30}
-    assert verdict([anew]) == "Too early to say: 1 validation so far, PSNR 30 at step 30."
+    assert verdict([anew]) == "Too early to say: 1 validation so far, best PSNR 30 at step 30."
 
 
 def test_rows_that_hold_something_else_are_passed_over():

@@ -43,7 +43,9 @@ def _is_it_done(rows: Rows, keeps_best: bool) -> str:
     first, last = values[0], values[-1]
     best_step, best = max(values, key=lambda pair: pair[1])
     if len(values) < FEWEST:
-        return f"Too early to say: {_count(len(values), 'validation')} so far, {name} {last[1]:.4g} at step {last[0]}."
+        which = "so far" if all(row.get("val_counts", True) for row in rows) else "before the adversarial term"
+        found = f"{_count(len(values), 'validation')} {which}"
+        return f"Too early to say: {found}, best {name} {best:.4g} at step {best_step}."
     swing = median(abs(b[1] - a[1]) for a, b in itertools.pairwise(values))
     quarter = last[0] - 0.25 * (last[0] - first[0])
     earlier = max(value for step, value in values if step <= quarter)
