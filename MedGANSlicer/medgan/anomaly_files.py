@@ -15,6 +15,7 @@ from medgan.segmentation.files import source_name
 from medgan.settings import AnomalySettings
 from medgan.synthesis import files
 from medgan.volume import LabelMap, Volume, file_format, read_volume
+from medgan.writing import marked
 
 REGION_COLUMNS = ("file", "number", "score", "largest", "volume_ml", "right_mm", "anterior_mm", "superior_mm",
                   "box_i_mm", "box_j_mm", "box_k_mm")  # fmt: skip
@@ -116,7 +117,12 @@ def map_file(item: Item, settings: AnomalySettings, overwrite: bool, watch: Call
         path: files.description(report, settings.to_dict(), item.sources, content=name, **shown)
         for name, path in wanted.items()
     }
-    files.write_marked({path: outputs.volumes[name] for name, path in wanted.items()}, said, item.makes_folder)
+    volumes = {path: outputs.volumes[name] for name, path in wanted.items()}
+    if item.reconstruction is not None:
+        made = volumes[item.reconstruction]
+        assert isinstance(made, Volume)
+        volumes[item.reconstruction] = marked(made, report["model"])
+    files.write_marked(volumes, said, item.makes_folder)
     return Result(item, report)
 
 

@@ -50,12 +50,12 @@ def stem_of(path: str | Path) -> str:
 class Volume:
     """One scalar volume: float32 ``array[k, j, i]`` and a 4x4 ``ijk_to_ras`` in mm.
 
-    ``voxel_type`` is the numpy name of the type the voxels had in their source ("int16"), which
-    :meth:`stored` restores. ``meta`` holds what is said about the source: "format", "source" (a name) and
-    "messages" (sentences for the person). ``exact``, where it is given, holds the voxels of the source in a type
-    wider than float32; what was not changed is stored with these very values. Raises :class:`VolumeError` for
-    arrays or matrices of the wrong kind. Any invertible matrix is accepted: oblique, left-handed, anisotropic,
-    sheared.
+    ``voxel_type`` is the numpy name of the type the voxels had in their source ("int16"), which :meth:`stored`
+    restores. ``meta`` holds what is said about the source: "format", "source" (a name) and "messages" (sentences for
+    the person), and "synthetic" what the header of the file of a made volume is to say. ``exact``, where it is given,
+    holds the voxels of the source in a type wider than float32; what was not changed is stored with these very values.
+    Raises :class:`VolumeError` for arrays or matrices of the wrong kind. Any invertible matrix is accepted: oblique,
+    left-handed, anisotropic, sheared.
     """
 
     array: np.ndarray

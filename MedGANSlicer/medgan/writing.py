@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,22 @@ from medgan.quiet import quiet
 from medgan.reading import READERS
 from medgan.staging import complete
 from medgan.volume import FORMATS, LPS_TO_RAS, LabelMap, Volume, VolumeError, check_name, file_format
+
+MARKS = {"NIfTI": "ITK_FileNotes", "NRRD": "MedGAN.Synthetic", "MetaImage": "MedGAN.Synthetic"}
+"""Where a header says that no scanner made the voxels: ITK's name of NIfTI's "descrip", and the attribute that nodes
+with made volumes have, which 3D Slicer takes from the header of a NRRD."""
+
+LONGEST_MARK = 79
+"""Bytes of NIfTI's "descrip", less the one that ends it."""
+
+
+def marked(volume: Volume, model: str, seed: int | None = None) -> Volume:
+    """The same volume, whose file will say in its header that it is synthetic."""
+    parts = ("synthetic, MedGANSlicer", "" if seed is None else f"seed {seed}", f"model {model}")
+    text = " ".join(", ".join(filter(None, parts)).split())
+    return dataclasses.replace(
+        volume, meta={**volume.meta, "synthetic": text.encode("ascii", "replace").decode()[:LONGEST_MARK]}
+    )
 
 
 def write(volume: Volume | LabelMap | Frames, path: Path) -> list[Path]:
@@ -102,6 +119,8 @@ def _write_there(volume: Volume | LabelMap | Frames, path: Path, ending: str) ->
         writer.SetImageIO(READERS[ending][1])
         writer.SetUseCompression(ending != ".nii")
         image = to_image(volume)
+        if isinstance(volume, Volume) and "synthetic" in volume.meta:
+            image.SetMetaData(MARKS[READERS[ending][0]], volume.meta["synthetic"])
         with itk_names.writable(path) as safe, quiet():
             writer.SetFileName(str(safe))
             writer.Execute(as_image(volume, image, ending) if isinstance(volume, Frames) else image)

@@ -97,6 +97,8 @@ def test_command_writes_the_map_with_its_mark(a_trained_model, a_scan, tmp_path,
     assert beside["synthetic"] is True
     assert beside["content"] == "anomaly"
     assert json.loads((tmp_path / "again.json").read_text())["content"] == "reconstruction"
+    assert b"MedGAN.Synthetic:=synthetic, MedGANSlicer, model " in (tmp_path / "again.nrrd").read_bytes()
+    assert b"MedGAN.Synthetic" not in (tmp_path / "map.nrrd").read_bytes()
     again = call("anomaly", tmp_path / "scan.nrrd", tmp_path / "map.nrrd", "--model", a_trained_model[0])
     assert again.returncode == 1
     assert "exists already; add --overwrite" in again.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 import kind_tools
@@ -24,12 +25,13 @@ from medgan.settings import Contrast, SynthesizeSettings, Target, TrainKind, Tra
 from medgan.synthesis import sets
 from medgan.synthesis.set_again import again
 from medgan.synthesis.set_samples import Sample
-from medgan.synthesis.set_sidecars import write_sample
+from medgan.synthesis.set_sidecars import voxels_sha256, write_sample
 from medgan.training.data_files import search
 from medgan.training.data_labels import described
 from medgan.training.data_pairs import find_cases
 from medgan.training.kinds.base import Exported, plain_state
 from medgan.volume import Label, LabelMap, Volume, VolumeError, read_label_map, read_volume, write_volume
+from medgan.writing import marked
 
 
 @pytest.fixture(scope="session")
@@ -128,6 +130,28 @@ def test_options_of_other_models_are_refused(call, maps, bundles, tmp_path):
     assert "--target is for translation and has no effect on 'labels'; set --contrast." in done.stderr
     assert "--truncation is for models from noise" in call(*start, "--truncation", "0.3").stderr
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("ending", "name"), [("nii.gz", "descrip"), ("nrrd", "MedGAN.Synthetic"), ("mha", "MedGAN.Synthetic"), ("npz", "")]
+)
+def test_the_header_of_a_made_volume_says_that_it_is_synthetic(quick, bundles, maps, tmp_path, ending, name):
+    out = tmp_path / f"made.{ending}"
+    sets.make(order(bundles, out, maps[:1], one_file=True, seed=7))
+    beside = json.loads((tmp_path / "made.json").read_text(encoding="utf-8"))
+    assert voxels_sha256(read_volume(out)) == beside["voxels_sha256"]
+    if name:
+        header, labels = sitk.ReadImage(out), sitk.ReadImage(tmp_path / f"made_labels.{ending}")
+        assert header.GetMetaData(name) == "synthetic, MedGANSlicer, seed 7, model quick"
+        assert name not in labels.GetMetaDataKeys() or not labels.GetMetaData(name)
+
+
+def test_a_long_name_of_a_model_fits_the_header(tmp_path):
+    volume = marked(Volume(np.ones((4, 4, 4), np.float32), np.eye(4)), "Köpfe\n" * 30, 2**31 - 1)
+    write_volume(volume, tmp_path / "a.nii")
+    said = sitk.ReadImage(tmp_path / "a.nii").GetMetaData("descrip")
+    assert said.startswith("synthetic, MedGANSlicer, seed 2147483647, model K?pfe K?pfe ")
+    assert len(said) == 79
 
 
 def test_training_takes_both_layouts_and_the_list_with_its_patients(quick, bundles, maps, tmp_path):

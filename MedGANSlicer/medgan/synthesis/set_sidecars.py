@@ -20,7 +20,7 @@ from medgan.synthesis.files import description, json_text, sidecar_of
 from medgan.synthesis.set_layouts import Layout, manifest
 from medgan.synthesis.set_samples import Sample, key_of, weights_of
 from medgan.volume import LabelMap, Volume, VolumeError
-from medgan.writing import write
+from medgan.writing import marked, write
 
 SAVE_EVERY_S = 5.0
 
@@ -55,6 +55,8 @@ def write_sample(
     Raises ``VolumeError``.
     """
     path, volume = image
+    if isinstance(volume, Volume):
+        volume = marked(volume, str(report.get("model", "")), sample.settings.seed)
     held = {**guards, **dict([labels] if labels else []), path: volume}
     said = sidecar(sample, report, about, path, labels[0] if labels else None)
     said |= {**more, "voxels_sha256": voxels_sha256(volume)}
