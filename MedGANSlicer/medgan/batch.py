@@ -22,6 +22,7 @@ from medgan.models import ModelError
 from medgan.reading import read_any
 from medgan.settings import EnhanceSettings
 from medgan.staging import make_folder, put, staged
+from medgan.targets import are_apart, check_new, check_not_read
 from medgan.volume import Volume, VolumeError, file_format, read_volume
 from medgan.voxel_types import LAST_WHOLE, is_wide, stored_as
 from medgan.waiting import BETWEEN_FILES_S
@@ -266,21 +267,20 @@ def _assembled(job: Job, source: Frames) -> dict[str, Frames]:
 def _check_targets(item: Item, manner: Manner) -> None:
     """Refuse before the work what could not be written after it."""
     targets = list(item.targets.values())
-    if len(set(targets)) < len(targets):
+    if not are_apart(targets):
         names = " and the ".join("result" if name == "volume" else name for name in item.targets)
         raise FileFailed(f"The {names} would become the same file '{item.target}'; give each a name of its own.")
     any_run = "" if manner.resume else manner.run or None
     ours = any_run is not None and records.was_begun(item.target, any_run)
     for target in targets:
-        if target.exists() and item.source.exists() and target.samefile(item.source):
-            raise FileFailed(f"'{target}' is the input itself; give the result another name.")
-        if target.exists() and not (manner.overwrite or ours):
+        check_target(target, item.make_folders)
+        check_not_read(target, [item.source])
+        if not (manner.overwrite or ours):
             other = ""
             if manner.resume:
                 known = records.is_result(target)
                 other = " and was made from another input or with other settings" if known else _UNKNOWN
-            raise FileFailed(f"'{target}' exists already{other}; add --overwrite to replace it.")
-        check_target(target, item.make_folders)
+            check_new(target, other)
 
 
 def _write(

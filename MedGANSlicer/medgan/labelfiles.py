@@ -7,7 +7,7 @@ same name with the ending ``.labels.csv``, which 3D Slicer reads too; it is writ
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Collection, Set
 from pathlib import Path
 
 from medgan.labels import Converted, Overlap, label_maps, renamed, said_of_values, segmentation_of
@@ -15,6 +15,7 @@ from medgan.labeltable import LabelTable, read_table, unnamed, write_table
 from medgan.labelvalues import Values, assigned
 from medgan.segments import Segmentation
 from medgan.staging import complete
+from medgan.targets import check_new, check_not_read
 from medgan.volume import Label, LabelMap, VolumeError, file_format, read_label_map, stem_of, write_volume
 
 DICOM_ENDING = ".dcm"
@@ -33,12 +34,6 @@ def table_beside(path: Path) -> Path:
 def names_beside(path: Path) -> bool:
     """Whether the values of a label map file are named by the table beside it, because its format holds no names."""
     return not is_segmentation(path) and file_format(path) not in ("", ".npz")
-
-
-def check_not_read(target: Path, sources: Iterable[Path]) -> None:
-    """Raise :class:`VolumeError` for a result that would take the place of a file that is read."""
-    if target.is_file() and any(source.is_file() and target.samefile(source) for source in sources):
-        raise VolumeError(f"'{target}' is an input itself; give the result another name.")
 
 
 def read(path: Path, table: LabelTable | None = None) -> tuple[Segmentation, dict[str, list[int]], list[str]]:
@@ -124,7 +119,7 @@ def write(
     reference: Path | None = None,
     save_table: Path | None = None,
     overwrite: bool = True,
-    sources: Iterable[Path] = (),
+    sources: Collection[Path] = (),
 ) -> tuple[list[Path], Converted | None, list[str]]:
     """Write the segments in the format that the name says. Returns the files, the label maps, and sentences.
 
@@ -160,11 +155,10 @@ def write(
         wanted = (save_table is None or several) and _says_something(each.labels, empty)
         if names_beside(file) and (wanted or table_beside(file).exists()):
             tables[table_beside(file)] = each.labels
-    sources = list(sources)
     for file in [*maps, *tables]:
         check_not_read(file, sources)
-        if file.exists() and not overwrite:
-            raise VolumeError(f"'{file}' exists already; add --overwrite to replace it.")
+        if not overwrite:
+            check_new(file)
     writers: dict[Path, Callable[[Path], object]] = {
         file: functools.partial(write_volume, each) for file, each in maps.items()
     }

@@ -130,7 +130,8 @@ def _convert(
     surfaces: Path | None,
     overwrite: bool,
 ) -> dict[str, Any]:
-    from medgan import labelfiles, tablefiles
+    from medgan import labelfiles, tablefiles, targets
+    from medgan.writing import check_target
 
     if len(paths) < 2:
         raise UsageError("Give what to convert and the name of the result: medgan labelmap IN... OUT.")
@@ -140,9 +141,11 @@ def _convert(
     besides = [labelfiles.table_beside(path) for path in inputs if labelfiles.names_beside(path)]
     sources = [*inputs, *besides, Path(table_name), Path(grid)]
     _check_beside(sources, out, save_table, surfaces)
+    if not to_table and file_format(out):
+        check_target(out)
     for target in (out, save_table):
-        if target is not None and target.exists() and not overwrite:
-            raise VolumeError(f"'{target}' exists already; add --overwrite to replace it.")
+        if target is not None and not overwrite:
+            targets.check_new(target)
     if surfaces is not None and surfaces.is_dir() and any(surfaces.glob("*.stl")) and not overwrite:
         raise VolumeError(f"Folder '{surfaces}' holds surfaces already; name another, or add --overwrite.")
     table = read_table(table_name) if table_name else None
@@ -184,7 +187,7 @@ def _check(
 
 def _check_beside(sources: list[Path], out: Path, save_table: Path | None, surfaces: Path | None) -> None:
     """Refuse before the work what could not be written after it, or would take the place of what is read."""
-    from medgan import labelfiles, tablefiles
+    from medgan import labelfiles, tablefiles, targets
 
     if surfaces is not None and surfaces.exists() and not surfaces.is_dir():
         raise UsageError(f"'{surfaces}' is a file; --surfaces takes a folder.")
@@ -200,13 +203,13 @@ def _check_beside(sources: list[Path], out: Path, save_table: Path | None, surfa
             )
         if save_table.is_dir():
             raise UsageError(f"'{save_table}' is a folder; give the name of a file.")
-        if save_table.absolute() == out.absolute():
+        if not targets.are_apart([out, save_table]):
             raise UsageError(f"The result and its table would become the same file '{out}'; name them differently.")
     for target in (out, save_table):
         if target is not None:
-            labelfiles.check_not_read(target, sources)
+            targets.check_not_read(target, sources)
     if labelfiles.names_beside(out):
-        labelfiles.check_not_read(labelfiles.table_beside(out), sources)
+        targets.check_not_read(labelfiles.table_beside(out), sources)
 
 
 def _read(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from medgan import records, tilt
 from medgan.batch import Item
 from medgan.models import ModelCard, ModelError, find_chain, verify
 from medgan.settings import EnhanceSettings
+from medgan.targets import files_of, place_of
 from medgan.volume import FORMATS, file_format, stem_of
 
 EXTRAS = ("difference", "residual", "uncertainty")
@@ -143,7 +145,7 @@ def check_tables(tables: Sequence[Path], others: Iterable[Path], out: Path | Non
 
     ``others`` are the other files of the run, and ``out`` is a folder that it makes.
     """
-    taken = {path.absolute() for path in others}
+    taken = {place_of(path) for path in others}
     for path in tables:
         if path.parent.is_dir():
             if not os.access(path.parent, os.W_OK):
@@ -152,11 +154,11 @@ def check_tables(tables: Sequence[Path], others: Iterable[Path], out: Path | Non
             raise ValueError(f"There is no folder '{path.parent}' to write '{path.name}' into; make it first.")
         if path.is_dir():
             raise ValueError(f"'{path}' is a folder; give the name of a file.")
-        if path.absolute() in taken:
+        if place_of(path) in taken:
             raise ValueError(f"'{path}' is the name of another file of this run; name the table differently.")
         if path.exists() and not overwrite:
             raise ValueError(f"'{path}' exists already; add --overwrite to replace it.")
-        taken.add(path.absolute())
+        taken.add(place_of(path))
 
 
 def resolved_model(text: str, base: Path = Path()) -> str:
@@ -196,16 +198,16 @@ def _single(paths: Sequence[Path], places: Places, frames: str) -> Item:
 
 def _check_twins(items: list[Item]) -> None:
     """Raise :class:`UsageError` for two items that would write one file."""
-    sources = [item.source.resolve() for item in items]
-    inputs = set(sources)
-    owners: dict[Path, Item] = {}
-    for item, source in zip(items, sources, strict=True):
-        for target in item.targets.values():
-            if (place := target.resolve()) in inputs and place != source:
-                raise UsageError(f"'{target}' is one of the inputs and would be written over; give another name.")
-            other = owners.setdefault(Path(os.path.abspath(target)), item)
+    sources = [[file.resolve() for file in (item.source, *records.voxel_files(item.source))] for item in items]
+    inputs = set(itertools.chain(*sources))
+    owners: dict[str, Item] = {}
+    for item, own in zip(items, sources, strict=True):
+        for file in (file for target in item.targets.values() for file in files_of(target)):
+            if (there := file.resolve()) in inputs and there not in own:
+                raise UsageError(f"'{file}' is one of the inputs and would be written over; give another name.")
+            other = owners.setdefault(place_of(file), item)
             if other is item:
                 continue
-            if other.source.resolve() == source:
-                raise UsageError(f"'{item.source}' is given twice for '{target}'; name each file once.")
-            raise UsageError(f"{other.source} and {item.source} would both become '{target}'; enhance them one by one.")
+            if other.source.resolve() == own[0]:
+                raise UsageError(f"'{item.source}' is given twice for '{file}'; name each file once.")
+            raise UsageError(f"{other.source} and {item.source} would both become '{file}'; enhance them one by one.")

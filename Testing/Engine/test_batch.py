@@ -368,7 +368,7 @@ def test_input_is_never_written_over_whatever_it_is_called(tmp_path, call, compu
     if linked:
         target = tmp_path / "b.nrrd"
         os.link(scan, target)
-    one_sentence(call("enhance", "a.nrrd", target, "--overwrite", cwd=tmp_path), "is the input itself")
+    one_sentence(call("enhance", "a.nrrd", target, "--overwrite", cwd=tmp_path), "is an input itself")
     assert scan.read_bytes() == before
     assert computed == []
 

@@ -300,7 +300,7 @@ def test_existing_result_is_kept_unless_overwrite_is_said(tmp_path, a_model, an_
     one_sentence(call("enhance", "a.nrrd", "b.nrrd", "--model", a_model, cwd=tmp_path), "add --overwrite")
     assert (tmp_path / "b.nrrd").read_bytes() == before
     one_sentence(
-        call("enhance", "a.nrrd", "a.nrrd", "--overwrite", "--model", a_model, cwd=tmp_path), "the input itself"
+        call("enhance", "a.nrrd", "a.nrrd", "--overwrite", "--model", a_model, cwd=tmp_path), "an input itself"
     )
 
 

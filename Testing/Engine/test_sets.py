@@ -179,7 +179,7 @@ def test_a_set_goes_on_where_it_was_stopped_and_knows_what_is_not_its_own(quick,
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.nii.gz")}
     assert len(before) == 4
     monkeypatch.delenv("MEDGAN_TEST_FAILS")
-    with pytest.raises(FileFailed, match="exists already; add --resume to go on"):
+    with pytest.raises(VolumeError, match="exists already; add --resume to go on"):
         sets.make(order(bundles, out, maps, count=4))
     (out / "sub-0001" / "anat" / "sub-0001_dseg.nii.gz").unlink()  # a pair that is not whole is made anew
     made = sets.make(order(bundles, out, maps, count=4, resume=True))

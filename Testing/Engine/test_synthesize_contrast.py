@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import phantoms
-from medgan.batch import FileFailed
 from medgan.networks.contrast import BRIGHTEST, ContrastNet, laid_on
 from medgan.recipes.contrast import fitted_curves
 from medgan.recipes.contrast_data import Pairs, worsened
@@ -19,7 +18,7 @@ from medgan.synthesis import contrast
 from medgan.synthesis.contrast import contrast_seen, unit_of
 from medgan.synthesis.sets import Order, make
 from medgan.tasks import synthesize
-from medgan.volume import LabelMap, Volume, read_volume, write_volume
+from medgan.volume import LabelMap, Volume, VolumeError, read_volume, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +190,7 @@ def test_the_guards_are_written_beside_the_result_and_not_over_other_files(a_hea
     settings = SynthesizeSettings("translate", source=Target.T1, target=Target.T2)
     order = Order(settings, tmp_path / "t2.nii.gz", (tmp_path / "t1.nii.gz",), one_file=True)
     (tmp_path / "t2_uncertainty.nii.gz").write_text("mine")
-    with pytest.raises(FileFailed, match=r"t2_uncertainty.nii.gz' exists already; add --overwrite"):
+    with pytest.raises(VolumeError, match=r"t2_uncertainty.nii.gz' exists already; add --overwrite"):
         make(order)
     assert not (tmp_path / "t2.nii.gz").exists()
     make(replace(order, overwrite=True))

@@ -16,6 +16,7 @@ from medgan.labelfiles import names_beside, table_beside
 from medgan.labeltable import write_table
 from medgan.settings import SegmentSettings
 from medgan.staging import complete
+from medgan.targets import are_apart, check_new, check_not_read
 from medgan.volume import LabelMap, Volume, file_format, read_volume, stem_of
 from medgan.waiting import BETWEEN_FILES_S
 from medgan.writing import check_target, write
@@ -145,17 +146,15 @@ def _shown(value: Any) -> Any:
 
 def _check_targets(item: Item, overwrite: bool) -> None:
     """Refuse before the work what could not be written after it."""
-    if len(set(item.targets.values())) < len(item.targets):
+    if not are_apart(list(item.targets.values())):
         raise FileFailed(f"Labels and uncertainty would become the same file '{item.labels}'; name them differently.")
     for target in item.targets.values():
-        for source in item.sources:
-            if target.exists() and source.exists() and target.samefile(source):
-                raise FileFailed(f"'{target}' is the input itself; give the result another name.")
-        if target.exists() and not overwrite:
-            raise FileFailed(f"'{target}' exists already; add --overwrite to replace it.")
         check_target(target, item.make_folder)
-    if _table_there(item.labels) and not overwrite:
-        raise FileFailed(f"'{table_beside(item.labels)}' exists already; add --overwrite to replace it.")
+        check_not_read(target, item.sources)
+        if not overwrite:
+            check_new(target)
+    if names_beside(item.labels) and not overwrite:
+        check_new(table_beside(item.labels))
 
 
 def _table_there(labels: Path) -> bool:

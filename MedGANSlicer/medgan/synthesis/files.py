@@ -12,6 +12,7 @@ from medgan.batch import FileFailed
 from medgan.job import Job, JobError, JobState
 from medgan.settings import Settings
 from medgan.staging import complete, text_writer
+from medgan.targets import are_apart, check_new, check_not_read, place_of
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume, stem_of
 from medgan.waiting import BETWEEN_FILES_S
@@ -44,21 +45,18 @@ def sidecar_of(path: Path) -> Path:
 
 def check_targets(targets: Sequence[Path], inputs: Sequence[Path], overwrite: bool, makes_folder: bool = False) -> None:
     """Refuse before the work what could not be written after it. Raises :class:`FileFailed` or ``VolumeError``."""
-    if len(set(targets)) < len(targets):
+    if not are_apart(targets):
         raise FileFailed("Two results would become the same file; name them differently.")
-    if len({sidecar_of(target) for target in targets}) < len(targets):
+    if len({place_of(sidecar_of(target)) for target in targets}) < len(targets):
         raise FileFailed(
             f"Two results would share the description '{sidecar_of(targets[0]).name}'; name them differently, not only "
             "by their endings."
         )
     for target in targets:
-        for source in inputs:
-            if target.exists() and source.exists() and target.samefile(source):
-                raise FileFailed(f"'{target}' is an input itself; give the result another name.")
-        for file in (target, sidecar_of(target)):
-            if file.exists() and not overwrite:
-                raise FileFailed(f"'{file}' exists already; add --overwrite to replace it.")
         check_target(target, makes_folder)
+        check_not_read(target, inputs)
+        for file in () if overwrite else (target, sidecar_of(target)):
+            check_new(file)
 
 
 def write_marked(

@@ -29,6 +29,7 @@ from medgan.synthesis.set_sidecars import (
     read_sidecar,
     write_sample,
 )
+from medgan.targets import check_new, check_not_read
 from medgan.volume import LabelMap, Volume
 from medgan.waiting import BETWEEN_FILES_S
 from medgan.writing import check_target
@@ -93,7 +94,9 @@ def make(
     """
     task, weights = task_of(order.settings.model)
     samples = planned(order.settings, order.sources, order.also, task)
-    if not order.one_file:
+    if order.one_file:
+        check_target(order.out)
+    else:
         make_folder(order.out)
     layout = order.layout()
     guards = GUARDS if task == "translate" else ()
@@ -145,7 +148,7 @@ def notes(order: Order) -> list[str]:
 
 
 def _refuse_existing(layout: Layout, sample: Sample, key: dict[str, Any] | None, guards: Sequence[str]) -> None:
-    """Raise :class:`FileFailed` for what would be replaced; with a key, not for what was begun with the same."""
+    """Raise ``ValueError`` for what would be replaced; with a key, not for what was begun with the same."""
     image = layout.image(sample.name)
     beside = sidecar_of(image)
     if key is not None:
@@ -155,17 +158,14 @@ def _refuse_existing(layout: Layout, sample: Sample, key: dict[str, Any] | None,
         return
     more = [layout.guard(what) for what in guards] if isinstance(layout, OneFile) else []
     for file in (image, beside, layout.labels(sample.name), *more):
-        if file.exists():
-            how = "--overwrite" if isinstance(layout, OneFile) else "--resume to go on, or --overwrite"
-            raise FileFailed(f"'{file}' exists already; add {how} to replace it.")
+        check_new(file, how="--overwrite" if isinstance(layout, OneFile) else "--resume to go on, or --overwrite")
 
 
 def _check_room(layout: Layout, samples: Sequence[Sample], guards: Sequence[str]) -> None:
     more = [layout.guard(what) for what in guards] if isinstance(layout, OneFile) else []
+    sources = {each.path for sample in samples for each in sample.sources}
     for path in {file for one in samples for file in (layout.image(one.name), layout.labels(one.name), *more)}:
-        for source in {each.path for sample in samples for each in sample.sources}:
-            if path.exists() and source.exists() and path.samefile(source):
-                raise FileFailed(f"'{path}' is an input itself; give the result another name.")
+        check_not_read(path, sources)
         if not isinstance(layout, OneFile):
             make_folder(path.parent)
         check_target(path)
