@@ -17,6 +17,9 @@ from medgan.reading import READERS
 from medgan.staging import complete
 from medgan.volume import FORMATS, LPS_TO_RAS, LabelMap, Volume, VolumeError, check_name, file_format
 
+LONGEST_NAME = 240
+"""In bytes. File systems take 255; what lies beside a volume, such as its record or table, is called after it."""
+
 MARKS = {"NIfTI": "ITK_FileNotes", "NRRD": "MedGAN.Synthetic", "MetaImage": "MedGAN.Synthetic"}
 """Where a header says that no scanner made the voxels: ITK's name of NIfTI's "descrip", and the attribute that nodes
 with made volumes have, which 3D Slicer takes from the header of a NRRD."""
@@ -53,6 +56,8 @@ def check_target(path: Path, make_folder: bool = False) -> None:
     ``make_folder``: its folder is going to be made.
     """
     check_name(path)
+    if (more := len(os.fsencode(path.name)) - LONGEST_NAME) > 0:
+        raise VolumeError(f"'{path.name[:40]}...' is too long a name; make it {more} bytes shorter.")
     if not file_format(path):
         raise VolumeError(f"'{path.name}' does not say its format; end the name with one of {', '.join(FORMATS)}.")
     if path.name.lower() == file_format(path):

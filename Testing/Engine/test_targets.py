@@ -129,3 +129,11 @@ def test_two_outputs_in_a_folder_and_a_link_to_it_are_refused(tmp_path):
     with pytest.raises(batch.FileFailed, match="would become the same file"):
         map_file(AnomalyItem((source,), one, two), AnomalySettings(), False, nothing)
     assert not list((tmp_path / "one").iterdir())
+
+
+@pytest.mark.parametrize("length", [250, 300])
+@pytest.mark.parametrize("run", RUNS)
+def test_name_that_is_too_long_is_refused_before_the_work(tmp_path, run, length):
+    write_volume(LabelMap(LABELS, np.eye(4)), tmp_path / "a.nrrd")
+    with pytest.raises(REFUSED, match=f"is too long a name; make it {length - 240} bytes shorter"):
+        RUNS[run](tmp_path / "a.nrrd", tmp_path / f"{'n' * (length - 5)}.nrrd", False)
