@@ -278,7 +278,7 @@ def _check_targets(item: Item, manner: Manner) -> None:
         if not (manner.overwrite or ours):
             other = ""
             if manner.resume:
-                known = records.is_result(target)
+                known = records.is_known(target)
                 other = " and was made from another input or with other settings" if known else _UNKNOWN
             check_new(target, other)
 

@@ -29,6 +29,9 @@ _LONGEST_HEADER = 1 << 20
 
 _NAMES_VOXELS = re.compile(r"\s*(data ?file\s*:|ElementDataFile\s*=)\s*", re.IGNORECASE)
 
+_OBJECTS = ("key", "bytes", "report")
+"""What of a record is an object, where it is there."""
+
 NOT_IN_KEY = ("device", "memory_limit_gb")
 """Settings that say how a result is computed, not which one."""
 
@@ -57,9 +60,9 @@ def finished(target: Path, key: dict[str, Any], run: str = "") -> dict[str, Any]
         return None
     for output in key["outputs"].values():
         file = target.parent / output
-        if not file.is_file() or file.stat().st_size != record["bytes"].get(output):
+        if not file.is_file() or file.stat().st_size != record.get("bytes", {}).get(output):
             return None
-    return record["report"]
+    return record.get("report")
 
 
 def was_begun(target: Path, run: str = "") -> bool:
@@ -149,6 +152,11 @@ def voxel_files(header: Path) -> list[Path]:
     return [header.parent / name for name in names if name and (header.parent / name).is_file()]
 
 
+def is_known(target: Path) -> bool:
+    """Whether its record says how a result was made."""
+    return "report" in _read(target)
+
+
 def is_result(file: Path) -> bool:
     """Whether a run has made this file, rather than a scanner."""
     return _path(file).is_file()
@@ -163,7 +171,8 @@ def _read(target: Path) -> dict[str, Any]:
         record = json.loads(_path(target).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return record if isinstance(record, dict) else {}
+    is_ours = isinstance(record, dict) and all(isinstance(record.get(name, {}), dict) for name in _OBJECTS)
+    return record if is_ours else {}
 
 
 def _write(target: Path, record: dict[str, Any]) -> None:

@@ -406,6 +406,22 @@ def test_what_another_run_has_begun_is_not_replaced(finished, computed):
     assert enhance_file(item, EnhanceSettings(), Manner(run="that one")).status == "done"
 
 
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [({"bytes": "x"}, False), ({"report": None}, False), ({"key": []}, False), ({"bytes": {}}, True), (None, False)],
+)
+def test_damaged_record_is_none(tmp_path, change, known):
+    targets = {"volume": a_scan(tmp_path / "b.nrrd")}
+    key = records.key_of(a_scan(tmp_path / "a.nrrd"), EnhanceSettings(), targets)
+    (tmp_path / ".medgan").mkdir()
+    records.finish(targets, key, "", {"seconds": 1})
+    assert records.finished(targets["volume"], key) == {"seconds": 1}
+    file = tmp_path / ".medgan" / "b.nrrd.json"
+    file.write_text("[" if change is None else json.dumps(json.loads(file.read_text()) | change))
+    assert records.finished(targets["volume"], key) is None
+    assert records.is_known(targets["volume"]) is known
+
+
 def test_record_that_counts_is_written_last(tmp_path, computed, monkeypatch):
     """What is killed before it has a result that does not count as done."""
     written: list[tuple[str, str]] = []
