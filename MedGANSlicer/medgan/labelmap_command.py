@@ -137,12 +137,12 @@ def _convert(
         raise UsageError("Give what to convert and the name of the result: medgan labelmap IN... OUT.")
     inputs, out = paths[:-1], paths[-1]
     to_table = not file_format(out) and out.suffix.lower() in tablefiles.ENDINGS
-    _check(out, values, table_name, reference, to_table, surfaces)
+    _check(out, values, table_name, reference, to_table, save_table, surfaces)
+    if file_format(out):
+        check_target(out)
     besides = [labelfiles.table_beside(path) for path in inputs if labelfiles.names_beside(path)]
     sources = [*inputs, *besides, Path(table_name), Path(grid)]
     _check_beside(sources, out, save_table, surfaces)
-    if not to_table and file_format(out):
-        check_target(out)
     for target in (out, save_table):
         if target is not None and not overwrite:
             targets.check_new(target)
@@ -168,7 +168,13 @@ def _convert(
 
 
 def _check(
-    out: Path, values: Values, table: str, reference: Path | None, to_table: bool, surfaces: Path | None
+    out: Path,
+    values: Values,
+    table: str,
+    reference: Path | None,
+    to_table: bool,
+    save_table: Path | None,
+    surfaces: Path | None,
 ) -> None:
     from medgan.labelfiles import DICOM_ENDING
 
@@ -179,6 +185,8 @@ def _check(
     if not to_table and not file_format(out) and out.suffix.lower() != DICOM_ENDING:
         formats = ", ".join([*FORMATS, ".seg.nrrd", DICOM_ENDING])
         raise UsageError(f"'{out.name}' does not say its format; end the name with one of {formats}, or of a table.")
+    if to_table and save_table is not None:
+        raise UsageError("The result is a table itself; leave out --save-table, or give the name of a label map.")
     if to_table and surfaces is not None:
         raise UsageError("A table has no surfaces; give the name of a label map or segmentation with --surfaces.")
     if not out.parent.is_dir():
@@ -203,8 +211,6 @@ def _check_beside(sources: list[Path], out: Path, save_table: Path | None, surfa
             )
         if save_table.is_dir():
             raise UsageError(f"'{save_table}' is a folder; give the name of a file.")
-        if not targets.are_apart([out, save_table]):
-            raise UsageError(f"The result and its table would become the same file '{out}'; name them differently.")
     for target in (out, save_table):
         if target is not None:
             targets.check_not_read(target, sources)
