@@ -358,6 +358,7 @@ class _Remains:
         if self.process is not None:
             waiting.close(self.process)
 
+    @processes.uninterrupted()
     def remove(self) -> None:
         self.end_process()
         folder, self.folder = self.folder, None

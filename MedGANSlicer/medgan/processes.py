@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,24 @@ def folder_prefix(start: str) -> str:
     It tells the host too, because a folder may be shared by several.
     """
     return f"{_of_this_host(start)}{os.getpid()}-"
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C and ``kill`` come when the block is left. Does nothing but in the first thread, which alone gets them."""
+    came: list[int] = []
+    earlier: dict[int, Any] = {}
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+        if signal.getsignal(number) is not None:  # None: of a program around Python, which could not be set again
+            with contextlib.suppress(ValueError):
+                earlier[number] = signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def sweep(folder: Path, start: str) -> None:

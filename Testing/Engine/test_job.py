@@ -16,7 +16,7 @@ import pytest
 from child_with_small_tasks import SmallJob, SmallSettings
 
 from medgan import processes
-from medgan.job import Job, JobError, JobStatus
+from medgan.job import Job, JobError, JobStatus, _Remains
 from medgan.settings import EnhanceSettings
 from medgan.tasks import TASKS
 
@@ -437,3 +437,23 @@ def test_polling_costs_little(tmp_path):
         for _ in range(100):
             job.poll()
         assert (time.perf_counter() - start) / 100 < 0.005
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_while_a_job_is_removed_leaves_no_folder(tmp_path, monkeypatch, number):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    remains = _Remains()
+    remains.folder = tmp_path / "folder"
+    remains.folder.mkdir()
+    monkeypatch.setattr(remains, "end_process", lambda: os.kill(os.getpid(), number))
+    before = signal.signal(number, interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            remains.remove()
+        assert signal.getsignal(number) is interrupted
+    finally:
+        signal.signal(number, before)
+    assert not list(tmp_path.iterdir())
