@@ -294,3 +294,14 @@ def test_evaluation_of_predictions_can_be_cancelled(tmp_path, quick):
     file = write(tmp_path / "x.csv", "case,truth,prediction\na,1,1\nb,2,2\n")
     with pytest.raises(Cancelled):
         evaluate_predictions([file], quick, stop)
+
+
+def test_measurements_are_not_taken_for_classes(tmp_path, quick):
+    lines = [f"c{n},{n / 7:.3f},{n / 6:.3f}" for n in range(40)]
+    with pytest.raises(ValueError, match="classes in 40 cases look like measurements"):
+        evaluate_predictions([write(tmp_path / "ages.csv", "\n".join(["case,truth,prediction", *lines]))], quick)
+
+
+def test_line_that_was_left_out_is_named_when_the_others_have_one_class(tmp_path, quick):
+    with pytest.raises(ValueError, match=r"Every case is 'a'.* Line 3 of 'x\.csv' was left out: it has no truth\."):
+        evaluate_predictions([write(tmp_path / "x.csv", "case,truth,prediction\n1,a,a\n2,,b\n")], quick)

@@ -38,6 +38,9 @@ THRESHOLD = 0.5
 
 PERMUTATIONS = 999
 
+MANY = 20
+"""Classes of which a classification may have more only if most of them occur in several cases."""
+
 
 @dataclasses.dataclass(frozen=True)
 class _Line:
@@ -64,6 +67,12 @@ def evaluate_predictions(files: Sequence[Path], settings: EvaluateSettings, prog
         reason = f" {evaluation.rows[0]['error']}" if evaluation.rows else ""
         raise ValueError(f"There is no line with a truth and a prediction in {_names(files)}.{reason}")
     classes = _classes(lines)
+    most = max(map(len, lines.values()))
+    if len(classes) > MANY and len(classes) > most / 2:
+        raise ValueError(
+            f"{len(classes)} classes in {most} cases look like measurements, not like classes; give columns "
+            "'truth' and 'prediction' with the names of classes."
+        )
     alike = [name for name in classes if [other.lower() for other in classes].count(name.lower()) > 1]
     if alike:
         evaluation.tell(f"The classes {_quoted(alike)} differ in upper and lower case only; they count as several.")
@@ -227,7 +236,8 @@ def _classes(lines: Mapping[str, Mapping[str, _Line]]) -> list[str]:
 
 def _positive(classes: Sequence[str], settings: EvaluateSettings, evaluation: Evaluation) -> int:
     if len(classes) < 2:
-        raise ValueError(f"Every case is '{classes[0]}'; a classification has at least two classes.")
+        left_out = next((f" {row['error']}" for row in evaluation.rows if "error" in row), "")
+        raise ValueError(f"Every case is '{classes[0]}'; a classification has at least two classes.{left_out}")
     wanted = class_name(settings.positive)
     if wanted and wanted not in classes:
         raise ValueError(f"There is no class '{wanted}'; there are {', '.join(classes)}.")
