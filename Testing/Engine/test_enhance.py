@@ -168,6 +168,8 @@ def test_a_noise_level_far_from_what_is_found_is_said(an_oblique_volume):
     (message,) = run({"volume": an_oblique_volume}, settings(noise_sigma=4 * found)).report["messages"]
     assert f"is 4 times what is found in the volume, {found:.3g}" in message
     assert run({"volume": an_oblique_volume}, settings(noise_sigma=2 * found)).report["messages"] == []
+    with pytest.raises(ValueError, match="A noise of 1e-30 is nothing beside the intensity range of this volume"):
+        run({"volume": an_oblique_volume}, settings(noise_sigma=1e-30))
     with pytest.raises(ValueError, match=r"A noise of 1e\+05 is more than the whole intensity range of this volume"):
         run({"volume": an_oblique_volume}, settings(noise_sigma=1e5))
 

@@ -147,6 +147,9 @@ def test_typed_intensities_are_read_or_refused():
     for text in ("2", "2=", "2=a", "2=0.1/-1", "x=3", "2=1.2.3"):
         with pytest.raises(ValueError, match="is no intensity of a label"):
             parsed(text)
+    for text in ("1=1e308", "1=0/2e9", "1=-2e9"):
+        with pytest.raises(ValueError, match=r"with numbers up to 1e\+09"):
+            parsed(text)
     with pytest.raises(ValueError, match="Label 2 has two intensities"):
         parsed("2=1 2=3")
 

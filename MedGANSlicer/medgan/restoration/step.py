@@ -210,7 +210,7 @@ class Step:
 def measured(array: np.ndarray, ijk_to_ras: np.ndarray, settings: EnhanceSettings) -> State:
     """A finite volume with its intensity range and its noise, which the settings may name.
 
-    Raises ``ValueError`` for a level that is more than the range.
+    Raises ``ValueError`` for a level that is more than the range, or nothing beside it.
     """
     normalisation = robust_normalisation(array)
     told = settings.noise_sigma
@@ -219,8 +219,13 @@ def measured(array: np.ndarray, ijk_to_ras: np.ndarray, settings: EnhanceSetting
             f"A noise of {told:.3g} is more than the whole intensity range of this volume, {normalisation.scale:.3g}; "
             "give its standard deviation in the unit of the volume, or leave it out to have it estimated."
         )
-    found = noise_in(array, normalisation)
     relative = told / normalisation.scale
+    if 0.0 < relative <= ROUNDING:
+        raise ValueError(
+            f"A noise of {told:.3g} is nothing beside the intensity range of this volume, {normalisation.scale:.3g}; "
+            "give its standard deviation in the unit of the volume, or leave it out to have it estimated."
+        )
+    found = noise_in(array, normalisation)
 
     def reckoned(noise: NoiseProfile, share: float = 1.0) -> NoiseProfile:
         return noise.scaled_to(relative / share) if told > 0.0 else noise

@@ -40,6 +40,9 @@ NO_UNIT = "0 is the darkest, 1 the brightest"
 Statistics = dict[int, tuple[float, float]]
 """Mean and standard deviation of each label value, in the network's unit."""
 
+LARGEST = 1e9
+"""Of a typed intensity, whatever its sign."""
+
 _TYPED = re.compile(r"(-?\d+)\s*=\s*(-?[\d.]+(?:[eE][-+]?\d+)?)(?:\s*/\s*([\d.]+(?:[eE][-+]?\d+)?))?")
 
 
@@ -134,9 +137,12 @@ def parsed(text: str) -> dict[int, tuple[float, float | None]]:
             if match is None:
                 raise ValueError
             value, mean, sd = int(match[1]), float(match[2]), None if match[3] is None else float(match[3])
+            if max(abs(mean), sd or 0.0) > LARGEST:
+                raise ValueError
         except ValueError:
             raise ValueError(
-                f"'{part}' is no intensity of a label; write label=mean or label=mean/sd, such as '2=0.7/0.03 3=0.5'."
+                f"'{part}' is no intensity of a label; write label=mean or label=mean/sd, such as '2=0.7/0.03 3=0.5', "
+                f"with numbers up to {LARGEST:g}."
             ) from None
         if value in found:
             raise ValueError(f"Label {value} has two intensities; give it one.")
