@@ -106,7 +106,9 @@ def _json(folder: Path, path: Path) -> dict[str, Any]:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"Model '{folder.name}' has no readable {where}; a model is a MONAI bundle folder.") from error
+        raise ModelError(
+            f"Model '{folder.name or folder}' has no readable {where}; a model is a MONAI bundle folder."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise ModelError(f"Model '{folder.name}': {where} is not valid JSON; restore it from its source.") from error
     if not isinstance(held, dict):

@@ -214,7 +214,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     except DAMAGED as error:
         raise ModelError(f"'{path.name}' is no zip file, or it is damaged; copy it again from its source.") from error
     except IsADirectoryError as error:
-        raise ModelError(f"'{path.name}' is a folder; give a zip file.") from error
+        raise ModelError(f"'{path}' is a folder; give a zip file.") from error
     except OSError as error:
         raise ModelError(f"'{path}' can not be read: {error.strerror or error}.") from error
 

@@ -193,9 +193,15 @@ def main() -> None:
         code = app(arguments, standalone_mode=True) or 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else bool(end.code)
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):  # no command said a word
+            console.complain("Interrupted.")
     except KeyboardInterrupt:
+        console.complain("Interrupted.")
         code = console.INTERRUPTED
     except BrokenPipeError:
+        code = console.FAILED
+    except console.OutputError as error:
+        console.complain(str(error))
         code = console.FAILED
     except Exception as error:
         if debug:
@@ -205,7 +211,12 @@ def main() -> None:
     finally:
         _on_sigterm(earlier)
     try:
-        sys.stdout.flush()
+        with console.printing():
+            sys.stdout.flush()
+    except console.OutputError as error:
+        console.complain(str(error))
+        code = code or console.FAILED
+        _silence_broken_pipe()
     except (OSError, ValueError):
         _silence_broken_pipe()
     sys.exit(code)

@@ -32,8 +32,36 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Characters that command a terminal, all but the tab and the end of a line."""
 
 
+NARROWEST = 40
+"""Columns in which a table is shown at least, however narrow the terminal says to be."""
+
+
+class OutputError(Exception):
+    """What is said does not get to where it was sent, such as to a full disk."""
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """Raises :class:`OutputError` for what goes wrong, but lets it through that a reader has gone."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"The output can not be written: {error.strerror}.") from error
+
+
 class _Terminal(Console):
     """Shows what models, files and tables say without letting it command the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self.width < NARROWEST:  # there a table would show nothing
+            self.width = NARROWEST
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with printing():
+            super().print(*objects, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
         return super().render_str(CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text), **options)
@@ -101,7 +129,8 @@ def failures(results: Sequence[Any], said: Callable[[str], str], debug: bool, wh
 def print_json(held: Any) -> None:
     """The one document of a script. NaN and infinity, which JSON does not know, become null."""
     has_all_letters = "utf" in (sys.stdout.encoding or "utf-8").lower()
-    sys.stdout.write(json.dumps(_clean(held), indent=2, ensure_ascii=not has_all_letters) + "\n")
+    with printing():
+        sys.stdout.write(json.dumps(_clean(held), indent=2, ensure_ascii=not has_all_letters) + "\n")
 
 
 @contextlib.contextmanager

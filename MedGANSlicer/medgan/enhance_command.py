@@ -114,13 +114,14 @@ def enhance(
     try:
         for card in models.find_chain(settings.model):
             models.verify(card)
+    except models.ModelError as error:
+        raise console.failed(str(error), console.FAILED) from error
+    try:
         if report is not None:
             _check_report(report, [*paths, *(item.source for item in items)], overwrite)
             if out is not None and report.parent == out:
                 out.mkdir(parents=True, exist_ok=True)
             batch_report.write(report, batch_report.rows(items, [None] * len(items)))
-    except models.ModelError as error:
-        raise console.failed(str(error), console.FAILED) from error
     except OSError as error:
         raise console.failed(f"Report '{report}' can not be written: {error.strerror}.", console.FAILED) from error
     items = plan.checked(items, settings)

@@ -67,10 +67,12 @@ def problems() -> dict[Path, str]:
 def find(name_or_folder: str | Path) -> ModelCard:
     """The model of that name, or in that bundle folder. Raises :class:`ModelError`."""
     name = str(name_or_folder)
+    if not name:
+        raise ModelError("Say which model: its name is empty.")
     cards, broken = _scan()
     if name in cards:
         return cards[name]
-    if Path(name).is_dir():
+    if os.path.isdir(name):  # which takes names of any length
         return read_card(Path(name))
     for folder, problem in broken.items():
         if folder.name == name:
@@ -85,7 +87,7 @@ def find_chain(text: str) -> list[ModelCard]:
     Raises :class:`ModelError` for an unknown or empty name, for a model that is for another task, and for two models
     that restore the same.
     """
-    if Path(text).is_dir() or "+" not in text:  # the path of a folder may hold a plus
+    if os.path.isdir(text) or "+" not in text:  # the path of a folder may hold a plus
         return [_enhancing(find(text.strip()))]
     names = [name.strip() for name in text.split("+")]
     if not all(names):

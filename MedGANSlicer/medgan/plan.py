@@ -165,7 +165,7 @@ def resolved_model(text: str, base: Path = Path()) -> str:
     """The same models, with the paths of bundle folders made absolute."""
     if not (os.sep in text or "/" in text):
         return text
-    if (base / text).is_dir():
+    if os.path.isdir(base / text):
         return str((base / text).resolve())
     parts = text.split("+")
     return "+".join(str((base / part).resolve()) if os.sep in part or "/" in part else part for part in parts)

@@ -28,6 +28,7 @@ from medgan import (
     anomaly_command,
     anomaly_files,
     cli,
+    console,
     enhance_command,
     evaluate_command,
     models,
@@ -408,6 +409,7 @@ def test_options_begin_where_the_panel_does(function, settings, options, apart):
         (["a.nrrd", "b.nrrd", "--blur", "4"], "--blur must lie between 0 and 3, not 4"),
         (["a.nrrd", "b.nrrd", "--fit-minutes", "-2"], "--fit-minutes must lie between 0 and 600, not -2"),
         (["a.nrrd", "--out", "o", "--uncertainty", "u.nrrd"], "--uncertainty takes a folder too"),
+        (["a.nrrd", "b.nrrd", "--seed", "2147483648"], "--seed must lie between 0 and 2147483647, not 2147483648"),
         (["a.nrrd", "b.nrrd", "--frames", "3"], "--frames takes the first frame and the one to stop before"),
         (["a.nrrd", "b.nrrd", "--report", "r.txt"], "end it with .csv or .json"),
         (["a.nrrd", "b.nrrd", "--jobs", "2", "--dask", "tcp://h:1"], "--jobs is for this computer"),
@@ -428,8 +430,46 @@ def test_unknown_options_and_commands_are_code_2(arguments, call):
     assert "Traceback" not in done.stderr
 
 
-def test_unknown_model_names_the_known_ones(tmp_path, call):
-    one_sentence(call("enhance", "a.nrrd", "b.nrrd", "--model", "nose", cwd=tmp_path), "there are: denoise")
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("nose", "There is no model 'nose'; there are: denoise"),
+        ("n" * 300, "nnn'; there are: denoise"),
+        ("", "Say which model"),
+        (os.sep, f"Model '{Path(os.sep).resolve()}' has no readable 'configs/metadata.json'"),
+    ],
+)
+def test_model_that_is_none_is_named_as_it_was_given(tmp_path, call, model, said):
+    one_sentence(call("enhance", "a.nrrd", "b.nrrd", "--model", model, cwd=tmp_path), said)
+
+
+def test_folder_that_is_no_packed_model_is_named(tmp_path, call):
+    said = "can not be read" if os.name == "nt" else "'.' is a folder; give a zip file"
+    one_sentence(call("models", "add", ".", cwd=tmp_path), said)
+    one_sentence(call("models", "pack", "", "e.zip", cwd=tmp_path), "Say which model")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such device")
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"], ["--version"]])
+def test_output_that_can_not_be_written_is_said(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, env=environment(), check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "The output can not be written: No space left on device.\n")
+
+
+def test_terminal_without_a_width_still_shows_tables(call):
+    assert len(call("models", COLUMNS="0").stdout) > 100
+
+
+def test_interruption_is_never_silent(call, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(console, "models_table", interrupted)
+    done = call("models")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
 
 
 @pytest.mark.parametrize(("asked", "said"), [("cuda", "slice.nrrd: There is no GPU.\n"), ("auto", ""), ("cpu", "")])

@@ -70,5 +70,5 @@ def _check_field(name: str, value: Any, hint: Any) -> None:
     for limit in limits:
         if not limit.minimum <= value <= limit.maximum:
             raise ValueError(
-                f"Setting '{name}' must lie between {limit.minimum:g} and {limit.maximum:g}, not {value:g}."
+                f"Setting '{name}' must lie between {limit.minimum:.15g} and {limit.maximum:.15g}, not {value:.15g}."
             )
