@@ -57,7 +57,7 @@ def test_every_number_has_bounds_that_hold_its_default():
         ({"strength": "1"}, "Setting 'strength' must be float, not '1'."),
         ({"strength": True}, "Setting 'strength' must be float, not True."),
         ({"seed": 1.0}, "Setting 'seed' must be int, not 1.0."),
-        ({"seed": -1}, "Setting 'seed' must lie between 0 and 2.14748e+09, not -1."),
+        ({"seed": -1}, "Setting 'seed' must lie between 0 and 2147483647, not -1."),
         ({"noise_sigma": math.inf}, "Setting 'noise_sigma' must be a finite number, not inf."),
         ({"device": "cuda"}, "Setting 'device' must be Device, not 'cuda'."),
         ({"model": None}, "Setting 'model' must be str, not None."),
