@@ -18,6 +18,8 @@ from panel_tools import SCENE_TESTS, import_scene, oblique_volume, save_scene
 import phantoms
 from medgan.job import Job
 from medgan.settings import Pairing, TrainKind
+from medgan.training.journal import Journal
+from MedGANSlicerLib.RunLog import RunLog
 from MedGANSlicerLib.TableNodes import folderItem, putInFolder
 from scene_reading import load_scene
 
@@ -270,6 +272,21 @@ def test_training_goes_on_when_the_scene_is_closed(trainer):
     person.wait_for_end()
     assert "waiting' is in the menus" in trainer.shared.progressLabel.text
     assert curve("Generator")[-1, 0] == 400
+
+
+def test_trainings_in_folders_of_the_same_name_have_curves_of_their_own(trainer, tmp_path):
+    from MedGANSlicerLib.Panels.CurvesView import CurvesView
+
+    view = CurvesView(trainer.person.widget.host)
+    for parent in ("first", "second"):
+        folder = tmp_path / parent / "run"
+        folder.mkdir(parents=True)
+        Journal(folder).add({"step": 10, "generator_loss": 1.0})
+        log = RunLog(folder)
+        log.update()
+        view.show(log)
+    view.leave()
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode") == 4  # two each
 
 
 def test_removing_a_volume_does_not_stop_a_training(trainer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import slicer
 from slicer.i18n import tr as _
 
@@ -26,7 +28,7 @@ class CurvesView:
     def __init__(self, host) -> None:
         self._host = host
         self._layoutBefore: int | None = None
-        self._name = ""
+        self._run: Path | None = None
         self._plots: tuple[LinePlot, ...] = ()
         self._folder = 0
 
@@ -49,12 +51,12 @@ class CurvesView:
     def update(self, log: RunLog, make: bool = False) -> None:
         """Draw what is new in the log, if its plots are in the scene or are to be made."""
         scene = slicer.mrmlScene
-        if log.folder.name != self._name:
-            self._name, self._plots = log.folder.name, ()
+        name = log.folder.name
+        if log.folder != self._run:
+            self._run, self._plots = log.folder, ()
         if not self._plots:
             if not make:
                 return
-            name = self._name
             self._plots = (
                 LinePlot(_("{name}: losses").format(name=name), _("Step"), _("Loss")),
                 LinePlot(_("{name}: validation").format(name=name), _("Step"), ""),
@@ -62,7 +64,7 @@ class CurvesView:
         if not make and not self._plots[0].inScene(scene):  # the scene was closed since
             return
         if not self._plots[0].inScene(scene):
-            self._folder = folderItem(scene, _("Training {name}").format(name=self._name))
+            self._folder = folderItem(scene, _("Training {name}").format(name=name))
         title, curves = log.validation()
         losses = [Line(_named(name), *curve) for name, curve in log.losses().items()]
         made = self._plots[0].show(scene, losses)
