@@ -198,3 +198,30 @@ def test_metrics_left_out_take_no_part_in_the_correction():
     assert next(entry for entry in left.comparisons if "label" not in entry)["p_corrected"] == expected[0]["p"]
     assert list(left.metrics) == ["dice"]
     assert every.comparisons == before
+
+
+class Counted(list):
+    """Rows that count how often they are gone through."""
+
+    times = 0
+
+    def __iter__(self):
+        self.times += 1
+        return super().__iter__()
+
+
+def test_rows_are_gone_through_once_however_many_labels_and_metrics_there_are():
+    metrics = {name: MetricInfo(name, better="higher") for name in ("dice", "hd95", "asd")}
+
+    def times(labels: int) -> int:
+        rows = Counted(
+            {"case": case, "method": method, "label": f"l{label}", **dict.fromkeys(metrics, 0.1 * case + label)}
+            for method in "ab"
+            for case in range(3)
+            for label in range(labels)
+        )
+        assert len(summarise(rows, metrics, 0, 10)) == 2 * (labels + 1) * 3
+        assert len(compare(rows, metrics, PairedTest.WILCOXON, 0, 10)) == (labels + 1) * 3
+        return rows.times
+
+    assert times(2) == times(8)

@@ -158,10 +158,11 @@ def summarise(
     """
     found = []
     for begin, group in ((0.0, over_labels(rows)), (0.5, rows)):
-        keys = _keys(group, list(metrics))
-        for number, (method, label, metric) in enumerate(keys):
+        grouped = _grouped(group)
+        keys = list(itertools.product(grouped, metrics))
+        for number, ((method, label), metric) in enumerate(keys):
             progress(begin + 0.5 * number / len(keys))
-            values = list(_values(group, method, label, metric).values())
+            values = list(_values(grouped[method, label], metric).values())
             if values:
                 info = metrics[metric]
                 low, high = interval(values, seed, resamples, info.lowest, info.highest)
@@ -194,14 +195,16 @@ def compare(
     found: list[dict[str, Any]] = []
     for begin, group in ((0.0, over_labels(rows)), (0.5, rows)):
         family: list[dict[str, Any]] = []
+        grouped = _grouped(group)
         methods = list(dict.fromkeys(row["method"] for row in group))
         judged = [name for name, info in metrics.items() if info.better]
         pairs = list(itertools.combinations(methods, 2))
         for number, (first, second) in enumerate(pairs):
-            for _, label, metric in [key for key in _keys(group, judged) if key[0] == first]:
+            labels = [label for method, label in grouped if method == first]
+            for label, metric in itertools.product(labels, judged):
                 progress(begin + 0.5 * number / len(pairs))
-                ours = _values(group, first, label, metric)
-                theirs = _values(group, second, label, metric)
+                ours = _values(grouped[first, label], metric)
+                theirs = _values(grouped.get((second, label), []), metric)
                 both = [ours[case] - theirs[case] for case in ours if case in theirs]
                 if not both:
                     continue
@@ -248,13 +251,16 @@ def wilson(right: int, total: int) -> tuple[float, float] | tuple[None, None]:
     return max(0.0, (middle - reach) / (1 + z * z / total)), min(1.0, (middle + reach) / (1 + z * z / total))
 
 
-def _keys(rows: Sequence[Row], metrics: Sequence[str]) -> list[tuple[str, str | None, str]]:
-    """Method, label and metric of what the rows hold, in their order."""
-    pairs = dict.fromkeys((row["method"], row.get("label")) for row in rows if not row.get("error"))
-    return [(method, label, metric) for method, label in pairs for metric in metrics]
+def _grouped(rows: Sequence[Row]) -> dict[tuple[str, str | None], list[Row]]:
+    """The rows that were measured, by method and label, in their order."""
+    groups: dict[tuple[str, str | None], list[Row]] = {}
+    for row in rows:
+        if not row.get("error"):
+            groups.setdefault((row["method"], row.get("label")), []).append(row)
+    return groups
 
 
-def _values(rows: Sequence[Row], method: str, label: str | None, metric: str) -> dict[str, float]:
+def _values(rows: Sequence[Row], metric: str) -> dict[str, float]:
     """The finite values of a metric, by case."""
-    found = {row["case"]: row.get(metric) for row in rows if row["method"] == method and row.get("label") == label}
+    found = {row["case"]: row.get(metric) for row in rows}
     return {case: float(value) for case, value in found.items() if value is not None and math.isfinite(value)}
