@@ -142,6 +142,7 @@ def test_results_that_stay_worse_than_their_input_raise_an_alarm():
 )
 def test_is_it_done(values, begins, says):
     rows = curve(len(values), every=100, val_psnr=values.__getitem__, val_score=values.__getitem__)
+    rows = [{**row, "keeps_best": True} for row in rows]
     answer = verdict(rows)
     assert answer.startswith(begins)
     assert says in answer

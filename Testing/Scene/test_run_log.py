@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from medgan.training.journal import Journal
+from medgan.training.loop import train
 from MedGANSlicerLib.RunLog import RunLog, thinned
+from tiny_training import HalfKind, RandomPairs, settings
 
 
 @pytest.fixture
@@ -49,6 +51,22 @@ def test_half_written_line_waits_for_its_end(a_journal, tmp_path):
         file.write(whole[9:])
     assert log.update() is True
     assert log.step == 20
+
+
+@pytest.mark.parametrize("keeps_best", [True, False])
+def test_panel_says_of_the_weights_what_the_report_says(tmp_path, keeps_best):
+    scores = iter([*range(1, 9), *range(7, 0, -1)])
+    chosen = settings(steps=15, validate_every=1)
+    kind = HalfKind(chosen)
+    kind.keeps_best = keeps_best
+    kind.validate = lambda generator, batches: {"score": float(next(scores))}
+    result = train(kind, RandomPairs(), chosen, tmp_path)
+    log = RunLog(tmp_path)
+    log.update()
+    assert log.verdict() == result.done
+    assert ("The weights of the best step are the ones kept." in result.done) == keeps_best
+    log.rows = [{name: value for name, value in row.items() if name != "keeps_best"} for row in log.rows]
+    assert log.verdict().endswith("Fewer steps would have done."), "older logs do not tell"
 
 
 def test_log_that_was_written_anew_is_read_anew(a_journal, tmp_path):

@@ -17,17 +17,14 @@ LITTLE = 0.02
 INITIALS = ("psnr", "ssim", "mmd")
 
 
-def verdict(rows: Rows, keeps_best: bool = True) -> str:
-    """A few sentences that begin with Yes, No, or why nothing can be said.
-
-    ``keeps_best``: whether the weights of the best validation are the ones that are exported.
-    """
+def verdict(rows: Rows) -> str:
+    """A few sentences that begin with Yes, No, or why nothing can be said."""
     best: dict[str, Any] = max(comparable(rows), key=lambda row: row["val_score"], default={})
     worse = worse_than_input(best.get("val_psnr"), best.get("val_psnr_before"))
-    return f"{_is_it_done(rows, keeps_best)} {worse}".rstrip()
+    return f"{_is_it_done(rows)} {worse}".rstrip()
 
 
-def _is_it_done(rows: Rows, keeps_best: bool) -> str:
+def _is_it_done(rows: Rows) -> str:
     values = scores(rows)
     if not values and series(rows, "val_score"):
         return (
@@ -52,6 +49,7 @@ def _is_it_done(rows: Rows, keeps_best: bool) -> str:
     gain, whole = best - earlier, best - min(value for _, value in values)
     after = [value for step, value in values if step > best_step]
     if len(after) >= 3 and fmean(after[-3:]) < best - 3.0 * swing:
+        keeps_best = next((row["keeps_best"] for row in reversed(rows) if "keeps_best" in row), False)
         kept = "The weights of the best step are the ones kept." if keeps_best else "Fewer steps would have done."
         return (
             f"Yes, since step {best_step}: {name} was {best:.4g} there and fell to {fmean(after[-3:]):.4g} since. "

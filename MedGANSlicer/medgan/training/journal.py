@@ -1,6 +1,7 @@
 """What a run writes down while it trains: ``log.jsonl``, sample images as PNG, TensorBoard where it is asked for.
 
-Every line of the log is one JSON object with a "step": losses and figures, or an alarm ({"step", "alarm", "advice"}), a
+Every line of the log is one JSON object with a "step": losses and figures (with those of a validation also
+"keeps_best", whether the model has the weights of the best one), or an alarm ({"step", "alarm", "advice"}), a
 note ({"step", "note"}) or a sample image ({"step", "pictures": "samples/step_000100.png", "names": [...]}).
 """
 

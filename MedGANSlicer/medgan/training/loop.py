@@ -312,9 +312,20 @@ class Training:
             }
         if self.bad_steps:
             row["skipped"] = self.bad_steps
-        row |= validated
+        if validated:
+            row |= {**validated, "keeps_best": self.exports_best}
         self.folder.write(row)
         self.pace_since, self.pace_steps, self.waited_s = time.monotonic(), 0, 0.0
+
+    @property
+    def hands_best(self) -> bool:
+        """Whether the result has the weights of the best validation."""
+        return self.kind.keeps_best and (self.kind.stops_early or not self.adversarial_began)
+
+    @property
+    def exports_best(self) -> bool:
+        """Whether the model has them, be it beside others."""
+        return self.hands_best or self.kind.keeps_faithful
 
     def finish(self) -> TrainingResult:
         """The last validation, the last checkpoint, and the result."""
@@ -322,17 +333,15 @@ class Training:
             self.write_row(validates=True)
         if self.folder.saved_step != self.step:
             self.save()
-        hands_best = self.kind.keeps_best and (self.kind.stops_early or not self.adversarial_began)
-        if self.validation.best and hands_best:
+        if self.validation.best and self.hands_best:
             self.average.network.load_state_dict(self.validation.best["state"])
-        exports_best = hands_best or self.kind.keeps_faithful
         return TrainingResult(
             generator=self.average.network.cpu(),
             steps=self.step,
             seconds=self.seconds,
             stopped=self.stopped,
-            best=self.validation.best_figures() if exports_best else {},
-            done=verdict(self.folder.rows, exports_best),
+            best=self.validation.best_figures() if self.exports_best else {},
+            done=verdict(self.folder.rows),
             curves=self.folder.rows,
             messages=[*self.folder.messages, *filter(None, [self.world.reason])],
             written=self.world.main,
