@@ -20,7 +20,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from medgan.ellipse import EMPTY, LITTLE, SHORTEST, Ellipse, corner, ellipse_in
-from medgan.noise import NoiseProfile, noise_profile
+from medgan.noise import NoiseProfile, noise_profile, noise_sigma, sampled_blocks
 from medgan.outside import filled, nearest, outside
 
 LONGEST = 96
@@ -174,6 +174,14 @@ def acquired_sigma(array: np.ndarray) -> float | None:
     """The noise of a [k, j, i] array on the matrix that was acquired; None where that is the array's own."""
     coarse = acquired_middle(array)
     return None if coarse is None else coarse[2].level(coarse[0])
+
+
+def noise_level(array: np.ndarray, most: int = 0) -> float | None:
+    """The noise of a [k, j, i] array of finite numbers, on the matrix that was acquired where it has another one.
+
+    ``most``: blocks of the array in which it is measured (0: all). None where the array is too small.
+    """
+    return acquired_sigma(array) or noise_sigma(sampled_blocks(array, most) if most else array)
 
 
 def _middle(array: np.ndarray) -> tuple[slice, ...]:

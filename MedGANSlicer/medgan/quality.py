@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from medgan.acquired import acquired_sigma
+from medgan.acquired import noise_level
 from medgan.ghosting import strongest_ghost
 from medgan.lost_slices import LostSlices, lost_slices
-from medgan.noise import intensity_range, noise_sigma, padding_as_air, sampled_blocks
+from medgan.noise import intensity_range, padding_as_air
 from medgan.sharpness import estimate_blur
 from medgan.thickness import drawn_thickness
 from medgan.volume import Volume
@@ -88,7 +88,7 @@ def measure(volume: Volume, names: Collection[str] = ()) -> list[dict[str, Any]]
     sides = np.array(volume.spacing_mm[::-1])  # along k, j, i
     noisy = not {"noise", "missing slices"}.isdisjoint(wanted)
     distinct, true_sides = _without_repetitions(array, sides)
-    sigma = (acquired_sigma(distinct) or noise_sigma(sampled_blocks(distinct, BLOCKS))) if noisy else None
+    sigma = noise_level(distinct, BLOCKS) if noisy else None
     ways: dict[str, Callable[[], dict[str, Any]]] = {
         "noise": lambda: _noise(sigma, low, high, unit, float(array.min()) <= HOUNSFIELD_AIR),
         "blur": lambda: _blur(distinct, true_sides),

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from medgan.acquired import noise_level
 from medgan.noise import intensity_range, padding_as_air
-from medgan.noise import noise_sigma as sigma_of
 from medgan.sharpness import estimate_blur
 
 
@@ -24,7 +24,7 @@ class Whole:
 
     @cached_property
     def sigma(self) -> float | None:
-        return sigma_of(self.array)
+        return noise_level(self.array)
 
 
 def noise_sigma(whole: Whole) -> float | None:
