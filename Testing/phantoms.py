@@ -119,3 +119,10 @@ def ct_body(shape: tuple[int, int, int], level: float = 0.0, width: float = 0.0,
     body[np.broadcast_to(np.hypot(j - 0.2, i - 0.3) < 0.2, shape)] = -100.0
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), (0, width, width))
     return (ndimage.gaussian_filter(body, 0.5) + level / noise.std() * noise).astype(np.float32)
+
+
+def padded_ct(padding: float, shape: tuple[int, int, int] = (24, 40, 40), seed: int = 0) -> np.ndarray:
+    """HU of :func:`ct_body` with some noise, whole numbers; outside of a circle, in a tenth of it, is padding."""
+    _, j, i = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij", sparse=True)
+    seen = np.maximum(np.rint(ct_body(shape, 15.0, 0.7, seed)), -1024.0)
+    return np.where(np.hypot(j, i) < 1.08, seen, np.float32(padding))

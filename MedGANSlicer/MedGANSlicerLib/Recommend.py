@@ -11,7 +11,7 @@ import numpy as np
 
 from medgan.bundle import RESTORES
 from medgan.maps import is_map
-from medgan.noise import intensity_range, noise_profile, padding_as_air, sampled_blocks
+from medgan.noise import in_hounsfield_units, intensity_range, noise_profile, padding_as_air, sampled_blocks
 from MedGANSlicerLib.Chains import JOINT
 from MedGANSlicerLib.SceneBridge import arrayOf
 from MedGANSlicerLib.SceneEdits import subjectHierarchy
@@ -191,8 +191,6 @@ def _kind(sample: np.ndarray, modality: str, unit: str) -> str:
         return "PET"
     if sample.size == 0:
         return ""
-    # Air in CT is -1000 HU (-1024 where the scanner saw nothing), a value that no other modality has so much of.
-    low, high = float(sample.min()), float(sample.max())
-    if -3100 <= low <= -800 and high > 0 and (sample < -500).mean() > 0.02:
+    if in_hounsfield_units(sample):
         return "CT"
-    return "MR" if low >= 0 and high > 20 else ""
+    return "MR" if float(sample.min()) >= 0 and float(sample.max()) > 20 else ""

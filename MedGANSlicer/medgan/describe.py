@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from medgan.acquired import acquired_sigma
-from medgan.noise import intensity_range, noise_sigma
+from medgan.acquired import noise_level
+from medgan.noise import in_hounsfield_units, intensity_range, padding_as_air
 from medgan.volume import Volume
 
 
@@ -32,7 +32,7 @@ def describe(volume: Volume) -> dict[str, Any]:
         "maximum": float(known.max()),
         "mean": float(known.mean(dtype=np.float64)),
         "not_finite": int(array.size - known.size),
-        "noise_sigma": acquired_sigma(filled) or noise_sigma(filled.astype(np.float32)),
+        "noise_sigma": noise_level(padding_as_air(filled).astype(np.float32)),
         "looks_like": looks_like(known, volume.voxel_type),
         "messages": list(volume.meta.get("messages", [])),
     }
@@ -49,14 +49,14 @@ def axis_code(axes: np.ndarray) -> str:
 
 def looks_like(voxels: np.ndarray, voxel_type: str) -> str:
     """A guess from the intensities alone; says so when they tell nothing."""
-    sample = voxels.ravel()[:: max(1, voxels.size // 500_000)]
+    sample = padding_as_air(voxels.ravel()[:: max(1, voxels.size // 500_000)])
     low, high = float(sample.min()), float(sample.max())
     if low == high:
         return "constant: every voxel has the same value"
     values = np.unique(sample)
     if voxel_type not in ("float32", "float64") and len(values) <= 64 and low >= 0 and (values == 0).any():
         return f"label map or mask with {len(values)} values"
-    if low <= -900 and -1100 <= np.percentile(sample, 1) <= 200 and high <= 32767:
+    if in_hounsfield_units(sample):
         return "CT in Hounsfield units"
     dark, bright = intensity_range(sample)
     if low >= -0.02 * (bright - dark):

@@ -290,6 +290,13 @@ def padding_as_air(array: np.ndarray) -> np.ndarray:
     return np.where(padding, np.asarray(AIR_HU, array.dtype), array) if others > (lowest + AIR_HU) / 2 else array
 
 
+def in_hounsfield_units(array: np.ndarray) -> bool:
+    """Whether finite voxels, padding taken for air, look like CT: there is air, and little that is darker."""
+    sample = array.ravel()[:: max(1, array.size // 500_000)]
+    low, high = float(sample.min()), float(sample.max())
+    return low <= -900.0 and -1100.0 <= float(np.percentile(sample, 1)) <= 200.0 and 0.0 < high <= 32767.0
+
+
 def noise_sigma(array: np.ndarray) -> float | None:
     """Level of the noise of a [k, j, i] volume; within its slices where there are fewer than four.
 

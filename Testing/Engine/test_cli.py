@@ -555,6 +555,17 @@ def test_info_of_a_label_map_and_of_a_ct(tmp_path, a_label_map, call):
     assert json.loads(call("info", tmp_path / "ct.nrrd", "--json").stdout)["looks_like"] == "CT in Hounsfield units"
 
 
+@pytest.mark.parametrize("padding", [-2000.0, -3024.0])
+def test_info_of_a_padded_ct_is_that_of_its_air(tmp_path, call, padding):
+    said = []
+    for value in (padding, -1024.0):
+        write_volume(Volume(phantoms.padded_ct(value), np.eye(4), voxel_type="int16"), tmp_path / "ct.nrrd")
+        said.append(json.loads(call("info", tmp_path / "ct.nrrd", "--json").stdout))
+    assert said[0]["looks_like"] == "CT in Hounsfield units"
+    assert said[0]["noise_sigma"] == said[1]["noise_sigma"]
+    assert said[0]["minimum"] == padding
+
+
 def test_demo_without_slicer_says_which_extra_to_install(tmp_path):
     (tmp_path / "slicer.py").write_text("raise ModuleNotFoundError('no slicer', name='slicer')")
     (tmp_path / "vtk.py").write_text("raise ModuleNotFoundError('no vtk', name='vtk')")

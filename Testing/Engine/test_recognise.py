@@ -216,6 +216,15 @@ def test_answers_do_not_depend_on_the_unit(a_head, said):
     assert other["what"]["kind"]["scores"]["MR T1"] == pytest.approx(said["what"]["kind"]["scores"]["MR T1"], abs=0.02)
 
 
+def test_padding_of_a_ct_is_air():
+    found = []
+    for padding in (-1024.0, -2000.0, -3024.0):
+        report = seen(Volume(phantoms.padded_ct(padding), np.diag([6.0, 6.0, 6.0, 1.0])))
+        found.append((report["what"], report["slices"], report["quality"]))
+    assert found[0][0]["kind"]["nearest"] == "CT"
+    assert found[0] == found[1] == found[2]
+
+
 def test_label_map_is_recognised_and_gets_no_quality(some_labels):
     report = seen(some_labels)
     assert report["what"]["kind"]["label"] == "label map"

@@ -76,6 +76,19 @@ def test_labels_lie_on_the_grid_of_any_volume(steps, shape, matrix):
     assert outputs.report["working_spacing_mm"] == pytest.approx([2, 2, 2], rel=0.06)
 
 
+def test_padding_of_a_ct_is_air_to_the_network_and_measured_as_it_is(steps):
+    volume, _ = nested()
+    labels = []
+    for padding in (-1024.0, -3024.0):
+        array = volume.array * 2.0 - 1000.0
+        array[:3] = array[18:20, :12] = padding
+        outputs = run({"volume": volume.like(array)}, settings(steps, clean_up=False))
+        labels.append(outputs.volumes["labels"].array)
+        for row in outputs.report["segments"]:
+            assert row["mean"] == pytest.approx(array[labels[-1] == row["value"]].mean(dtype=np.float64))
+    assert np.array_equal(*labels)
+
+
 def test_measures_are_those_of_the_input_grid(steps):
     matrix = np.array([[1.0, 0.4, 0, 0], [0, 1.1, 0, 0], [0, 0, 1.2, 0], [0, 0, 0, 1]])  # sheared
     volume, _ = nested(matrix=matrix)

@@ -91,6 +91,17 @@ def test_voxels_that_are_no_numbers_stay_so_and_are_told(a_model):
     assert any("1 voxels were not finite" in message for message in outputs.report["messages"])
 
 
+def test_padding_of_a_ct_is_translated_as_air(a_model):
+    """Also where it is the reference of a label map."""
+    padded, air = (Volume(phantoms.padded_ct(padding, (16, 20, 20)), np.eye(4)) for padding in (-3024.0, -1024.0))
+    model = a_model("translate")
+    made = [run({"volume": volume}, model).volumes["sample 1"].array for volume in (padded, air)]
+    assert np.array_equal(*made)
+    labels, model = LabelMap((air.array > 150).astype(np.uint8), np.eye(4)), a_model("label-to-volume", alive=True)
+    made = [run({"labels": labels, "reference": each}, model).volumes["sample 1"].array for each in (padded, air)]
+    assert np.array_equal(*made)
+
+
 def test_a_reference_gives_labels_of_any_vocabulary_its_intensities(a_label_map, a_model):
     rng = np.random.default_rng(0)
     wanted = {0: 10.0, 3: 900.0, 17: 300.0, 1042: 650.0, 8: 480.0}

@@ -53,6 +53,14 @@ def test_coarse_stays_and_fine_changes(a_volume):
     assert outputs.report["synthetic"] is True
 
 
+def test_padding_of_a_ct_becomes_air():
+    made = [
+        run(Volume(phantoms.padded_ct(padding, (16, 24, 24)), np.eye(4)), seed=2).volumes["sample 1"].array
+        for padding in (-1024.0, -3024.0)
+    ]
+    assert np.array_equal(*made)
+
+
 def test_each_follows_from_its_own_seed(a_volume):
     small = Volume(a_volume.array[5:25, 10:30, 8:28], np.eye(4))
     two = run(small, seed=7, count=2)

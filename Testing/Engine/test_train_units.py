@@ -90,6 +90,21 @@ def test_one_odd_volume_does_not_split_the_unit_of_the_others(tmp_path, odd, hou
     assert max(differences(tmp_path, inputs, data, settings, "image")) < 0.01
 
 
+@pytest.mark.parametrize("kind", [TrainKind.SEGMENT, TrainKind.ENHANCE])
+def test_padding_of_ct_is_air(tmp_path, kind):
+    stored = []
+    for padding in (-1024.0, -2000.0, -3024.0):
+        scans = {f"p{n}": Volume(phantoms.padded_ct(padding, seed=n), phantoms.geometry()) for n in range(3)}
+        inputs: dict = {f"images/{name}": scan for name, scan in scans.items()}
+        if kind is TrainKind.SEGMENT:
+            for name, scan in scans.items():
+                inputs[f"labels/{name}"] = LabelMap((scan.array > 150).astype(np.uint8), scan.ijk_to_ras)
+        data, _ = prepared(tmp_path / str(padding), inputs, kind)
+        assert data.facts.modality == "CT"
+        stored.append((data.facts.ranges, [entry.digest for entry in data.samples.training]))
+    assert stored[0] == stored[1] == stored[2]
+
+
 def test_one_ct_does_not_make_the_others_ct(tmp_path):
     """Also where these go below 0, as filtered images do."""
     inputs = {"images/p0": ct(0)} | {f"images/p{n}": ct(n, air=-200.0) for n in range(1, 4)}

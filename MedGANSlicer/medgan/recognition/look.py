@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medgan.models import ModelCard, ModelError
+from medgan.noise import padding_as_air
 from medgan.recognition import slices as cutting
 from medgan.recognition.slices import Straight
 from medgan.volume import Volume
@@ -70,6 +71,7 @@ def heads_of(card: ModelCard) -> list[Head]:
 @torch.inference_mode()
 def look(network: nn.Module, heads: Sequence[Head], volume: Volume, array: np.ndarray, stacks: int = STACKS) -> Look:
     """Look at the finite voxels ``array`` of a volume. A constant or tiny one is unknown, without a look."""
+    array = padding_as_air(array)
     straight = cutting.straightened(volume, array)
     box = straight.box[straight.axis]
     chosen = cutting.places(box.start, box.stop, PER_STACK * stacks)

@@ -10,6 +10,7 @@ import numpy as np
 
 from medgan.grids import grid_difference
 from medgan.inference import Normalisation, fill_not_finite
+from medgan.noise import padding_as_air
 from medgan.segmentation.grid import Grid
 from medgan.settings import Contrast, SynthesizeSettings
 from medgan.synthesis.labels_calibrate import FEWEST_OF_DISTRIBUTION, distribution
@@ -111,7 +112,7 @@ def measured(labels: LabelMap, reference: Volume, run: Run) -> Intensities:
     differs = grid_difference(reference.shape, reference.ijk_to_ras, labels.shape, labels.ijk_to_ras)
     if differs:
         raise ValueError(f"Reference and label map lie on two grids ({differs}); resample one of them onto the other.")
-    filled, _ = fill_not_finite(reference.array)
+    filled = padding_as_air(fill_not_finite(reference.array)[0])
     normal = normalisation_of(filled, run.card)
     image = np.clip(normal.apply(filled), 0.0, 1.0)
     values, index = np.unique(labels.array, return_inverse=True)

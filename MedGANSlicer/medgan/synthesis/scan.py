@@ -14,7 +14,7 @@ import medgan
 from medgan.grids import same_grid
 from medgan.inference import LARGEST_TILE, ChosenDevice, Normalisation, autocast, fill_not_finite, run_with_fallback
 from medgan.models import ModelCard, ModelError, build_network, load_state
-from medgan.noise import intensity_range
+from medgan.noise import intensity_range, padding_as_air
 from medgan.progress import Progress
 from medgan.segmentation.description import HOUNSFIELD
 from medgan.segmentation.grid import Grid, resampled, working_grid
@@ -128,6 +128,7 @@ def prepared(volumes: Sequence[Volume], run: Run) -> Scan:
     missing = np.zeros(volumes[0].shape, bool)
     for volume in volumes:
         filled, broken = fill_not_finite(volume.array)
+        filled = padding_as_air(filled)
         missing |= broken
         normal = normalisation_of(filled, run.card)
         channels.append(np.clip(resampled(normal.apply(filled), source, working), 0.0, 1.0))

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from medgan.grids import grid_difference
 from medgan.inference import fill_not_finite, robust_normalisation
+from medgan.noise import padding_as_air
 from medgan.progress import Progress, part
 from medgan.settings import SynthesizeSettings
 from medgan.synthesis.labels_shape import Deformation, moved, random_deformation
@@ -101,6 +102,7 @@ def varied(
             f"{min(volume.spacing_mm):.3g}, the side of its voxels."
         )
     filled, broken = fill_not_finite(volume.array)
+    filled = padding_as_air(filled)  # what is moved and made anew fits no circle that a scanner saw
     if not float(np.ptp(filled)) > 0:
         raise ValueError("The volume is the same everywhere; there is nothing to vary.")
     normal = robust_normalisation(filled)

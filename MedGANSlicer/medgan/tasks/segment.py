@@ -20,6 +20,7 @@ import numpy as np
 import medgan
 from medgan.inference import check_room, choose_device, fill_not_finite, set_deterministic
 from medgan.models import ModelCard, ModelError, build_network, find, load_state
+from medgan.noise import padding_as_air
 from medgan.progress import Progress, part, silent
 from medgan.recognition.fits import fits
 from medgan.segmentation.coarse import channels_of, groups_of
@@ -128,7 +129,7 @@ def prepared(
         filled, broken = fill_not_finite(volume.array)
         if broken.any():
             told.append(f"{int(broken.sum())} voxels were not finite numbers; the model saw values filled in.")
-        array = windowed(filled, description.intensities)
+        array = windowed(padding_as_air(filled), description.intensities)
         source, outside = Grid(volume.shape, volume.ijk_to_ras), background_of(array)
         if description.thick_slices:
             wanted = float(np.linalg.norm(working.ijk_to_ras[:3, :3], axis=0).min())

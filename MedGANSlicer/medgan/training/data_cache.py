@@ -30,7 +30,7 @@ ONE = 8192
 PLACES = 64
 """Voxels remembered for each label of a volume, at which patches may be centred."""
 
-VERSION = 3
+VERSION = 4
 
 
 @dataclass

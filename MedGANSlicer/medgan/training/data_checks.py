@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from medgan.describe import looks_like
 from medgan.grids import grid_difference
 from medgan.inference import fill_not_finite
 from medgan.labelfiles import read_map
 from medgan.labeltable import whole_numbers
+from medgan.noise import in_hounsfield_units, padding_as_air
 from medgan.training.data_cases import CALLED, Case
 from medgan.training.data_files import DataError, Found
 from medgan.volume import Label, LabelMap, Volume, read_volume
@@ -105,11 +105,12 @@ def _image(channels: list[Found], role: str, loaded: Loaded, digest: hashlib._Ha
         array, broken = fill_not_finite(volume.array)
         if broken.any():
             loaded.messages.append(f"{found.shown}: {int(broken.sum())} voxels are NaN or infinity; they were filled.")
+        array = padding_as_air(array)
         if float(array.min()) == float(array.max()):
             raise DataError(f"'{found.shown}' is constant: every voxel is {float(array.flat[0]):g}.")
         if number and (different := grid_difference(arrays[0].shape, matrix, array.shape, volume.ijk_to_ras)):
             raise DataError(f"Its channels lie on different grids: {different}.")
-        kinds.add("CT" if looks_like(array, volume.voxel_type).startswith("CT") else "")
+        kinds.add("CT" if in_hounsfield_units(array) else "")
         matrix = matrix if number else volume.ijk_to_ras
         arrays.append(array)
         _feed(digest, array, volume.ijk_to_ras)
