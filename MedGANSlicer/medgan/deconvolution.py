@@ -45,7 +45,7 @@ def blurred(array: np.ndarray, sigma_voxels: Widths) -> np.ndarray:
     coefficients = fft.dctn(array, norm="ortho", workers=-1)
     for axis, passed in enumerate(_passed(array.shape, sigma_voxels)):
         coefficients *= passed.reshape([-1 if each == axis else 1 for each in range(3)])
-    return fft.idctn(coefficients, norm="ortho", workers=-1, overwrite_x=True).astype(np.float32)
+    return fft.idctn(coefficients, norm="ortho", workers=-1, overwrite_x=True).astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Inverse:
         """The array [k, j, i] as float32, deblurred."""
         coefficients = fft.dctn(np.asarray(array, dtype=np.float32), norm="ortho", workers=-1)
         coefficients *= self.gain(array.shape)
-        return fft.idctn(coefficients, norm="ortho", workers=-1, overwrite_x=True).astype(np.float32)
+        return fft.idctn(coefficients, norm="ortho", workers=-1, overwrite_x=True).astype(np.float32, copy=False)
 
 
 def inverse_for(array: np.ndarray, sigma_voxels: Widths, noise: float) -> Inverse:

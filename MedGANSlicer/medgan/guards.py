@@ -64,6 +64,7 @@ def uncertainty(
         step = made - mean  # Welford: exact for small differences of large numbers
         mean += step / (number + 2)
         squares += step * (made - mean)
+        del made, step  # memory: the next variant takes much
     return unit * np.sqrt(np.maximum(squares, 0.0) / len(variants))
 
 
@@ -85,24 +86,37 @@ def suspicions(
     ``start`` is the input on the grid of the result.
     """
     scale, sigma = state.normalisation.scale, state.finest
-    anatomy = ndimage.uniform_filter(state.array, 3) > state.normalisation.low + max(4.0 * sigma, 0.03 * scale)
-    places: list[dict[str, Any]] = []
-    mean = ndimage.uniform_filter(residual, 3)
-    limit = max(CONTRADICTS_SIGMAS * sigma, 0.01 * scale, _correlated(mean[anatomy], state))
-    places += named_places("contradicts", np.where(anatomy, mean, 0.0), limit, state.ijk_to_ras)
+    places = _contradictions(residual, state)
     if any(step.card.restores != "noise" for step in steps):
         width = max((float(step.details.get("blur_sigma", 0.0)) for step in steps), default=0.0)
         reach = [_reach(state.ijk_to_ras, grid, axis, width) for axis in range(3)]
-        above = result - ndimage.maximum_filter(start, reach)
-        below = ndimage.minimum_filter(start, reach) - result
         limit = (ADDED_SHARE_SHARPER if width else ADDED_SHARE) * scale + 3.0 * sigma
-        places += named_places("added", np.maximum(above, 0.0) - np.maximum(below, 0.0), limit, grid)
+        places += named_places("added", _beyond(result, start, reach), limit, grid)
     if unsure is not None:
         places += named_places(
             "unsure", ndimage.uniform_filter(unsure, 3), max(UNSURE_SHARE * scale, 2.0 * sigma), grid
         )
     places.sort(key=lambda place: -place.pop("severity"))
     return places[:MOST_PLACES]
+
+
+def _contradictions(residual: np.ndarray, state: State) -> list[dict[str, Any]]:
+    """The places of the kind *contradicts*."""
+    scale, sigma = state.normalisation.scale, state.finest
+    anatomy = ndimage.uniform_filter(state.array, 3) > state.normalisation.low + max(4.0 * sigma, 0.03 * scale)
+    mean = ndimage.uniform_filter(residual, 3)
+    limit = max(CONTRADICTS_SIGMAS * sigma, 0.01 * scale, _correlated(mean[anatomy], state))
+    mean[~anatomy] = 0.0
+    return named_places("contradicts", mean, limit, state.ijk_to_ras)
+
+
+def _beyond(result: np.ndarray, start: np.ndarray, reach: Sequence[int]) -> np.ndarray:
+    """How far the result is above the brightest and, negative, below the darkest of its neighbourhood in ``start``."""
+    beyond = ndimage.minimum_filter(start, reach)
+    np.minimum(np.subtract(result, beyond, out=beyond), 0.0, out=beyond)
+    above = ndimage.maximum_filter(start, reach)
+    np.maximum(np.subtract(result, above, out=above), 0.0, out=above)
+    return np.add(beyond, above, out=beyond)
 
 
 def _correlated(means: np.ndarray, state: State) -> float:
@@ -135,7 +149,7 @@ def named_places(kind: str, values: np.ndarray, limit: float, ijk_to_ras: np.nda
         return []
     voxel_ml = abs(float(np.linalg.det(ijk_to_ras[:3, :3]))) / 1000.0
     steps_mm = np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
-    sizes = np.bincount(labels.ravel())
+    sizes = np.bincount(labels[labels > 0])  # the background would be most of it
     found = []
     boxes = ndimage.find_objects(labels)
     for number in np.argsort(sizes[1:])[::-1][: 4 * MOST_PLACES] + 1:

@@ -36,9 +36,10 @@ LARGEST_TILE = 148**3
 Other limits are this one doubled or halved, so that free memory, which is never twice the same, seldom changes the
 tiles."""
 
-VOLUME_COPIES = 9
-"""Float32 copies of the whole volume alive at once, when the result is compared with the input (see medgan.guards); a
-network's own run takes 6: input, normalised, result, blending weights and their quotient."""
+VOLUME_COPIES = 10
+"""Float32 copies of the whole volume alive at once beside the input, when a result is deblurred or compared with it
+(see medgan.guards): measured, with what there is of masks. A network's own run takes 6: input, normalised, result,
+blending weights and their quotient."""
 
 COPIES_WITH_UNCERTAINTY = 15
 """The same when the network is asked several times: the sums of its answers and of their squares are kept, too."""

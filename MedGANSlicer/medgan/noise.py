@@ -40,6 +40,9 @@ _GROUP_BLOCKS = 64
 
 _MAXIMUM_BLOCKS = 200_000
 
+_BLOCKS_AT_A_TIME = 2_000
+"""To save memory."""
+
 SIGNED = 1000.0
 """See :class:`NoiseProfile`; more than the brightness of any scan is in units of its noise."""
 
@@ -226,12 +229,15 @@ def block_coefficients(array: np.ndarray) -> np.ndarray:
     counts = [side // BLOCK for side in array.shape]
     array = array[tuple(slice(0, count * BLOCK) for count in counts)]
     blocks = array.reshape(counts[0], BLOCK, counts[1], BLOCK, counts[2], BLOCK).transpose(0, 2, 4, 1, 3, 5)
-    blocks = blocks.reshape(-1, BLOCK, BLOCK, BLOCK)
-    if len(blocks) > _MAXIMUM_BLOCKS:
-        blocks = blocks[:: -(-len(blocks) // _MAXIMUM_BLOCKS)]
+    count = math.prod(counts)
+    chosen = np.arange(0, count, max(1, -(-count // _MAXIMUM_BLOCKS)))
     matrix = cosine_matrix()
-    turned = np.einsum("ai,bj,ck,nijk->nabc", matrix, matrix, matrix, blocks.astype(np.float32), optimize=True)
-    return turned.reshape(len(blocks), -1)
+    turned = np.empty((len(chosen), BLOCK, BLOCK, BLOCK), np.float32)
+    for first in range(0, len(chosen), _BLOCKS_AT_A_TIME):
+        part = slice(first, first + _BLOCKS_AT_A_TIME)
+        held = blocks[np.unravel_index(chosen[part], counts)].astype(np.float32)
+        turned[part] = np.einsum("ai,bj,ck,nijk->nabc", matrix, matrix, matrix, held, optimize=True)
+    return turned.reshape(len(chosen), -1)
 
 
 def sampled_blocks(array: np.ndarray, most: int = 6_000) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from medgan import inference
 from medgan.models import sha256_of
 from medgan.noise import intensity_range, noise_profile
 from medgan.progress import Cancelled
+from medgan.restoration.step import Work
 from medgan.samples import sample_path
 from medgan.settings import EnhanceSettings
 from medgan.tasks.enhance import run
@@ -208,6 +211,27 @@ def test_the_uncertainty_map_counts_in_the_plan_of_memory(a_scan, monkeypatch):
         run({"volume": a_scan}, settings(memory_limit_gb=1.01 * one_tile, uncertainty=True))
     run({"volume": a_scan}, settings(memory_limit_gb=1.01 * one_tile))
     assert copies == [inference.COPIES_WITH_UNCERTAINTY, inference.VOLUME_COPIES]
+
+
+@pytest.mark.parametrize(
+    ("model", "uncertainty"), [("denoise", False), ("deblur", False), ("denoise", True), ("deblur", True)]
+)
+def test_no_more_memory_is_used_than_was_planned(monkeypatch, model, uncertainty):
+    """Beside the network, which is slow here: a copy stands in for its answer."""
+    monkeypatch.setattr(Work, "tiles", lambda self, network, array, *more: array.copy())
+    shape = (400, 40, 40)  # long, since what is done slice by slice, or in the middle, takes the same in any volume
+    head = np.tile(phantoms.head((40, 40, 40)), (10, 1, 1))
+    array = np.where(head > 0.0, phantoms.rician(head, 20.0), 0.0)  # cut out of its surroundings
+    changes = {"model": model, "uncertainty": uncertainty, "blur_sigma": 1.2 if model == "deblur" else 0.0}
+    planned = inference.COPIES_WITH_UNCERTAINTY if uncertainty else inference.VOLUME_COPIES
+    run({"volume": Volume(array[:40], np.eye(4))}, settings(**changes))  # what is loaded once
+    tracemalloc.start()
+    try:
+        run({"volume": Volume(array, np.eye(4))}, settings(**changes))
+        used = tracemalloc.get_traced_memory()[1] / (4 * math.prod(shape))
+    finally:
+        tracemalloc.stop()
+    assert used < planned
 
 
 def test_cancel_is_passed_on(an_oblique_volume):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +15,11 @@ from medgan.inference import MemoryRefused
 from medgan.models import ModelError
 from medgan.progress import Cancelled
 from medgan.segmentation.description import describe
+from medgan.segmentation.grid import Grid
 from medgan.segmentation.network import Runner
+from medgan.segmentation.result import indices_on, measures
 from medgan.settings import Device, SegmentSettings
-from medgan.tasks.segment import run
+from medgan.tasks.segment import BYTES_OF_RESULT, run
 from medgan.volume import Label, LabelMap, Volume
 from segment_models import SIDES, STEPS, oracle
 
@@ -100,6 +104,26 @@ def test_measures_are_those_of_the_input_grid(steps):
     assert row["volume_ml"] == pytest.approx(mask.sum() * 1.0 * 1.1 * 1.2 / 1000)
     assert row["mean"] == pytest.approx(volume.array[mask].mean(), rel=1e-5)
     assert row["sd"] == pytest.approx(volume.array[mask].std(), rel=1e-4)
+
+
+def test_no_more_memory_is_used_for_a_label_than_was_planned():
+    shape, few = (64, 48, 48), (32, 24, 24)
+    target, working = Grid(shape, np.eye(4)), Grid(few, np.diag([2.0, 2.0, 2.0, 1.0]))
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet([1, 1, 1], few).transpose(3, 0, 1, 2).astype(np.float32)
+    labels, volume = rng.integers(0, 3, shape).astype(np.uint8), Volume(rng.random(shape), np.eye(4))
+    table = {1: Label("one"), 2: Label("two")}
+
+    def bytes_per_voxel(work) -> float:
+        tracemalloc.start()
+        try:
+            work()
+            return tracemalloc.get_traced_memory()[1] / volume.array.size
+        finally:
+            tracemalloc.stop()
+
+    assert bytes_per_voxel(lambda: indices_on(probabilities, working, target)) < BYTES_OF_RESULT
+    assert bytes_per_voxel(lambda: measures(labels, volume, table, volume.array)) < 1.0
 
 
 def test_mirrored_answer_has_its_sides_exchanged(tmp_path):

@@ -201,11 +201,11 @@ def projected(
     """
     for _ in range(PROJECTIONS):
         result = np.maximum(result, np.float32(darkest))
-        missing = blurry - blurred(result, width)
-        excess = missing - np.clip(missing, -2.0 * noise, 2.0 * noise)
+        excess = blurry - blurred(result, width)
+        excess -= np.clip(excess, -2.0 * noise, 2.0 * noise)
         if not excess.any():
             break
-        result = result + blurred(excess, width)
+        result += blurred(excess, width)
     return result
 
 

@@ -85,16 +85,21 @@ def measures(
     an uncertainty map its mean comes along.
     """
     voxel_ml = Grid(volume.shape, volume.ijk_to_ras).voxel_ml
-    top = max(table, default=0) + 1
-    flat = labels.ravel()
-    finite = np.isfinite(volume.array).ravel()
-    intensity = np.where(finite, volume.array.ravel(), 0.0).astype(np.float64)
-    voxels = np.bincount(flat, minlength=top)
-    valid = np.bincount(flat, weights=finite, minlength=top)
-    mean = np.bincount(flat, weights=intensity, minlength=top) / np.maximum(valid, 1)
-    square = np.bincount(flat, weights=finite * (intensity - mean[flat]) ** 2, minlength=top)
+    top = max([*table, int(labels.max())]) + 1
+    voxels, valid, total, square, doubt = np.zeros((5, top))
+    for number, (part, values) in enumerate(zip(labels, volume.array, strict=True)):  # a slice at a time saves memory
+        finite = np.isfinite(values)
+        voxels += np.bincount(part.ravel(), minlength=top)
+        valid += np.bincount(part[finite], minlength=top)
+        total += np.bincount(part[finite], values[finite], minlength=top)
+        if unsure is not None:
+            doubt += np.bincount(part.ravel(), unsure[number].ravel(), minlength=top)
+    mean = total / np.maximum(valid, 1)
+    for part, values in zip(labels, volume.array, strict=True):
+        finite = np.isfinite(values)
+        inside = part[finite]
+        square += np.bincount(inside, (values[finite] - mean[inside]) ** 2, minlength=top)
     sd = np.sqrt(square / np.maximum(valid, 1))
-    doubt = None if unsure is None else np.bincount(flat, weights=unsure.ravel(), minlength=top)
     rows = []
     for value, label in table.items():
         row: dict[str, Any] = {
@@ -105,7 +110,7 @@ def measures(
             "mean": float(mean[value]) if valid[value] else None,
             "sd": float(sd[value]) if valid[value] else None,
         }
-        if doubt is not None:
+        if unsure is not None:
             row["uncertainty"] = float(doubt[value] / voxels[value]) if voxels[value] else None
         rows.append(row)
     return rows

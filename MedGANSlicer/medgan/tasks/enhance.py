@@ -133,6 +133,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
         "difference": _on(grid, volume, difference, "float32"),
     }
     residual = seen_again - filled
+    del seen_again
     residual[broken | empty | padding | _from_outside(state, steps)] = 0.0
     if [card.restores for card in cards] != ["noise"]:
         volumes["residual"] = volume.like(residual, "float32")

@@ -35,7 +35,7 @@ from medgan.settings import SegmentSettings
 from medgan.tasks import Outputs
 from medgan.volume import LabelMap, Volume
 
-BYTES_OF_RESULT = 16
+BYTES_OF_RESULT = 20
 """Bytes for each voxel of the input that finding its label takes at most."""
 
 
