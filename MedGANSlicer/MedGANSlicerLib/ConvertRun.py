@@ -7,7 +7,7 @@ from typing import Any
 
 from medgan.job import JobState, JobStatus
 from medgan.labeltable import read_table
-from medgan.labelvalues import Values
+from medgan.labelvalues import BY_TABLE
 from medgan.settings.convert import ConvertSettings, Direction, GridChoice
 from medgan.steps import Steps
 from medgan.volume import VolumeError
@@ -32,7 +32,7 @@ def conversion(settings: ConvertSettings, segmentationNode=None, volumeNodes=(),
     if settings.direction is Direction.TO_LABEL_MAP:
         if segmentationNode is None:
             raise VolumeError("Nothing was chosen to convert; choose a segmentation.")
-        if settings.values in (Values.TABLE, Values.TERMINOLOGY) and table is None:
+        if settings.values in BY_TABLE and table is None:
             raise VolumeError("These label values come from a table; choose one, or take the segments' own values.")
         grid = _grid(settings, segmentationNode, gridNode)
         steps = toLabelMapsInSteps(segmentationNode, grid, settings.values, table, settings.overlap)

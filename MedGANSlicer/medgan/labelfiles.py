@@ -10,11 +10,12 @@ import functools
 from collections.abc import Callable, Collection, Set
 from pathlib import Path
 
-from medgan.labels import Converted, Overlap, label_maps, renamed, said_of_values, segmentation_of
+from medgan.labels import Converted, Overlap, label_maps, renamed, segmentation_of
 from medgan.labeltable import LabelTable, read_table, unnamed, write_table
-from medgan.labelvalues import Values, assigned
-from medgan.segments import Segmentation
+from medgan.labelvalues import Values, assigned, listed
+from medgan.segments import Segmentation, counted_in_steps
 from medgan.staging import complete
+from medgan.steps import finished
 from medgan.targets import check_new, check_not_read
 from medgan.volume import Label, LabelMap, VolumeError, file_format, read_label_map, stem_of, write_volume
 
@@ -36,18 +37,28 @@ def names_beside(path: Path) -> bool:
     return not is_segmentation(path) and file_format(path) not in ("", ".npz")
 
 
-def read(path: Path, table: LabelTable | None = None) -> tuple[Segmentation, dict[str, list[int]], list[str]]:
-    """The segments in a file or a DICOM folder, what of its values is unknown or missing in the table, and sentences.
+def read(
+    path: Path, table: LabelTable | None = None, own_names: bool = False
+) -> tuple[Segmentation, dict[str, list[int]], list[str]]:
+    """The segments in a file or a DICOM folder, what of its values is unknown or missing in the table, and sentences
+    about the file.
 
-    Names are those of ``table``; without one, those of the file, or of the table beside it. Raises
-    :class:`VolumeError` or :class:`~medgan.labeltable.TableError`.
+    Names are those of ``table``; without one, or with ``own_names`` where there are some, those of the file, or of the
+    table beside it. Raises :class:`VolumeError` or :class:`~medgan.labeltable.TableError`.
     """
     read_segments = _reader_of_segments(path)
     if read_segments is not None:
-        return _named(read_segments(), table)
+        segmentation = read_segments()
+        said = _without_segment(segmentation)
+        if table is None or own_names:
+            return segmentation, {"unknown": [], "holes": []}, said
+        return segmentation, renamed(segmentation, table), said
     held, beside = _label_map(path)
+    table = None if own_names and held.labels else table
     segmentation, report, said = segmentation_of([held], table, keep_empty=table is None and bool(held.labels))
-    if beside and table is None:
+    if table is not None:
+        return segmentation, report, []
+    if beside:
         said.insert(0, f"Names are those of '{table_beside(path).name}', which lies beside it.")
     return segmentation, report, said
 
@@ -173,13 +184,13 @@ def _numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{stem}_{number}{path.name.removeprefix(stem)}")
 
 
-def _named(
-    segmentation: Segmentation, table: LabelTable | None
-) -> tuple[Segmentation, dict[str, list[int]], list[str]]:
-    if table is None:
-        return segmentation, {"unknown": [], "holes": []}, []
-    report = renamed(segmentation, table)
-    return segmentation, report, said_of_values(report, table)
+def _without_segment(segmentation: Segmentation) -> list[str]:
+    """A sentence about values of voxels that belong to no segment."""
+    left: set[int] = set()
+    for number, layer in enumerate(segmentation.layers):
+        there = finished(counted_in_steps(layer.array))
+        left |= set(there) - {segmentation.segments[each].value for each in segmentation.of_layer(number)}
+    return [f"Of no segment, so left out: voxels of {listed(map(str, sorted(left)))}."] if left else []
 
 
 def give_values(segmentation: Segmentation, values: Values, table: LabelTable | None, said: list[str]) -> None:

@@ -13,7 +13,7 @@ import medgan
 from medgan import console
 from medgan.labels import Overlap, merged
 from medgan.labeltable import LabelTable, TableError, read_table, write_table
-from medgan.labelvalues import Values
+from medgan.labelvalues import BY_TABLE, Values
 from medgan.volume import FORMATS, VolumeError, file_format
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ def _convert(
     overwrite: bool,
 ) -> dict[str, Any]:
     from medgan import labelfiles, tablefiles, targets
+    from medgan.labels import renamed, said_of_values
     from medgan.writing import check_target
 
     if len(paths) < 2:
@@ -151,7 +152,11 @@ def _convert(
     table = read_table(table_name) if table_name else None
     if to_table and all(path.suffix.lower() in tablefiles.ENDINGS and path.is_file() for path in inputs):
         return _tables(inputs, out, table)
-    segmentation, report, messages = _read(inputs, table, grid, probabilities)
+    segmentation, report, messages = _read(inputs, table, values, grid, probabilities)
+    if table is not None and values in BY_TABLE:
+        labelfiles.give_values(segmentation, values, table, messages)
+        report, values = renamed(segmentation, table), Values.OWN
+        messages += said_of_values({**report, "unknown": []}, table)  # these were told already
     for segment in segmentation.segments if algorithm else ():
         segment.algorithm, segment.edited = algorithm, False
     if to_table:
@@ -178,7 +183,7 @@ def _check(
 ) -> None:
     from medgan.labelfiles import DICOM_ENDING
 
-    if values in (Values.TABLE, Values.TERMINOLOGY) and not table:
+    if values in BY_TABLE and not table:
         raise UsageError(f"--values {values.value} takes the label values from a table; give one with --table.")
     if out.suffix.lower() == DICOM_ENDING and reference is None:
         raise UsageError("A DICOM segmentation belongs to an image series; give its folder with --reference.")
@@ -219,7 +224,7 @@ def _check_beside(sources: list[Path], out: Path, save_table: Path | None, surfa
 
 
 def _read(
-    inputs: list[Path], table: LabelTable | None, grid: str, probabilities: bool
+    inputs: list[Path], table: LabelTable | None, values: Values, grid: str, probabilities: bool
 ) -> tuple[Segmentation, dict[str, list[int]], list[str]]:
     """All segments of the inputs on one grid, the values unknown to the table or missing, and sentences."""
     from medgan import labelfiles
@@ -235,7 +240,7 @@ def _read(
         segmentation, report, _ = segmentation_of([held], keep_empty=True)
         parts = [segmentation]
     else:
-        read = [labelfiles.read(path, table) for path in inputs]
+        read = [labelfiles.read(path, table, own_names=values in BY_TABLE) for path in inputs]
         parts = [part for part, _, _ in read]
         missing = [set(found["holes"]) for _, found, _ in read]
         holes = set.union(*missing) if table is None else set.intersection(*missing)
@@ -243,12 +248,10 @@ def _read(
             "unknown": sorted({each for _, found, _ in read for each in found["unknown"]}),
             "holes": sorted(holes),
         }
-        messages = said_of_values(report, table)
-        if table is None:
-            start = "{}: " if len(inputs) > 1 else ""
-            messages = [
-                start.format(p.name) + each for p, (_, _, said) in zip(inputs, read, strict=True) for each in said
-            ]
+        start = "{}: " if len(inputs) > 1 else ""
+        messages = [start.format(p.name) + each for p, (_, _, said) in zip(inputs, read, strict=True) for each in said]
+        if table is not None and values not in BY_TABLE:
+            messages += said_of_values(report, table)
     first = parts[0]
     if not any(part.segments for part in parts):
         raise VolumeError(f"'{inputs[0].name}' holds no label; every voxel is 0.")

@@ -29,6 +29,10 @@ class Values(Enum):
         }[self]
 
 
+BY_TABLE = (Values.TABLE, Values.TERMINOLOGY)
+"""The rules by which a segment gets its value from a table, because of what it is called already."""
+
+
 def assigned(segments: Sequence[Segment], rule: Values, table: LabelTable | None = None) -> tuple[list[int], list[str]]:
     """A label value of its own for each segment, by the rule, and sentences about those that it does not fit.
 

@@ -473,6 +473,48 @@ def test_command_takes_another_grid_or_spacing(tmp_path, a_label_map):
     np.testing.assert_allclose(read_label_map(tmp_path / "b.nrrd").spacing_mm, (1, 1, 0.5))
 
 
+@pytest.mark.parametrize("rule", ["table", "terminology"])
+@pytest.mark.parametrize("name", ["parts.seg.nrrd", "parts.nii.gz"])
+def test_segment_is_looked_up_by_its_own_name_and_not_by_the_number_it_has(tmp_path, name, rule):
+    """The numbers 1 and 2 mean something else in the table."""
+    array = np.zeros((4, 5, 6), np.uint8)
+    array[1], array[2], array[3] = 1, 2, 3
+    hippocampus, amygdala = FREESURFER[17], FREESURFER[54]
+    labels = {1: Label("left hippocampus", terminology=hippocampus.terminology), 2: amygdala, 3: Label("lesion")}
+    labelfiles.write(segmentation_of([LabelMap(array, MATRIX, labels)])[0], tmp_path / name)
+    for out in ("named.nii.gz", "named.seg.nrrd"):
+        done = run_here(
+            "labelmap", tmp_path / name, tmp_path / out, "--table", "freesurfer", "--values", rule, "--json"
+        )
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert [row["value"] for row in said["segments"]][:2] == [17, 54]
+        assert said["unknown"] == [said["segments"][2]["value"]]
+        assert sum("'lesion'" in sentence for sentence in said["messages"]) == 1
+        again = labelfiles.read(tmp_path / out)[0]
+        assert [segment.label.name for segment in again.segments] == [hippocampus.name, amygdala.name, "lesion"]
+        np.testing.assert_array_equal(again.mask(1), array == 2)
+
+
+def test_values_without_a_name_are_those_of_the_table_by_whatever_rule(tmp_path, a_label_map):
+    table = ("--table", "freesurfer", "--values", "table")
+    done = run_here("labelmap", a_label_map, tmp_path / "a.seg.nrrd", *table)
+    assert done.returncode == 0, done.stderr
+    names = {
+        segment.known_value: segment.label.name for segment in labelfiles.read(tmp_path / "a.seg.nrrd")[0].segments
+    }
+    assert [names[value] for value in (2, 41)] == [FREESURFER[2].name, FREESURFER[41].name]
+
+
+def test_voxels_of_no_segment_are_told(tmp_path):
+    array = np.random.default_rng(0).choice([0, 1, 5, 9], (4, 5, 6)).astype(np.uint8)
+    held = segmentation_of([LabelMap(array, MATRIX)])[0]
+    held.segments = held.segments[:1]
+    segnrrd.write(held, tmp_path / "some.seg.nrrd")
+    done = run_here("labelmap", tmp_path / "some.seg.nrrd", tmp_path / "some.nrrd", "--json")
+    assert json.loads(done.stdout)["messages"] == ["Of no segment, so left out: voxels of 5, 9."]
+
+
 def test_command_turns_probability_maps_into_labels(tmp_path):
     liver = np.zeros((3, 4, 5), np.float32)
     liver[1], spleen = 0.6, np.zeros((3, 4, 5), np.float32)

@@ -8,7 +8,7 @@ import itertools
 from slicer.i18n import tr as _
 
 from medgan.labeltable import TableError, write_table
-from medgan.labelvalues import Values, listed
+from medgan.labelvalues import BY_TABLE, listed
 from medgan.settings.convert import ConvertSettings, Direction, GridChoice
 from medgan.volume import Label
 from MedGANSlicerLib.Conversion import ConversionResult, labelsOfNode
@@ -82,7 +82,7 @@ class ConvertPanel(Panel):
             return _("Choose a segmentation.")
         if ofVolume and parameters.convertGridVolume is None:
             return _("Choose a volume for the grid.")
-        if chosen.values in (Values.TABLE, Values.TERMINOLOGY) and not chosen.table:
+        if chosen.values in BY_TABLE and not chosen.table:
             return _("Choose the table that the label values come from.")
         return ""
 
