@@ -16,7 +16,7 @@ import numpy as np
 import medgan
 from medgan.grids import same_grid
 from medgan.labelvalues import listed
-from medgan.resampling import onto
+from medgan.resampling import beyond, onto, said_of_beyond
 from medgan.segments import Layer, Mapping, Segment, Segmentation, fitting, slabs
 from medgan.segnrrd import whole
 from medgan.staging import complete
@@ -109,6 +109,7 @@ def write(segmentation: Segmentation, path: Path, reference: Path) -> list[str]:
     moved = onto(segmentation, shape, matrix)
     if not any(layer.array.any() for layer in moved.layers):
         raise VolumeError(f"No segment lies within the series in '{reference}'; give the series it was drawn on.")
+    said += said_of_beyond(beyond(segmentation, shape, matrix))
     names = [segment.label.name for segment in moved.segments]
     changed = [f"'{name}' as '{_held(name)}'" for name in names if _held(name) != name and name]
     if changed:

@@ -22,8 +22,8 @@ def same_grid(shape: Sequence[int], matrix: np.ndarray, other_shape: Sequence[in
 
 def farthest(shape: Sequence[int], matrix: np.ndarray, other_matrix: np.ndarray) -> float:
     """Largest distance of a corner of one grid from that of the other, in voxels of the finer, axis by axis."""
-    corners, moved = _corners(shape), np.linalg.inv(other_matrix) @ matrix
-    return float(max(np.abs(each @ corners - corners).max() for each in (moved, np.linalg.inv(moved))))
+    own, moved = corners(shape), np.linalg.inv(other_matrix) @ matrix
+    return float(max(np.abs(each @ own - own).max() for each in (moved, np.linalg.inv(moved))))
 
 
 def grid_difference(
@@ -40,11 +40,11 @@ def grid_difference(
     if not np.allclose(spacing, other_spacing, rtol=1e-3, atol=0.0):
         one, other = (" x ".join(f"{step:.4g}" for step in s) for s in (spacing, other_spacing))
         return f"voxels of {one} mm and of {other} mm"
-    apart = np.linalg.norm(((matrix - other_matrix) @ _corners(shape))[:3], axis=0).max()
+    apart = np.linalg.norm(((matrix - other_matrix) @ corners(shape))[:3], axis=0).max()
     return f"their corners lie {apart:.3g} mm apart"
 
 
-def _corners(shape: Sequence[int]) -> np.ndarray:
+def corners(shape: Sequence[int]) -> np.ndarray:
     """(4, 8) outer corners of the first and last voxels: the centres of a single slice do not tell how thick it is."""
     sides = np.array(shape[::-1])
     return np.array([[*(sides * [n & 1, n >> 1 & 1, n >> 2] - 0.5), 1] for n in range(8)]).T

@@ -231,7 +231,7 @@ def _read(
     from medgan.grids import same_grid
     from medgan.labels import said_of_values, segmentation_of
     from medgan.probabilities import most_probable
-    from medgan.resampling import onto
+    from medgan.resampling import beyond, onto, said_of_beyond, said_of_extension
     from medgan.volume import read_volume, stem_of
 
     if probabilities:
@@ -255,24 +255,37 @@ def _read(
     first = parts[0]
     if not any(part.segments for part in parts):
         raise VolumeError(f"'{inputs[0].name}' holds no label; every voxel is 0.")
-    shape, matrix = _grid(grid, first) if grid else (first.shape, first.ijk_to_ras)
+    shape, matrix = _grid(grid, parts)
     for path, part in zip(inputs, parts, strict=False):
-        if not grid and (not same_grid(part.shape, part.ijk_to_ras, shape, matrix)):
+        if not grid and not same_grid(part.shape, part.ijk_to_ras, first.shape, first.ijk_to_ras):
             messages.append(f"'{path.name}' was brought onto the grid of '{inputs[0].name}', nearest neighbour.")
+    if grid:
+        messages += said_of_beyond([cut for part in parts for cut in beyond(part, shape, matrix)])
+    elif shape != first.shape:
+        messages.append(said_of_extension(f"'{inputs[0].name}'", shape))
     whole = merged([onto(part, shape, matrix) for part in parts])
     return whole, report, messages
 
 
-def _grid(text: str, first: Segmentation) -> tuple[tuple[int, int, int], Any]:
-    from medgan.resampling import grid_of_spacing
+def _grid(text: str, parts: list[Segmentation]) -> tuple[tuple[int, int, int], Any]:
+    """The grid of a volume, or one in which all segments lie: that of the first part, or one of a spacing."""
+    from medgan.resampling import extended, grid_of_spacing, reach_in_steps
+    from medgan.steps import finished
     from medgan.volume import read_volume
 
-    if re.fullmatch(rf"{_NUMBER}(x{_NUMBER}x{_NUMBER})?", text) and not Path(text).exists():
+    spacing = re.fullmatch(rf"{_NUMBER}(x{_NUMBER}x{_NUMBER})?", text) and not Path(text).exists()
+    if text and not spacing:
+        volume = read_volume(Path(text))
+        return volume.shape, volume.ijk_to_ras
+    shape, matrix = parts[0].shape, parts[0].ijk_to_ras
+    for part in parts[1:]:
+        for layer in part.layers:
+            shape, matrix = extended(shape, matrix, finished(reach_in_steps(layer, part.ijk_to_ras)))
+    if spacing:
         steps = [float(part) for part in text.split("x")]
         i, j, k = steps * (3 // len(steps))
-        return grid_of_spacing(first.shape, first.ijk_to_ras, (i, j, k))
-    volume = read_volume(Path(text))
-    return volume.shape, volume.ijk_to_ras
+        return grid_of_spacing(shape, matrix, (i, j, k))
+    return shape, matrix
 
 
 def _tables(inputs: list[Path], out: Path, names: LabelTable | None) -> dict[str, Any]:

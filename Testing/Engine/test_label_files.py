@@ -16,7 +16,7 @@ from command_line import one_sentence
 from medgan import cli, freesurfer, labelfiles, labelmap_command, records, segnrrd
 from medgan.labels import Overlap, segmentation_of
 from medgan.labeltable import LabelTable, read_table, unnamed, write_table
-from medgan.resampling import onto
+from medgan.resampling import beyond, onto
 from medgan.segments import Segmentation
 from medgan.volume import Label, LabelMap, Volume, VolumeError, read_label_map, write_volume
 
@@ -147,6 +147,16 @@ def test_dicom_segmentation_of_one_layer_comes_onto_the_grid_of_its_series(tmp_p
     back = onto(labelfiles.read(tmp_path / "brain.dcm")[0], part.shape, part.ijk_to_ras)
     for number in range(4):
         np.testing.assert_array_equal(back.mask(number), part.mask(number))
+
+
+def test_dicom_segmentation_tells_what_lies_beyond_its_series(tmp_path, a_series):
+    from medgan.volume import read_volume
+
+    scan = read_volume(a_series)
+    moved = scan.ijk_to_ras.copy()
+    moved[:3, 3] = (moved @ (0, 0, 3, 1))[:3]
+    said = labelfiles.write(one_part(moved, "liver", "spleen"), tmp_path / "o.dcm", reference=a_series)[2]
+    assert "Beyond the grid: 'liver' 33 of 77 voxels, 'spleen' 33 of 77 voxels." in said
 
 
 def test_dicom_segmentation_of_layers_that_do_not_overlap_keeps_them(tmp_path, a_series):
@@ -504,6 +514,70 @@ def test_values_without_a_name_are_those_of_the_table_by_whatever_rule(tmp_path,
         segment.known_value: segment.label.name for segment in labelfiles.read(tmp_path / "a.seg.nrrd")[0].segments
     }
     assert [names[value] for value in (2, 41)] == [FREESURFER[2].name, FREESURFER[41].name]
+
+
+def a_cube_at(place: int, name: str, path: Path, spacing: float = 1.0) -> None:
+    """27 voxels of a segment in the middle of 9, whose first voxel lies at ``place`` on the grid of ``MATRIX``."""
+    array = np.zeros((9, 9, 9), np.uint8)
+    array[3:6, 3:6, 3:6] = 1
+    moved = MATRIX @ np.diag([spacing, spacing, spacing, 1.0])
+    moved[:3, 3] = (MATRIX @ [place, place, place, 1.0])[:3]
+    segnrrd.write(segmentation_of([LabelMap(array, moved, {1: Label(name)})])[0], path)
+
+
+def test_grid_of_the_first_file_grows_until_no_segment_of_the_others_is_cut_off(tmp_path):
+    a_cube_at(0, "liver", tmp_path / "a.seg.nrrd")
+    for place, name in ((-8, "spleen"), (10, "kidney"), (2, "inside")):
+        a_cube_at(place, name, tmp_path / f"{name}.seg.nrrd")
+    many = [tmp_path / f"{name}.seg.nrrd" for name in ("a", "spleen", "kidney")]
+    done = run_here("labelmap", *many, tmp_path / "all.seg.nrrd", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (
+        "The grid of 'a.seg.nrrd' was extended to 21 x 21 x 21 voxels, so that no segment is cut off."
+        in said["messages"]
+    )
+    whole = labelfiles.read(tmp_path / "all.seg.nrrd")[0]
+    assert whole.voxels() == [27, 27, 27]
+    for number, middle in enumerate((4, -4, 14)):
+        k, j, i = (each.mean() for each in np.nonzero(whole.mask(number)))
+        np.testing.assert_allclose(whole.ijk_to_ras @ (i, j, k, 1), MATRIX @ (middle, middle, middle, 1), atol=1e-3)
+    a_cube_at(12, "fine", tmp_path / "fine.seg.nrrd", 0.5)
+    done = run_here("labelmap", *many, tmp_path / "fine.seg.nrrd", tmp_path / "cubes.nrrd", "--grid", "0.25", "--json")
+    assert done.returncode == 0, done.stderr
+    assert min(row["voxels"] for row in json.loads(done.stdout)["segments"]) > 0
+    inside = [tmp_path / f"{name}.seg.nrrd" for name in ("a", "inside")]
+    assert run_here("labelmap", *inside, tmp_path / "same.seg.nrrd").returncode == 0
+    assert labelfiles.read(tmp_path / "same.seg.nrrd")[0].shape == (9, 9, 9)
+
+
+@pytest.mark.parametrize("spacing", [1.0, 0.9])
+@pytest.mark.parametrize("out", ["cut.seg.nrrd", "cut.nii.gz"])
+def test_segments_that_a_chosen_grid_cuts_are_told(tmp_path, out, spacing):
+    for place, name in ((0, "liver"), (5, "spleen"), (50, "far"), (2, "inside")):
+        a_cube_at(place, name, tmp_path / f"{name}.seg.nrrd", spacing if name == "liver" else 1.0)
+    write_volume(Volume(np.zeros((9, 9, 9)), MATRIX), tmp_path / "scan.nrrd")
+    inputs = [tmp_path / f"{name}.seg.nrrd" for name in ("liver", "spleen", "far", "inside")]
+    done = run_here("labelmap", *inputs, tmp_path / out, "--grid", tmp_path / "scan.nrrd", "--json")
+    assert done.returncode == 0, done.stderr
+    cut = [sentence for sentence in json.loads(done.stdout)["messages"] if "Beyond" in sentence]
+    assert cut == ["Beyond the grid: 'spleen' 26 of 27 voxels, 'far' 27 of 27 voxels."]
+
+
+def test_voxels_beyond_a_turned_grid_are_counted_by_their_centres(tmp_path):
+    array = np.random.default_rng(0).choice([0, 5, 900], (6, 7, 8)).astype(np.int16)
+    held = segmentation_of([LabelMap(array, MATRIX, {5: Label("a"), 900: Label("b")})])[0]
+    turned, shape = np.eye(4), (7, 5, 9)
+    turned[:3, :3] = phantoms.rotation((30.0, 20.0, -10.0))
+    turned[:3, 3] = (MATRIX @ (1, 2, 0, 1))[:3]
+    expected = {5: 0, 900: 0}
+    for k, j, i in np.argwhere(array):
+        place = np.linalg.inv(turned) @ MATRIX @ (i, j, k, 1)
+        if not all(-0.5 <= at < n - 0.5 for at, n in zip(place, shape[::-1], strict=False)):
+            expected[int(array[k, j, i])] += 1
+    assert 0 < expected[5] < (array == 5).sum()
+    whole = [int((array == value).sum()) for value in (5, 900)]
+    assert beyond(held, shape, turned) == [("a", expected[5], whole[0]), ("b", expected[900], whole[1])]
 
 
 def test_voxels_of_no_segment_are_told(tmp_path):
