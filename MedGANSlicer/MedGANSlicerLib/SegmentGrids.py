@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,13 +11,16 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from medgan.resampling import grid_of_spacing, whole_shift
+from medgan.resampling import extended, grid_of_spacing, whole_shift
 from medgan.volume import VolumeError, checked_matrix
 
 REFERENCE = "Reference image geometry"
 """Name of the conversion parameter in which a segmentation keeps its grid."""
 
-BINARY = "Binary labelmap"
+BINARY, SURFACE, CONTOURS = "Binary labelmap", "Closed surface", "Planar contour"
+
+_OF_ONE, _OF_ALL = 250**3, 512**3
+"""Voxels of a surface without a grid, as Slicer makes them, and at most those of all surfaces together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,18 +55,19 @@ def volumeGrid(node) -> Grid:
     return Grid(image.GetDimensions()[::-1], checked_matrix(toArray(matrix)), node.GetParentTransformNode())
 
 
-def ownGrid(node, images) -> Grid:
-    """The grid of a segmentation node: its reference geometry and all that its segments (``images``) have beyond it.
+def ownGrid(node, held) -> Grid:
+    """The grid of a segmentation node: its reference geometry and all that its segments have beyond it.
 
-    Raises ``VolumeError`` for a segmentation without a segment and without a geometry.
+    ``held`` is its ``vtkSegmentation``, or a copy of that with voxels. Raises ``VolumeError`` for a segmentation
+    without a segment and without a geometry.
     """
-    reference = _reference(node)
-    filled = [image for image in images if arrayOfImage(image).size]
+    reference = _reference(held)
+    filled = [image for image in layersOf(held) if arrayOfImage(image).size]
     if not filled and reference is None:
         raise VolumeError(f"'{node.GetName()}' has no voxels and no geometry; choose a volume for the grid.")
     matrix = imageMatrix(filled[0]) if filled else imageMatrix(reference)
     if any(_extentOn(matrix, image) is None for image in filled):
-        matrix = _commonMatrix(node)
+        matrix = _commonMatrix(node, held)
     boxes = [_extentOn(matrix, image) for image in [*filled, *([reference] if reference is not None else [])]]
     boxes = [box for box in boxes if box is not None]
     low = np.min([box[0] for box in boxes], axis=0)
@@ -71,6 +76,34 @@ def ownGrid(node, images) -> Grid:
     shifted[:3, 3] = (matrix @ [*low[::-1], 1.0])[:3]
     k, j, i = (int(n) for n in high - low + 1)
     return Grid((k, j, i), shifted, node.GetParentTransformNode())
+
+
+def gridOfSurfaces(held, grid: Grid | None = None) -> Grid | None:
+    """One grid for the closed surfaces of a ``vtkSegmentation``: the voxels are those of ``grid``, of its reference
+    geometry, or as fine as Slicer makes them for the smallest surface, while all have no more than ``_OF_ALL``.
+
+    Slicer alone gives every surface a grid of its own. None for surfaces without points. Raises ``VolumeError`` when
+    the voxels do not fit into memory.
+    """
+    surfaces = [held.GetSegment(each).GetRepresentation(SURFACE) for each in held.GetSegmentIDs()]
+    boxes = [np.array(each.GetBounds()).reshape(3, 2) for each in surfaces if each and each.GetNumberOfPoints()]
+    if not boxes:
+        return None
+    reference = _reference(held)
+    if grid is None and reference is not None:
+        k, j, i = imageStart(reference)
+        matrix = imageMatrix(reference)
+        matrix[:3, 3] = (matrix @ [i, j, k, 1.0])[:3]
+        grid = Grid(reference.GetDimensions()[::-1], matrix)
+    elif grid is None:
+        low, high = np.min(boxes, axis=0)[:, 0], np.max(boxes, axis=0)[:, 1]
+        smallest = min((high - low for low, high in (box.T for box in boxes)), key=np.prod)
+        spacing_mm = max(np.cbrt(np.prod(smallest) / _OF_ONE), np.cbrt(np.prod(high - low) / _OF_ALL), 1e-3)
+        matrix = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
+        matrix[:3, 3] = low + spacing_mm / 2
+        grid = Grid((1, 1, 1), matrix)
+    places = np.array([place for box in boxes for place in itertools.product(*box)])
+    return Grid(*extended(grid.shape, grid.ijkToRas, places))
 
 
 def between(grid: Grid, transformNode) -> tuple[np.ndarray | None, Callable[[np.ndarray], np.ndarray] | None]:
@@ -145,9 +178,9 @@ def _linear(first, second) -> bool:
     return bool(one.IsTransformToNodeLinear(other))
 
 
-def _reference(node):
+def _reference(held):
     """The grid among the conversion parameters as an image without voxels, or None."""
-    text = node.GetSegmentation().GetConversionParameter(REFERENCE)
+    text = held.GetConversionParameter(REFERENCE)
     return _imageFromText(text) if text else None
 
 
@@ -159,10 +192,10 @@ def _imageFromText(text: str):
     return image if extent[0] <= extent[1] and extent[2] <= extent[3] and extent[4] <= extent[5] else None
 
 
-def _commonMatrix(node) -> np.ndarray:
+def _commonMatrix(node, held) -> np.ndarray:
     """The lattice that Slicer itself chooses when segments lie on several."""
     mode = slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS
-    image = _imageFromText(node.GetSegmentation().DetermineCommonLabelmapGeometry(mode))
+    image = _imageFromText(held.DetermineCommonLabelmapGeometry(mode, None))
     if image is None:
         raise VolumeError(f"The segments of '{node.GetName()}' have no common grid; choose a volume for the grid.")
     return imageMatrix(image)

@@ -12,21 +12,23 @@ import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
 from medgan.labelvalues import Values, assigned
-from medgan.resampling import nearest_in_steps, whole_shift
+from medgan.resampling import beyond_in_steps, nearest_in_steps, of_segments, said_of_beyond, whole_shift
 from medgan.segments import Layer, Segment, Segmentation, check_room
 from medgan.steps import Steps, finished
 from medgan.volume import Label, VolumeError
 from MedGANSlicerLib.SceneEdits import placeBeside, removeOnFailure
 from MedGANSlicerLib.SegmentGrids import (
     BINARY,
+    CONTOURS,
     REFERENCE,
+    SURFACE,
     Grid,
     arrayOfImage,
     between,
     geometryText,
+    gridOfSurfaces,
     imageMatrix,
     imageStart,
-    layersOf,
     ownGrid,
     toMatrix,
 )
@@ -44,8 +46,8 @@ def readSegmentation(node, grid: Grid | None = None) -> tuple[Segmentation, Grid
     return finished(readInSteps(node, grid))
 
 
-def readInSteps(node, grid: Grid | None = None) -> Steps[tuple[Segmentation, Grid]]:
-    """:func:`readSegmentation`, a slice of a layer at a time."""
+def readInSteps(node, grid: Grid | None = None, messages: list[str] | None = None) -> Steps[tuple[Segmentation, Grid]]:
+    """:func:`readSegmentation`, a slice of a layer at a time; ``messages`` gets a sentence about what ``grid`` cuts."""
     if node is None or not node.IsA("vtkMRMLSegmentationNode"):
         raise VolumeError("Nothing was chosen to convert; choose a segmentation.")
     segmentation = node.GetSegmentation()
@@ -64,19 +66,28 @@ def readInSteps(node, grid: Grid | None = None) -> Steps[tuple[Segmentation, Gri
             images.append(image)
         label = Label(segment.GetName(), tuple(segment.GetColor()), _terminology(segment))
         segments.append(Segment(label, images.index(image), segment.GetLabelValue(), _ownValue(segment), each))
-    grid = grid or ownGrid(node, images)
-    layers = []
+    chosen, grid = grid, grid or ownGrid(node, segmentation)
+    layers, cut = [], []
     for image in images:
         layer = yield from _layer(image, grid, node)
         layers.append(layer)
-    return Segmentation(grid.shape, grid.ijkToRas, layers, _apart(segments)), grid
+        if chosen is not None and messages is not None:
+            whole = Layer(arrayOfImage(image), imageStart(image))
+            own = Grid(whole.array.shape, imageMatrix(image), node.GetParentTransformNode())
+            matrix, points = between(own, grid.transformNode)
+            placed = own.ijkToRas if matrix is None else matrix @ own.ijkToRas
+            cut.append((yield from beyond_in_steps(whole, placed, grid.shape, grid.ijkToRas, points)))
+    read = Segmentation(grid.shape, grid.ijkToRas, layers, _apart(segments))
+    if cut and messages is not None:
+        messages += said_of_beyond(of_segments(read, cut))
+    return read, grid
 
 
 def ownGridOf(node) -> Grid:
     """The grid of a segmentation node: its reference geometry and all its segments. Raises ``VolumeError``."""
     if node is None or not node.IsA("vtkMRMLSegmentationNode"):
         raise VolumeError("Nothing was chosen to convert; choose a segmentation.")
-    return ownGrid(node, layersOf(_withLabelMaps(node.GetSegmentation(), node, None)))
+    return ownGrid(node, _withLabelMaps(node.GetSegmentation(), node, None))
 
 
 def labelsOfSegments(node) -> dict[int, Label]:
@@ -120,16 +131,21 @@ def publishSegmentation(scene, segmentation: Segmentation, name: str, transformN
 
 
 def _withLabelMaps(segmentation, node, grid: Grid | None):
-    """The segmentation itself, or a copy of it in which surfaces have become voxels."""
+    """The segmentation itself, or a copy of it in which surfaces have become voxels of one grid."""
     if segmentation.ContainsRepresentation(BINARY):
         return segmentation
     copy = slicer.vtkSegmentation()
-    copy.SetSourceRepresentationName(segmentation.GetSourceRepresentationName())
+    source = segmentation.GetSourceRepresentationName()
+    copy.SetSourceRepresentationName(source)
     copy.DeepCopy(segmentation)
-    if grid is not None and grid.transformNode is node.GetParentTransformNode():
-        copy.SetConversionParameter(REFERENCE, geometryText(grid.shape, grid.ijkToRas))
+    wanted = grid if grid is not None and grid.transformNode is node.GetParentTransformNode() else None
+    if source == SURFACE:
+        wanted = gridOfSurfaces(copy, wanted) or wanted
+    if wanted is not None:
+        copy.SetConversionParameter(REFERENCE, geometryText(wanted.shape, wanted.ijkToRas))
     if not copy.CreateRepresentation(BINARY):
-        raise VolumeError(f"The segments of '{node.GetName()}' can not be turned into voxels; choose a volume's grid.")
+        why = "Slicer does that only with the extension SlicerRT" if source == CONTOURS else "Slicer can not do that"
+        raise VolumeError(f"The segments of '{node.GetName()}' ({source}) have to become voxels; {why}.")
     return copy
 
 

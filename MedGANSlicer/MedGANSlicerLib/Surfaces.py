@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import vtk
 
 from medgan.segments import Segmentation
 from medgan.volume import VolumeError
 from MedGANSlicerLib.HeadlessScene import HeadlessScene
 from MedGANSlicerLib.SegmentationBridge import publishSegmentation
-
-SURFACE = "Closed surface"
+from MedGANSlicerLib.SegmentGrids import BINARY, SURFACE, imageMatrix
 
 _LETTERS = 60  # of a name in the name of a file; a letter takes up to 4 of the 255 bytes
 
@@ -21,6 +21,15 @@ def showSurfaces(segmentationNode) -> None:
     """Give every segment of a node its closed surface, which 3D views then show. Raises ``VolumeError``."""
     if not segmentationNode.CreateClosedSurfaceRepresentation():
         raise VolumeError(f"The segments of '{segmentationNode.GetName()}' could not be turned into surfaces.")
+    held = segmentationNode.GetSegmentation()
+    for each in held.GetSegmentIDs():
+        image, surface = (held.GetSegment(each).GetRepresentation(kind) for kind in (BINARY, SURFACE))
+        if image is not None and np.linalg.det(imageMatrix(image)) < 0:  # then Slicer's converter turns it inside out
+            outwards = vtk.vtkReverseSense()
+            outwards.SetInputData(surface)
+            outwards.ReverseNormalsOn()
+            outwards.Update()
+            surface.DeepCopy(outwards.GetOutput())
 
 
 def writeSurfaces(segmentation: Segmentation, folder: Path) -> list[Path]:
@@ -41,7 +50,7 @@ def writeSurfaces(segmentation: Segmentation, folder: Path) -> list[Path]:
             if surface is None or surface.GetNumberOfPoints() == 0:
                 continue
             name = re.sub(r"[^\w .()-]", "_", segment.GetName())[:_LETTERS].strip(" .") or each
-            if folder / f"{name}.stl" in files:
+            if name.casefold() in {file.stem.casefold() for file in files}:  # one file where case does not count
                 name = f"{name} {each}"
             files.append(folder / f"{name}.stl")
             _write(surface, files[-1])

@@ -15,10 +15,11 @@ from medgan.labeltable import LabelTable, read_table, write_table
 from medgan.labelvalues import Values
 from medgan.segments import Layer, Segment, Segmentation
 from medgan.volume import Label, LabelMap, VolumeError
+from MedGANSlicerLib import SegmentGrids
 from MedGANSlicerLib.Conversion import labelsOfNode, mostProbable, toLabelMaps, toSegmentation, toSegmentationInSteps
 from MedGANSlicerLib.SegmentationBridge import ownGridOf, publishSegmentation, readSegmentation
 from MedGANSlicerLib.SegmentGrids import Grid, volumeGrid
-from MedGANSlicerLib.Surfaces import writeSurfaces
+from MedGANSlicerLib.Surfaces import showSurfaces, writeSurfaces
 
 MATRIX = oblique_matrix(left_handed=True)
 HIPPOCAMPUS = freesurfer.table().labels[17].terminology
@@ -223,6 +224,65 @@ def test_surface_becomes_voxels_and_the_node_stays_as_it_is(a_scene):
     assert not node.GetSegmentation().ContainsRepresentation("Binary labelmap")
 
 
+def surfaces(scene, **spheres: tuple[tuple[float, float, float], float]):
+    """A segmentation node that holds only surfaces: spheres, each given by its centre and radius in mm."""
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Balls")
+    node.CreateDefaultDisplayNodes()
+    node.GetSegmentation().SetSourceRepresentationName("Closed surface")
+    for name, (center, radius) in spheres.items():
+        sphere = vtk.vtkSphereSource()
+        sphere.SetCenter(*center)
+        sphere.SetRadius(radius)
+        sphere.SetPhiResolution(40)
+        sphere.SetThetaResolution(40)
+        sphere.Update()
+        node.AddSegmentFromClosedSurfaceRepresentation(sphere.GetOutput(), name, [1, 0, 0], name)
+    return node
+
+
+def test_surfaces_of_different_size_become_voxels_of_one_grid(a_scene, monkeypatch):
+    monkeypatch.setattr(SegmentGrids, "_OF_ONE", 20**3)
+    monkeypatch.setattr(SegmentGrids, "_OF_ALL", 60**3)
+    node = surfaces(a_scene, small=((0, 0, 0), 4), large=((40, 10, 0), 20))
+    result = toLabelMaps(node)
+    voxel_mm3 = np.prod(result.nodes[0].GetSpacing())
+    for name, radius in (("small", 4), ("large", 20)):
+        assert result.voxels[name] * voxel_mm3 == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.1)
+    assert array_of(result.nodes[0]).size <= 70**3
+    middle = np.mean(np.nonzero(array_of(result.nodes[0]) == result.values["large"]), axis=1)
+    np.testing.assert_allclose((matrix_of(result.nodes[0]) @ [*middle[::-1], 1])[:3], (40, 10, 0), atol=0.5)
+    volume = add_volume(a_scene, np.zeros((20, 20, 20), np.int16), np.array(vtk_identity_shifted(-9.5)), "Grid")
+    result = toLabelMaps(node, volumeGrid(volume))
+    assert result.voxels["small"] == pytest.approx(4 / 3 * np.pi * 4**3, rel=0.1)
+    fine = np.diag([1e-3, 1e-3, 1e-3, 1.0])
+    with pytest.raises(VolumeError, match="does not fit into memory"):
+        toLabelMaps(node, Grid((10, 10, 10), fine))
+
+
+def test_segment_of_another_segmentation_lies_on_a_grid_with_the_others(a_scene):
+    node, _ = a_small_segmentation(a_scene)
+    fine = np.zeros((6, 6, 6), np.uint8)
+    fine[1:5, 1:5, 1:5] = 1
+    matrix = MATRIX @ np.diag([0.7, 0.7, 0.7, 1.0])
+    other = publishSegmentation(a_scene, segmentation_of([LabelMap(fine, matrix, {1: Label("fine")})])[0], "Fine")
+    node.GetSegmentation().CopySegmentFromSegmentation(other.GetSegmentation(), "Segment_1")
+    result = toLabelMaps(node)
+    mm3 = np.prod(result.nodes[0].GetSpacing()) / abs(np.linalg.det(matrix[:3, :3]))
+    assert result.voxels["Segment_1"] * mm3 == pytest.approx(64, rel=0.5)
+
+
+def test_contours_say_which_extension_turns_them_into_voxels(a_scene):
+    node = a_scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Plan")
+    node.GetSegmentation().SetSourceRepresentationName("Planar contour")
+    segment = slicer.vtkSegment()
+    segment.SetName("target")
+    segment.AddRepresentation("Planar contour", vtk.vtkPolyData())
+    node.GetSegmentation().AddSegment(segment)
+    for grid in (None, Grid((3, 4, 5), MATRIX)):
+        with pytest.raises(VolumeError, match="only with the extension SlicerRT"):
+            toLabelMaps(node, grid)
+
+
 def vtk_identity_shifted(by: float) -> np.ndarray:
     matrix = np.eye(4)
     matrix[:3, 3] = by
@@ -403,6 +463,32 @@ def test_surfaces_lie_where_the_segments_do(tmp_path):
     surface = reader.GetOutput()
     middle = np.array(surface.GetCenter()) * (-1, -1, 1)  # files hold LPS
     np.testing.assert_allclose(middle, (MATRIX @ (7.5, 6.5, 5.5, 1))[:3], atol=0.3)
+    held.segments[0].label, held.segments[1].label = Label("Liver"), Label("liver")
+    array[3:6][array[3:6] == 1] = 2
+    names = [each.name for each in writeSurfaces(held, tmp_path / "alike")]
+    assert names == ["Liver.stl", "liver Segment_2.stl"]
     mass = vtk.vtkMassProperties()
     mass.SetInputData(surface)
     assert mass.GetVolume() == pytest.approx(216 * abs(np.linalg.det(MATRIX[:3, :3])), rel=0.35)
+
+
+@pytest.mark.parametrize("left_handed", [True, False])
+def test_surfaces_have_their_outside_outside(a_scene, left_handed):
+    array = np.zeros((12, 14, 16), np.uint8)
+    array[3:9, 4:10, 5:11] = 1
+    matrix = oblique_matrix(left_handed=left_handed)
+    node = publishSegmentation(a_scene, segmentation_of([LabelMap(array, matrix)])[0], "Parts")
+    showSurfaces(node)
+    surface = node.GetSegmentation().GetSegment("Segment_1").GetRepresentation("Closed surface")
+    triangles = vtk.vtkTriangleFilter()
+    triangles.SetInputData(surface)
+    triangles.Update()
+    held = triangles.GetOutput()
+    places = vtk_to_numpy(held.GetPoints().GetData()).astype(float)
+    places -= places.mean(axis=0)
+    a, b, c = places[vtk_to_numpy(held.GetPolys().GetConnectivityArray()).reshape(-1, 3)].transpose(1, 0, 2)
+    volume_mm3 = np.einsum("ni,ni->n", a, np.cross(b, c)).sum() / 6
+    assert volume_mm3 == pytest.approx(216 * abs(np.linalg.det(matrix[:3, :3])), rel=0.35)
+    normals = vtk_to_numpy(surface.GetPointData().GetNormals())
+    outwards = vtk_to_numpy(surface.GetPoints().GetData()) - surface.GetCenter()
+    assert np.einsum("ni,ni->n", normals, outwards).mean() > 0
