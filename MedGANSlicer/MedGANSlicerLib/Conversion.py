@@ -11,11 +11,11 @@ import slicer
 import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
-from medgan.labels import Overlap, label_maps_in_steps, segmentation_in_steps
+from medgan.labels import Overlap, label_maps_in_steps, renamed, said_of_values, segmentation_in_steps
 from medgan.labeltable import LabelTable, whole_numbers
-from medgan.labelvalues import Values
+from medgan.labelvalues import BY_TABLE, Values
 from medgan.probabilities import most_probable_in_steps
-from medgan.resampling import nearest_in_steps, whole_shift
+from medgan.resampling import extended, nearest_in_steps, reach_in_steps, said_of_extension, whole_shift
 from medgan.segments import Layer, Segmentation
 from medgan.steps import Steps, finished
 from medgan.volume import Label, LabelMap, Volume, VolumeError
@@ -53,8 +53,8 @@ def toLabelMaps(
     """Label map nodes of a segmentation: one, or one a layer with ``Overlap.LAYERS``.
 
     Each has a colour table with names, colours and terminology of all segments, the matrix of its grid, and the
-    parent transform of the grid. ``outputNode`` (a label map) takes the first. Raises ``ValueError``; the scene is
-    then as it was.
+    parent transform of the grid. A ``table`` names the segments by their own values, unless they are looked up in it.
+    ``outputNode`` (a label map) takes the first. Raises ``ValueError``; the scene is then as it was.
     """
     return finished(toLabelMapsInSteps(segmentationNode, grid, values, table, overlap, name, outputNode))
 
@@ -70,7 +70,10 @@ def toLabelMapsInSteps(
 ) -> Steps[ConversionResult]:
     """:func:`toLabelMaps`, a little at a time; the scene is written in the last step."""
     scene = segmentationNode.GetScene() if segmentationNode is not None else None
-    segmentation, grid = yield from readInSteps(segmentationNode, grid)
+    said: list[str] = []
+    segmentation, grid = yield from readInSteps(segmentationNode, grid, said)
+    if table is not None and values not in BY_TABLE:
+        said += said_of_values(renamed(segmentation, table), table)
     images = []
 
     def allocate(shape: tuple[int, int, int], kind: np.dtype) -> np.ndarray:
@@ -82,7 +85,7 @@ def toLabelMapsInSteps(
         return array
 
     converted = yield from label_maps_in_steps(segmentation, values, table, overlap, allocate)
-    result = ConversionResult([], messages=list(converted.messages))
+    result = ConversionResult([], messages=[*said, *converted.messages])
     result.values = {s.id: value for s, value in zip(segmentation.segments, converted.values, strict=True)}
     result.voxels = {s.id: count for s, count in zip(segmentation.segments, converted.voxels, strict=True)}
     with removeOnFailure(scene, outputNode):
@@ -103,7 +106,8 @@ def toSegmentation(
 ) -> ConversionResult:
     """A segmentation node in which every value of every label map is a segment of its own.
 
-    Maps on other grids are brought onto that of the first, nearest neighbour through all transforms. ``keepEmpty``
+    Maps on other grids are brought onto that of the first, nearest neighbour through all transforms; it grows by whole
+    voxels until it covers the labels of all. ``keepEmpty``
     makes a segment of every label that has no voxel, too; by default for the labels of a table that was made by a
     conversion for this map. Raises ``ValueError``; the scene is then as it was.
     """
@@ -122,9 +126,14 @@ def toSegmentationInSteps(
     tables = [_colorsOf(node) for node in labelMapNodes]
     keep = keepEmpty if keepEmpty is not None else table is None and all(madeByUs(colors) for colors in tables)
     messages: list[str] = []
+    own = grid
+    for node in labelMapNodes[1:]:
+        grid = yield from _covering(grid, node)
+    if grid.shape != own.shape:
+        messages.append(said_of_extension(f"'{first.GetName()}'", grid.shape))
     maps = []
     for node, colors in zip(labelMapNodes, tables, strict=True):
-        array = yield from _onGrid(node, grid, messages)
+        array = yield from _onGrid(node, grid, messages if node is not first else [])
         labels = (yield from labelsOfInSteps(colors)) if madeByUs(colors) else _Named(colors)
         maps.append(LabelMap(array, grid.ijkToRas, labels))
     segmentation, report, said = yield from segmentation_in_steps(maps, table, keep)
@@ -195,12 +204,26 @@ def _colorsOf(node):
     return display.GetColorNode() if display is not None else None
 
 
-def _onGrid(node, grid: Grid, messages: list[str]) -> Steps[np.ndarray]:
-    """The label values of a node on a grid: a view of its voxels if they lie there already."""
+def _labels(node) -> np.ndarray:
+    """The label values of a node."""
     array = arrayOf(node)
     if array is None:
         raise VolumeError(f"'{node.GetName()}' has several numbers a voxel; choose a label map.")
-    array = whole_numbers(array, f"'{node.GetName()}'")
+    return whole_numbers(array, f"'{node.GetName()}'")
+
+
+def _covering(grid: Grid, node) -> Steps[Grid]:
+    """A grid with as many more voxels as the labels of a node need."""
+    own = volumeGrid(node)
+    matrix, points = between(own, grid.transformNode)
+    placed = own.ijkToRas if matrix is None else matrix @ own.ijkToRas
+    reach_mm = yield from reach_in_steps(Layer(_labels(node)), placed, points)
+    return Grid(*extended(grid.shape, grid.ijkToRas, reach_mm), grid.transformNode)
+
+
+def _onGrid(node, grid: Grid, messages: list[str]) -> Steps[np.ndarray]:
+    """The label values of a node on a grid: a view of its voxels if they lie there already."""
+    array = _labels(node)
     own = volumeGrid(node)
     matrix, points = between(grid, own.transformNode)
     if matrix is not None:

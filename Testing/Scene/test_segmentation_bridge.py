@@ -254,6 +254,7 @@ def test_surfaces_of_different_size_become_voxels_of_one_grid(a_scene, monkeypat
     volume = add_volume(a_scene, np.zeros((20, 20, 20), np.int16), np.array(vtk_identity_shifted(-9.5)), "Grid")
     result = toLabelMaps(node, volumeGrid(volume))
     assert result.voxels["small"] == pytest.approx(4 / 3 * np.pi * 4**3, rel=0.1)
+    assert result.messages[0].startswith("Beyond the grid: 'large' ")
     fine = np.diag([1e-3, 1e-3, 1e-3, 1.0])
     with pytest.raises(VolumeError, match="does not fit into memory"):
         toLabelMaps(node, Grid((10, 10, 10), fine))
@@ -281,6 +282,32 @@ def test_contours_say_which_extension_turns_them_into_voxels(a_scene):
     for grid in (None, Grid((3, 4, 5), MATRIX)):
         with pytest.raises(VolumeError, match="only with the extension SlicerRT"):
             toLabelMaps(node, grid)
+
+
+@pytest.mark.parametrize("frame", [lambda scene: None, a_turned_node, a_bent_node])
+def test_voxels_beyond_a_chosen_volume_are_told(a_scene, frame):
+    """Counted by their centres, through all transforms."""
+    node, array = a_small_segmentation(a_scene)
+    node.SetAndObserveTransformNodeID(place.GetID() if (place := frame(a_scene)) is not None else None)
+    volume = add_volume(a_scene, np.zeros((5, 12, 13), np.int16), MATRIX, "Volume")
+    forward, expected = to_world(node), {3: 0, 300: 0, 40000: 0}
+    for k, j, i in np.argwhere(array):
+        ijk = np.linalg.inv(MATRIX) @ (*forward((MATRIX @ (i, j, k, 1.0))[:3]), 1.0)
+        if not all(-0.5 <= at + 1e-6 < n - 0.5 for at, n in zip(ijk, (13, 12, 5), strict=False)):
+            expected[int(array[k, j, i])] += 1
+    said = ", ".join(f"'part {value}' {n} of {(array == value).sum()} voxels" for value, n in expected.items())
+    assert min(expected.values()) > 0
+    assert toLabelMaps(node, volumeGrid(volume)).messages[0] == f"Beyond the grid: {said}."
+
+
+@pytest.mark.parametrize("rule", [Values.OWN, Values.CONSECUTIVE])
+def test_table_names_the_segments_of_a_label_map(a_scene, rule):
+    node, _ = a_small_segmentation(a_scene)
+    result = toLabelMaps(node, values=rule, table=LabelTable({300: Label("liver"), 5: Label("none")}, "t.csv"))
+    labels = labelsOfNode(result.nodes[0])
+    assert labels[result.values["Segment_300"]].name == "liver"
+    assert labels[result.values["Segment_3"]].name == "part 3"
+    assert result.messages[0] == "Not in 't.csv', so named plainly: 3, 40000."
 
 
 def vtk_identity_shifted(by: float) -> np.ndarray:
@@ -333,6 +360,26 @@ def test_label_maps_on_different_grids_join_on_that_of_the_first(a_scene):
     assert [segment.known_value for segment in read.segments] == [7, 9]
     assert read.mask(1)[:, 0, 0].tolist() == [True, True, True, False]  # half-way goes up
     assert result.messages == ["'two' was brought onto the grid of the first label map, nearest neighbour."]
+
+
+@pytest.mark.parametrize("frame", [None, a_turned_node, a_bent_node])
+def test_no_label_of_a_further_map_is_cut_off(a_scene, frame):
+    first = add_volume(a_scene, np.full((4, 5, 6), 7, np.int16), MATRIX, "one", "vtkMRMLLabelMapVolumeNode")
+    array = np.zeros((9, 8, 7), np.int16)
+    array[5:8, 1:7, 2:6] = 9
+    moved = MATRIX.copy()
+    moved[:3, 3] = (MATRIX @ [-5, 4, 1, 1])[:3]
+    other = add_volume(a_scene, array, moved, "two", "vtkMRMLLabelMapVolumeNode")
+    if frame is not None:
+        other.SetAndObserveTransformNodeID(frame(a_scene).GetID())
+    result = toSegmentation([first, other])
+    read, grid = readSegmentation(result.nodes[0])
+    assert read.voxels()[0] == 120
+    assert read.voxels()[1] == (72 if frame is None else pytest.approx(72, rel=0.4))
+    assert result.messages[0].startswith("The grid of 'one' was extended to ")
+    assert result.messages[1:] == ["'two' was brought onto the grid of the first label map, nearest neighbour."]
+    shift = (np.linalg.inv(grid.ijkToRas) @ MATRIX)[:3, 3]
+    np.testing.assert_allclose(shift, np.rint(shift), atol=1e-6)
 
 
 def test_labels_of_segments_with_one_value_are_those_of_their_label_map(a_scene):
