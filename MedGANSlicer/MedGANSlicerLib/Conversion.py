@@ -107,9 +107,9 @@ def toSegmentation(
     """A segmentation node in which every value of every label map is a segment of its own.
 
     Maps on other grids are brought onto that of the first, nearest neighbour through all transforms; it grows by whole
-    voxels until it covers the labels of all. ``keepEmpty``
-    makes a segment of every label that has no voxel, too; by default for the labels of a table that was made by a
-    conversion for this map. Raises ``ValueError``; the scene is then as it was.
+    voxels until it covers the labels of all. ``keepEmpty`` makes a segment of every label that has no voxel, too; by
+    default for the labels of a table that was made by a conversion for this map. Raises ``ValueError``; the scene is
+    then as it was.
     """
     return finished(toSegmentationInSteps(labelMapNodes, table, keepEmpty, name, outputNode))
 
