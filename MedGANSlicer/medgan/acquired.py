@@ -20,7 +20,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from medgan.ellipse import EMPTY, LITTLE, SHORTEST, Ellipse, corner, ellipse_in
-from medgan.noise import NoiseProfile, noise_profile, noise_sigma, sampled_blocks
+from medgan.noise import NoiseProfile, intensity_range, noise_profile, noise_sigma, of_magnitudes, sampled_blocks
 from medgan.outside import filled, nearest, outside
 
 LONGEST = 96
@@ -80,6 +80,7 @@ class Matrix:
 
 def acquired_matrix(array: np.ndarray) -> Matrix | None:
     """What the scanner acquired of a [k, j, i] array; None where that is all of it, or can not be told."""
+    signed = not of_magnitudes(array, intensity_range(array)[0])
     part = np.asarray(array[_middle(array)], dtype=np.float32)
     cut = outside(part)
     part = _scaled(part, cut)
@@ -89,7 +90,7 @@ def acquired_matrix(array: np.ndarray) -> Matrix | None:
     if fewer != part.shape:
         part, cut = reduced(part, fewer, not (part < 0).any()), None if cut is None else nearest(cut, fewer)
         squares = _squares(part, cut)
-    ellipse = ellipse_in(squares)
+    ellipse = ellipse_in(squares, signed)
     if ellipse is not None and corner(squares) > EMPTY * ellipse.sigma(part) ** 2:  # noise reaches the corners, too
         ellipse = None
     if ellipse is not None and ellipse.radius < WIDEST:

@@ -35,6 +35,10 @@ FLAT = 0.1
 """Share of the power in the middle of an ellipse (0.5 to 0.7 of its radius) that there is near its rim: with noise of
 half a percent there was 0.13 and more, where there was blur at most 0.08."""
 
+FLAT_SIGNED = 0.75
+"""The same in volumes with values below 0: reconstruction kernels of CT let noise fall to 0.2 to 0.65 before it ends,
+and leave 0.9 and more where they end at once."""
+
 MEDIAN_OF_SQUARES = 0.4549364
 """Of normal numbers with a variance of 1."""
 
@@ -114,8 +118,11 @@ def _frequencies(side: int, axis: int) -> np.ndarray:
     return ((np.arange(side, dtype=np.float32) + np.float32(0.5)) / np.float32(side)).reshape(shape)
 
 
-def ellipse_in(squares: np.ndarray) -> Ellipse | None:
-    """The ellipse of squared coefficients beyond which there is next to nothing; None where there is none."""
+def ellipse_in(squares: np.ndarray, signed: bool) -> Ellipse | None:
+    """The ellipse of squared coefficients beyond which there is next to nothing; None where there is none.
+
+    ``signed``: they are of a volume with values below 0, as of CT.
+    """
     low = squares[tuple(slice(side // 8, side // 4 + 1) for side in squares.shape)]
     if corner(squares) > LITTLE * float(np.median(low)) / MEDIAN_OF_SQUARES:
         return None
@@ -123,7 +130,7 @@ def ellipse_in(squares: np.ndarray) -> Ellipse | None:
     for axes in ((0, 1), (0, 2), (1, 2), (0, 1, 2)):
         if min(squares.shape[axis] for axis in axes) < SHORTEST:
             continue
-        lower, upper = (_cliff(third) for third in _rings(squares, axes))
+        lower, upper = (_cliff(third, FLAT_SIGNED if signed else FLAT) for third in _rings(squares, axes))
         if lower is None or upper is None:
             continue
         unit = math.sqrt(len(axes)) / RINGS
@@ -156,9 +163,9 @@ def _rings(squares: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.n
     return lower, upper
 
 
-def _cliff(power: np.ndarray) -> tuple[float, int] | None:
+def _cliff(power: np.ndarray, flat: float) -> tuple[float, int] | None:
     """The ring at which the power falls to next to nothing for good, and over how many it does; None if it does not, or
-    has been falling before, as blur makes it."""
+    has been falling to less than that share (``flat``) before, as blur makes it."""
     count = len(power)
     for end in range(int(0.3 * count), count - 1):
         start = int(0.7 * end)
@@ -170,5 +177,5 @@ def _cliff(power: np.ndarray) -> tuple[float, int] | None:
                 np.median(power[int(first * place) : max(int(last * place), int(first * place) + 1)])
                 for first, last in ((0.5, 0.7), (0.8, 0.97))
             )
-            return (place, fall) if near > FLAT * before else None
+            return (place, fall) if near > flat * before else None
     return None

@@ -335,16 +335,16 @@ def noise_profile(array: np.ndarray) -> NoiseProfile:
         inside = varying & (mean > foreground_threshold(mean[varying], low, high, sigma))
         chosen = coefficients[inside if inside.sum() >= 64 else varying]
         sigma = _sigma_of_blocks(chosen)
-    of_magnitudes = _of_magnitudes(array, low)
+    magnitudes = of_magnitudes(array, low)
     spread = _spread(chosen, sigma)
     around = None
-    if of_magnitudes and inside.sum() < _FEW_BRIGHT * varying.sum():
+    if magnitudes and inside.sum() < _FEW_BRIGHT * varying.sum():
         around = _noise_around(coefficients[varying & ~inside], sigma if inside.sum() >= 64 else 0.0)
     if around is not None:
         sigma, spread[1:] = around
     spread = np.maximum(spread, 1e-3 * sigma)
     profile = NoiseProfile(sigma / unit, (spread / unit).astype(np.float32), around is not None)
-    return profile if of_magnitudes else profile.signed()
+    return profile if magnitudes else profile.signed()
 
 
 def _noise_around(coefficients: np.ndarray, bright: float) -> tuple[float, np.ndarray] | None:
@@ -381,7 +381,7 @@ def power_of_two_near(array: np.ndarray) -> float:
     return 2.0 ** -math.frexp(largest)[1] if math.isfinite(largest) else 1.0
 
 
-def _of_magnitudes(array: np.ndarray, low: float) -> bool:
+def of_magnitudes(array: np.ndarray, low: float) -> bool:
     """Whether 0 is the darkest that a volume with this dark end of its range can be."""
     sample = array.ravel()[:: max(1, array.size // 2_000_000)]
     return low == 0.0 and float((sample < 0.0).mean()) < _NEGATIVE

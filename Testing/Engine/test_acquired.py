@@ -182,6 +182,24 @@ def test_no_ellipse_is_seen_where_noise_fades():
         assert acquired_matrix(phantoms.ct_body(SHAPE, 40.0, width)) is None
 
 
+def filtered_backprojection(shape: tuple[int, int, int], kernel: str, seed: int) -> np.ndarray:
+    """HU of a bottle of water with noise as that kernel of CT shapes it, up to half of the sampling frequency."""
+    frequency = np.hypot(np.fft.fftfreq(shape[1])[:, None], np.fft.rfftfreq(shape[2]))
+    within = np.minimum(frequency, 0.5)
+    window = {"hann": 0.5 + 0.5 * np.cos(2 * np.pi * within), "cosine": np.cos(np.pi * within), "sharp": within < 0.5}
+    j, i = np.meshgrid(*(np.arange(side) - side / 2 for side in shape[1:]), indexing="ij")
+    water = ndimage.gaussian_filter(np.where(np.hypot(j, i) < 0.4 * shape[1], 40.0, -1000.0), 0.7)
+    white = np.random.default_rng(seed).standard_normal(shape)
+    noise = np.fft.irfft2(np.fft.rfft2(white) * frequency * window[kernel], s=shape[1:])
+    return (water + 45.0 / noise.std() * noise).astype(np.float32)
+
+
+@pytest.mark.parametrize(("kernel", "seed"), [("hann", 3), ("cosine", 100), ("sharp", 3)])
+def test_kernel_of_ct_ends_the_noise_only_where_it_is_cut_off(kernel, seed):
+    matrix = acquired_matrix(filtered_backprojection((40, 128, 128), kernel, seed))
+    assert (matrix is not None) == (kernel == "sharp")
+
+
 def test_smooth_volumes_without_noise_stay_as_they_are():
     smooth = ndimage.gaussian_filter((phantoms.head(SHAPE) > 0).astype(np.float32), 1.2)
     outputs = enhance.run({"volume": Volume(smooth, phantoms.geometry())}, EnhanceSettings())

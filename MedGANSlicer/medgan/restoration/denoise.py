@@ -78,7 +78,7 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
             target = given.normalisation.invert(result)
         else:
             ellipse = acquired.matrix.ellipse
-            work.tell(_reached(acquired.matrix, given.array.shape))
+            work.tell(_reached(acquired.matrix, given.array.shape, given.noise.of_magnitudes))
             coarse = state.coarse(given.array, given.outside)
             start = coarse
             if ellipse is not None:
@@ -104,14 +104,17 @@ def _hidden(state: State) -> bool:
     return (state.acquired.noise if state.acquired else state.noise).hidden
 
 
-def _reached(matrix: Matrix, shape: Sequence[int]) -> str:
+def _reached(matrix: Matrix, shape: Sequence[int], of_magnitudes: bool) -> str:
     axes = zip("kji", matrix.shape, shape, strict=True)
     places = [f"{100 * few / side:.0f} % along {axis}" for axis, few, side in axes if few < side]
     if matrix.ellipse is not None:
         places.append("an ellipse of " + " and ".join("kji"[axis] for axis in matrix.ellipse.axes))
+    where = ", ".join(places)
+    if not of_magnitudes:  # of CT, say, where a kernel ends the noise
+        return f"There is noise at a part of the frequencies only ({where}): the volume was denoised there."
     return (
-        f"The scanner seems to have acquired a part of k-space only ({', '.join(places)}), beyond which there is no "
-        "noise: the volume was denoised there."
+        f"The scanner seems to have acquired a part of k-space only ({where}), beyond which there is no noise: the "
+        "volume was denoised there."
     )
 
 
