@@ -255,6 +255,15 @@ def test_blur_that_a_volume_can_not_have_is_not_taken_away(a_fine_volume):
     assert outputs.report["consistency"]["residual_rms"] < 0.1 * given.array.max()
 
 
+def test_a_few_sharp_voxels_that_a_blur_can_not_have_left_are_told():
+    """As of metal: they hardly count in how far all voxels are spread."""
+    body = ndimage.gaussian_filter(phantoms.ct_body((40, 56, 64)), 0.8)
+    body[8::16, 8::16, 8::16] += 1000.0
+    outputs = run({"volume": Volume(body, np.eye(4))}, settings("deblur", blur_sigma=0.8))
+    assert outputs.volumes["volume"].array.min() > body.min() - 1000.0
+    assert any("sharper than a blur of 0.8 voxels" in message for message in outputs.report["messages"])
+
+
 def test_thick_slices_are_deblurred_within_only(a_fine_volume):
     """Blur of a slice's own voxels does not reach its neighbours; where it did, it is taken away there, too."""
     rng = np.random.default_rng(3)

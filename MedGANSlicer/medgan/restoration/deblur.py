@@ -46,7 +46,7 @@ CAUTION = 0.92
 
 LARGEST_SWING, LARGEST_GROWTH = 0.25, 1.5
 """An inverse that goes this share of its peak below the darkest voxel, and spreads the voxels by this factor, is the
-inverse of a blur that the volume does not have."""
+inverse of a blur that the volume does not have. So is one that goes as far below as the volume's own peak is high."""
 
 
 def prepare(state: State, card: ModelCard, work: Work) -> Step:
@@ -180,13 +180,13 @@ def possible_blur(state: State, width: float, along: Callable[[float], Widths] =
     A volume that is sharper than such a blur leaves it has an inverse that swings far below its darkest voxel.
     """
     normal = state.normalisation.apply(state.array)
-    darkest, spread = min(float(normal.min()), 0.0), float(normal.std())
+    darkest, peak, spread = min(float(normal.min()), 0.0), max(1.0, float(normal.max())), float(normal.std())
     while width >= LEAST:
         inverse = inverse_for(normal, along(width), state.noise.sigma)
         undone = inverse(normal)
         below = darkest - float(undone.min()) - 5.0 * noise_after(inverse, state.noise).sigma
         swings = below > LARGEST_SWING * max(1.0, float(undone.max()))
-        if not swings or float(undone.std()) < LARGEST_GROWTH * spread:
+        if below < peak and (not swings or float(undone.std()) < LARGEST_GROWTH * spread):
             return width
         width *= 0.85
     return 0.0
