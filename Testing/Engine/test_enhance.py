@@ -166,6 +166,13 @@ def test_map_is_said_to_be_no_scan(edge):
     assert "not like a scan" in run({"volume": maps}, settings()).report["messages"][0]
 
 
+def test_edges_of_a_mask_are_no_uneven_noise(a_scan):
+    mask = a_scan.like((a_scan.array > 151).astype(np.float32))
+    outputs = run({"volume": mask}, settings())
+    assert np.abs(outputs.volumes["volume"].array - mask.array).mean() < 0.1
+    assert not any("noise varies" in message for message in outputs.report["messages"])
+
+
 def test_a_noise_level_far_from_what_is_found_is_said(an_oblique_volume):
     found = run({"volume": an_oblique_volume}, settings()).report["sigma_before"]
     (message,) = run({"volume": an_oblique_volume}, settings(noise_sigma=4 * found)).report["messages"]

@@ -60,8 +60,12 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
         evens = known and not noise.around
         even = evened(array, counts, noise.sigma, not correlated) if evens else Evened(array)
         if even.counts or even.field is not None:
-            _tell(even, work)
-            noise = _noise_of(even, array, noise, given, work.settings.noise_sigma > 0)
+            left = _noise_of(even, array, noise, given, work.settings.noise_sigma > 0)
+            if left.sigma > 0.0:
+                _tell(even, work)
+                noise = left
+            else:  # a mask, the edges of which were taken for noise
+                even = Evened(array)
         del array  # memory: the evened volume is another one
         result = work.tiles(conditioned_on(network, noise, times), even.array, per_voxel, "Denoising:")
         if known and noise.of_magnitudes:
