@@ -24,9 +24,8 @@ JUMP, SHARE = 0.1, 0.1
 """It was cut out where this share of the voxels at its rim differs from it by more than this share of the intensity
 range. Anatomy that was blurred fades into its background."""
 
-
 SHARE_OF_BRIGHT = 0.5
-"""The same for a value that is not the darkest: what is clipped at its bright end fades into that, too."""
+"""The same for a value at the bright end: what is clipped there fades into that, too."""
 
 
 def outside(array: np.ndarray) -> np.ndarray | None:
@@ -40,16 +39,20 @@ def outside(array: np.ndarray) -> np.ndarray | None:
     constant = array == value
     if constant.all():
         return None
-    cube = np.ones((THICKNESS,) * 3)
-    core = ndimage.binary_erosion(constant, cube, border_value=1)
-    # Where it is thin, as along the sides of a circle, its rim goes on for a little.
-    mask = ndimage.binary_dilation(core, iterations=2 * THICKNESS, mask=constant)
+    mask = thick(constant)
     rim = array[ndimage.binary_dilation(mask) & ~mask]
     low, high = intensity_range(array)
-    share = SHARE if value <= low + JUMP * (high - low) else SHARE_OF_BRIGHT
+    share = SHARE if value < high - JUMP * (high - low) else SHARE_OF_BRIGHT
     if not rim.size or not np.quantile(np.abs(rim - value), 1.0 - share) > JUMP * (high - low):
         return None
     return constant  # with the thin holes of a mask
+
+
+def thick(mask: np.ndarray) -> np.ndarray:
+    """A mask without what is thin all around: its holes, and noise that was cut off at the value outside."""
+    core = ndimage.binary_erosion(mask, np.ones((THICKNESS,) * 3), border_value=1)
+    # Where it is thin, as along the sides of a circle, its rim goes on for a little.
+    return ndimage.binary_dilation(core, iterations=2 * THICKNESS, mask=mask)
 
 
 def filled(array: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

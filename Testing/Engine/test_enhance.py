@@ -173,6 +173,21 @@ def test_edges_of_a_mask_are_no_uneven_noise(a_scan):
     assert not any("noise varies" in message for message in outputs.report["messages"])
 
 
+@pytest.mark.parametrize("value", [0.0, -1024.0])
+def test_what_is_outside_of_a_mask_or_circle_stays_so(value):
+    body, lung = phantoms.ct_body((24, 48, 48), 40.0), (slice(None), slice(24, 36), slice(14, 26))
+    body[lung] -= 1050.0
+    body = np.maximum(body, -1024.0)  # cuts noise off
+    j, i = np.meshgrid(*(np.linspace(-1, 1, 48),) * 2, indexing="ij")
+    beyond = np.broadcast_to(np.hypot(j, i) > 0.85, body.shape)
+    outputs = run({"volume": Volume(np.where(beyond, np.float32(value), body), np.eye(4))}, settings(uncertainty=True))
+    result, changed, unsure = (outputs.volumes[name].array for name in ("volume", "difference", "uncertainty"))
+    assert np.array_equal(np.unique(result[beyond]), [value])
+    assert not changed[beyond].any()
+    assert not unsure[beyond].any()
+    assert (result[lung] == -1024.0).sum() < 0.05 * (body[lung] == -1024.0).sum(), "cut off noise is not outside"
+
+
 def test_a_noise_level_far_from_what_is_found_is_said(an_oblique_volume):
     found = run({"volume": an_oblique_volume}, settings()).report["sigma_before"]
     (message,) = run({"volume": an_oblique_volume}, settings(noise_sigma=4 * found)).report["messages"]

@@ -54,6 +54,13 @@ def test_filling_leaves_the_inside_and_no_jump():
         assert np.abs(np.diff(made, axis=axis)).max() < 1.2 * np.abs(np.diff(head, axis=axis)).max()
 
 
+def test_circle_of_the_value_of_water_is_found_in_a_ct():
+    """As resampling fills in where nothing was scanned."""
+    j, i = np.meshgrid(*(np.linspace(-1, 1, side) for side in SHAPE[1:]), indexing="ij")
+    beyond = np.broadcast_to(j**2 + i**2 > 0.75, SHAPE)
+    assert np.array_equal(outside(np.where(beyond, np.float32(0.0), phantoms.ct_body(SHAPE, 20.0))), beyond)
+
+
 def test_what_is_clipped_at_its_bright_end_is_no_outside():
     soft = ndimage.gaussian_filter(phantoms.head((48, 56, 60)), 1.0)
     noisy = soft + np.random.default_rng(4).normal(0, 10, soft.shape)

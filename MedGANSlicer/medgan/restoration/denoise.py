@@ -18,6 +18,7 @@ from medgan.networks import NOISE_CONDITIONED
 from medgan.networks.blocks import cropped, padded
 from medgan.networks.denoise import shift_averaged
 from medgan.noise import CORRELATED, NoiseProfile, noise_profile
+from medgan.outside import thick
 from medgan.restoration.step import State, Step, Work, noise_in
 from medgan.uneven_noise import Evened, evened
 
@@ -92,7 +93,8 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
             result = denoised(given.normalisation.apply(start), acquired.noise, given, network, counts=False)
             change = given.normalisation.invert(result) - start
             target = state.moved(given.array, change if ellipse is None else ellipse.only(change), given.outside)
-        return given.changed(target, given.array, work.settings.strength)
+        result = given.changed(target, given.array, work.settings.strength)
+        return result if given.outside is None else np.where(thick(given.outside), given.array, result)
 
     return Step(card, {"sigma": state.level}, state.ijk_to_ras, apply, _same, _same, state.noise)
 

@@ -98,7 +98,7 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: EnhanceSettings, prog
             f"The noise level given, {state.told:.3g}, is {times:.2g} times what is found in the volume, "
             f"{state.found_level:.3g}: look whether detail was taken for noise."
         )
-    if state.outside is None and any(card.restores == "blur" for card in cards):
+    if state.acquired is None:  # else it was looked for there
         state = dataclasses.replace(state, outside=outside(filled))
     steps, given, result = _restored(state, cards, work, progress)
     grid = steps[-1].ijk_to_ras if steps else volume.ijk_to_ras
