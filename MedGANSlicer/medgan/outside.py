@@ -45,7 +45,8 @@ def outside(array: np.ndarray) -> np.ndarray | None:
     share = SHARE if value < high - JUMP * (high - low) else SHARE_OF_BRIGHT
     if not rim.size or not np.quantile(np.abs(rim - value), 1.0 - share) > JUMP * (high - low):
         return None
-    return constant  # with the thin holes of a mask
+    # A mask has thin holes; of a value within the range single voxels of what was scanned have it, too.
+    return constant if value <= low + JUMP * (high - low) else mask
 
 
 def thick(mask: np.ndarray) -> np.ndarray:

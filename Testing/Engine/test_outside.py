@@ -57,8 +57,11 @@ def test_filling_leaves_the_inside_and_no_jump():
 def test_circle_of_the_value_of_water_is_found_in_a_ct():
     """As resampling fills in where nothing was scanned."""
     j, i = np.meshgrid(*(np.linspace(-1, 1, side) for side in SHAPE[1:]), indexing="ij")
-    beyond = np.broadcast_to(j**2 + i**2 > 0.75, SHAPE)
-    assert np.array_equal(outside(np.where(beyond, np.float32(0.0), phantoms.ct_body(SHAPE, 20.0))), beyond)
+    beyond = np.broadcast_to(j**2 + i**2 > 0.58, SHAPE)  # next to tissue in most places
+    cut = np.where(beyond, 0.0, np.rint(phantoms.ct_body(SHAPE, 40.0)))
+    found, water = outside(cut), (cut == 0.0) & ~beyond
+    assert found[beyond].all()
+    assert (found & ~beyond).sum() < 0.1 * water.sum(), "what was scanned may have that value, too"
 
 
 def test_what_is_clipped_at_its_bright_end_is_no_outside():
