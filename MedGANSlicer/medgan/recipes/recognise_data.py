@@ -44,6 +44,11 @@ class Examples:
         pool = made_ones if use_made else real
         if not pool:
             return self.view(generator)
+        if not use_made:  # each part of the body as often as the others: few of the real T1 are heads
+            parts: dict[int, list[Example]] = {}
+            for example in pool:
+                parts.setdefault(int(example.region.mean(dim=0).argmax()), []).append(example)
+            pool = list(parts.values())[pick(len(parts), generator)]
         return view_of(pool[pick(len(pool), generator)], generator)
 
     def _made(self, kind: str, generator: torch.Generator) -> Example:
@@ -59,11 +64,11 @@ class Examples:
             labels, chest = made.simple_body(part, generator)
             return _with_regions(_example(labels, "labels", kind, part, labels=True), part, chest)
         use = uniform(0, 1, generator)
-        if kind in ("MR", "MR FLAIR") or use < 0.45:
+        if kind in ("MR", "MR FLAIR") or use < (0.65 if kind == "MR T1" else 0.45):
             labels = self.heads[pick(len(self.heads), generator)]
             return _example(made.head(labels.long(), kind, generator), "head", kind, "head")
         real = [example for example in self.real["CT"] if kind != "CT"]
-        if real and use < 0.65:
+        if real and use < 0.75:
             source = real[pick(len(real), generator)]
             noise = uniform(0.0, 0.08, generator)
             image = torch.from_numpy(made.another_contrast(source.array.numpy(), kind, generator))

@@ -43,6 +43,9 @@ BODIES: dict[str, tuple[float, ...]] = {
 }
 """Mean intensity of the twelve tissues of a simple body by kind of scan; CT in HU."""
 
+CONTRAST_OF_TISSUES, BRIGHTNESS_OF_FAT = (0.2, 1.2), (0.5, 2.8)
+"""Spin echoes of T1 show white and grey matter nearly alike, and fat far brighter; some sequences have no fat."""
+
 FAT_SATURATED = 0.4
 """Share of the T2 bodies in which fat is dark."""
 
@@ -83,12 +86,22 @@ def head(labels: Tensor, kind: str, generator: torch.Generator) -> Tensor:
         mean = {code: tied[RIGHT_TO_LEFT.get(code, code)] for code in codes}
     else:
         table = HEADS[kind]
+        if kind.startswith("MR"):  # sequences and contrast agent
+            fat = math.exp(uniform(*map(math.log, BRIGHTNESS_OF_FAT), generator))
+            table = weighted(table, uniform(*CONTRAST_OF_TISSUES, generator), fat)
         shift = {name: uniform(-0.07, 0.07, generator) * (40 if kind == "CT" else 1) for name in table}
         mean = {code: table[tissue_of(code) or "soft"] + shift[tissue_of(code) or "soft"] for code in codes}
         mean[0] = table["air"]
     if kind == "CT" and uniform(0, 1, generator) < 0.15:  # stored without its air
         mean[0] = uniform(-200, 0, generator)
     return painted(labels, mean, kind, generator)
+
+
+def weighted(table: Mapping[str, float], contrast: float, fat: float) -> dict[str, float]:
+    """Means of a head whose white and grey matter differ so many times as much, and whose fat is so much brighter."""
+    middle = (table["white"] + table["grey"]) / 2.0
+    tissues = {name: middle + contrast * (table[name] - middle) for name in ("white", "deep", "grey")}
+    return {**table, **tissues, **{name: fat * table[name] for name in ("soft", "skin", "cancellous")}}
 
 
 def body(part: str, kind: str, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -218,9 +231,10 @@ def some_labels(generator: torch.Generator, size: tuple[int, int, int] = (32, 80
 
 
 def no_scan(generator: torch.Generator, scans: list[Tensor], size: tuple[int, int, int] = (24, 80, 80)) -> Tensor:
-    """Something that is no scan: noise, textures, patterns, drawings, pictures, scrambled scans."""
+    """Something that is no scan: noise, textures, patterns, drawings, pictures, scrambled scans and their negatives."""
     kind = choose(
-        [(name, 1.0) for name in ("noise", "clouds", "pattern", "drawing", "leaves", "scrambled", "fan")], generator
+        [(name, 1.0) for name in ("noise", "clouds", "pattern", "drawing", "leaves", "scrambled", "negative", "fan")],
+        generator,
     )
     if kind == "noise":
         image = torch.randn(size, generator=generator)
@@ -236,6 +250,10 @@ def no_scan(generator: torch.Generator, scans: list[Tensor], size: tuple[int, in
         return torch.sign(image) if uniform(0, 1, generator) < 0.3 else image
     if kind in ("drawing", "leaves"):
         return drawing(size, generator, kind == "leaves")
+    if kind == "negative" and scans:
+        source = scans[pick(len(scans), generator)].float()
+        brightest = source.flatten()[::97].quantile(0.995)
+        return brightest - source.minimum(brightest)
     if kind == "scrambled" and scans:
         source = scans[pick(len(scans), generator)].float()
         sides = [8 * max(1, side // 8) for side in source.shape[1:]]
