@@ -15,9 +15,10 @@ import numpy as np
 
 import medgan
 from medgan.grids import same_grid
+from medgan.labeltable import default_color
 from medgan.labelvalues import listed
 from medgan.resampling import beyond, onto, said_of_beyond
-from medgan.segments import Layer, Mapping, Segment, Segmentation, fitting, slabs
+from medgan.segments import Layer, Mapping, Segment, Segmentation, check_room, fitting, slabs
 from medgan.segnrrd import whole
 from medgan.staging import complete
 from medgan.terminology import Code, Terminology, parsed
@@ -70,26 +71,84 @@ def read(path: Path) -> Segmentation:
     """The segments of a DICOM segmentation file on its own grid. Raises :class:`VolumeError`."""
     highdicom = needed()
     try:
-        held = highdicom.seg.segread(path)
+        held = _opened(highdicom, path)
         numbers = list(held.get_segment_numbers())
+        grid = held.get_volume_geometry(allow_missing_positions=True)
+        if grid is None:
+            raise VolumeError(f"The slices of '{path.name}' lie at uneven distances; a segmentation has even ones.")
+        kind = fitting(max(numbers))
+        check_room(grid.spatial_shape, kind.itemsize)
         try:
-            layers = [(held.get_volume(combine_segments=True, dtype=fitting(max(numbers))), numbers)]
+            arrays = [held.get_volume(combine_segments=True, dtype=kind).array]
+            layer_of = dict.fromkeys(numbers, 0)
         except Exception:  # segments overlap; the object is then locked, so it is opened anew
-            held = highdicom.seg.segread(path)
-            layers = [(held.get_volume(segment_numbers=[n], combine_segments=True), [n]) for n in numbers]
+            arrays, layer_of = _layers(_opened(highdicom, path), numbers, kind)
     except VolumeError:
         raise
     except Exception as error:
-        raise VolumeError(f"'{path.name}' is no DICOM segmentation that can be read: {error}.") from error
-    segments = []
-    for layer, (_, own) in enumerate(layers):
-        segments += [_segment(held.get_segment_description(number), layer, number) for number in own]
-    first = layers[0][0]
-    matrix = LPS_TO_RAS @ np.asarray(first.affine)[:, [2, 1, 0, 3]]
-    if first.array.shape[0] == 1:
-        matrix[:3, 2] *= _slice_spacing_mm(held) / np.linalg.norm(matrix[:3, 2])
-    arrays = [Layer(np.ascontiguousarray(volume.array)) for volume, _ in layers]
-    return Segmentation(first.array.shape, matrix, arrays, segments)
+        said = str(error).rstrip(".")
+        raise VolumeError(f"'{path.name}' is no DICOM segmentation that can be read: {said}.") from error
+    segments = [_segment(held.get_segment_description(number), layer, number) for number, layer in layer_of.items()]
+    matrix = LPS_TO_RAS @ np.asarray(grid.affine)[:, [2, 1, 0, 3]]
+    return Segmentation(arrays[0].shape, matrix, [Layer(np.ascontiguousarray(array)) for array in arrays], segments)
+
+
+def _opened(highdicom: Any, path: Path) -> Any:
+    """The segmentation in a file, which says how far apart its slices are. Raises :class:`VolumeError`."""
+    import pydicom
+
+    dataset = pydicom.dcmread(path)
+    if dataset.SegmentationType == "FRACTIONAL":
+        whole_ones = (0, dataset.MaximumFractionalValue)
+        if not np.isin(dataset.pixel_array, whole_ones).all():
+            raise VolumeError(
+                f"'{path.name}' says how much or how likely a voxel belongs to a segment (FRACTIONAL); give one that "
+                "says whether (BINARY)."
+            )
+    _say_spacing(dataset)
+    return highdicom.seg.Segmentation.from_dataset(dataset, copy=False)
+
+
+def _layers(held: Any, numbers: Sequence[int], kind: np.dtype) -> tuple[list[np.ndarray], dict[int, int]]:
+    """The numbers of segments that overlap, each in the first layer where it overlaps none; the layer of each."""
+    layers: list[np.ndarray] = []
+    layer_of = {}
+    for number in numbers:
+        mask = held.get_volume(segment_numbers=[number], combine_segments=True).array != 0
+        layer_of[number] = next((n for n, layer in enumerate(layers) if not layer[mask].any()), len(layers))
+        if layer_of[number] == len(layers):
+            check_room(mask.shape, kind.itemsize)
+            layers.append(np.zeros(mask.shape, kind))
+        layers[layer_of[number]][mask] = number
+    return layers, layer_of
+
+
+def _say_spacing(dataset: Any) -> None:
+    """Write SpacingBetweenSlices into a segmentation that does not say it and may leave out slices.
+
+    Where two slices are closest more than once, that is their distance; once, it may be that of slices of which those
+    between are empty, so the thickness counts if all slices lie at multiples of it.
+    """
+    frames = dataset.PerFrameFunctionalGroupsSequence
+    groups = [*dataset.SharedFunctionalGroupsSequence, *frames]
+    measures = [group.PixelMeasuresSequence[0] for group in groups if "PixelMeasuresSequence" in group]
+    turned = [group.PlaneOrientationSequence[0] for group in groups if "PlaneOrientationSequence" in group]
+    placed = [group.PlanePositionSequence[0] for group in groups if "PlanePositionSequence" in group]
+    thick = float(measures[0].get("SliceThickness") or 0.0) if measures else 0.0
+    if not thick or not turned or not placed or any(each.get("SpacingBetweenSlices") for each in measures):
+        return
+    rows, columns = np.reshape(np.asarray(turned[0].ImageOrientationPatient, float), (2, 3))
+    along = np.array([each.ImagePositionPatient for each in placed], float) @ np.cross(rows, columns)
+    along = np.unique(np.round(along - along.min(), 3))
+
+    def at_multiples_of(step: float) -> bool:
+        return bool((np.abs(along - np.round(along / step) * step) <= 0.01 * step).all())
+
+    steps = np.diff(along)
+    often = len(steps) > 1 and np.isclose(steps, steps.min(), rtol=0.01).sum() > 1
+    if at_multiples_of(thick) and not (often and at_multiples_of(float(steps.min()))):
+        for each in measures:
+            each.SpacingBetweenSlices = thick
 
 
 def write(segmentation: Segmentation, path: Path, reference: Path) -> list[str]:
@@ -111,7 +170,8 @@ def write(segmentation: Segmentation, path: Path, reference: Path) -> list[str]:
         raise VolumeError(f"No segment lies within the series in '{reference}'; give the series it was drawn on.")
     said += said_of_beyond(beyond(segmentation, shape, matrix))
     names = [segment.label.name for segment in moved.segments]
-    changed = [f"'{name}' as '{_held(name)}'" for name in names if _held(name) != name and name]
+    names += [code.meaning for segment in moved.segments for code in vars(parsed(segment.label.terminology)).values()]
+    changed = [f"'{name}' as '{_held(name)}'" for name in dict.fromkeys(names) if _held(name) != name and name]
     if changed:
         said.append(f"DICOM takes names of up to 64 letters without '\\'; written were {listed(changed)}.")
     if not all(segment.algorithm for segment in moved.segments):
@@ -139,16 +199,6 @@ def write(segmentation: Segmentation, path: Path, reference: Path) -> list[str]:
         ) from error
     complete({path: held.save_as})
     return said
-
-
-def _slice_spacing_mm(held: Any) -> float:
-    """How far apart the slices of a segmentation are that has only one: as thick as it is, unless it says more."""
-    shared = getattr(held, "SharedFunctionalGroupsSequence", None)
-    measures = _inner(shared, "PixelMeasuresSequence") or _inner(
-        held.PerFrameFunctionalGroupsSequence, "PixelMeasuresSequence"
-    )
-    said = measures[0].get("SpacingBetweenSlices") or measures[0].get("SliceThickness") if measures else None
-    return float(said or 1.0)
 
 
 def _is_segmentation(path: Path) -> bool:
@@ -216,7 +266,7 @@ def _pixels(segmentation: Segmentation) -> np.ndarray:
 
 def _description(highdicom: Any, number: int, segment: Segment) -> Any:
     said = parsed(segment.label.terminology)
-    red, green, blue = (round(part * 255) for part in segment.label.color)
+    red, green, blue = (round(min(1.0, max(0.0, part)) * 255) for part in segment.label.color)
     described = highdicom.seg.SegmentDescription(
         segment_number=number,
         segment_label=_held(segment.label.name) or f"Segment {number}",
@@ -254,7 +304,8 @@ def _segment(described: Any, layer: int, number: int) -> Segment:
     )
     plain = entry == Terminology(_TISSUE, _TISSUE)
     found = _VALUE.search(str(getattr(described, "SegmentDescription", "") or ""))
-    color = (0.5, 0.5, 0.5)
+    value = int(found[1]) if found else 0
+    color = default_color(value or number)
     lab = getattr(described, "RecommendedDisplayCIELabValue", None)
     if lab is not None:
         red, green, blue = needed().color.CIELabColor.from_dicom_value(lab).to_rgb()
@@ -262,11 +313,11 @@ def _segment(described: Any, layer: int, number: int) -> Segment:
     label = Label(str(described.SegmentLabel), color, "" if plain else str(entry))
     algorithm = str(getattr(described, "SegmentAlgorithmName", "") or "")
     edited = bool(algorithm) and str(described.SegmentAlgorithmType) != "AUTOMATIC"
-    return Segment(label, layer, number, int(found[1]) if found else 0, algorithm=algorithm, edited=edited)
+    return Segment(label, layer, number, value, algorithm=algorithm, edited=edited)
 
 
 def _concept(highdicom: Any, code: Code) -> Any:
-    return highdicom.sr.CodedConcept(code.value, code.scheme or "SCT", code.meaning or code.value)
+    return highdicom.sr.CodedConcept(code.value, code.scheme or "SCT", _held(code.meaning or code.value))
 
 
 def _code(sequence: Sequence[Any] | None) -> Code:

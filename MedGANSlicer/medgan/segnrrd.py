@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from medgan import itk_names
 from medgan.frames import name_list
+from medgan.labeltable import default_color
 from medgan.quiet import quiet
 from medgan.reading import check_grid, from_image, load_image
 from medgan.segments import Layer, Mapping, Segment, Segmentation, slabs
@@ -158,7 +159,7 @@ def _segment(image: sitk.Image, number: int, layers: int, file: str) -> tuple[Se
 
     tags = dict(entry.split(":", 1) for entry in said("Tags").split("|") if ":" in entry)
     try:
-        red, green, blue = (float(part) for part in said("Color", "0.5 0.5 0.5").split())
+        red, green, blue = (float(part) for part in said("Color").split() or default_color(number + 1))
         value, layer = int(said("LabelValue", "1")), int(said("Layer", str(number if layers > 1 else 0)))
         own = int(tags.get(_VALUE, "0") or "0")
         drawn, _, algorithm = tags.get(_ALGORITHM, "0").partition(" ")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import phantoms
 from command_line import one_sentence
 from medgan import cli, freesurfer, labelfiles, labelmap_command, records, segnrrd
-from medgan.labels import Overlap, segmentation_of
+from medgan.labels import Overlap, merged, segmentation_of
 from medgan.labeltable import LabelTable, read_table, unnamed, write_table
 from medgan.resampling import beyond, onto
 from medgan.segments import Segmentation
@@ -265,11 +265,13 @@ def test_dicom_segmentation_keeps_names_of_any_script(tmp_path, a_series, charse
     rewrite_headers(a_series, SpecificCharacterSet=charset, PatientName=patient)
     names = ["肝臓", "ventrículo", "печень", "liver\\left", "n" * 65]
     part = one_part(read_volume(a_series).ijk_to_ras, *names)
+    part.segments[0].label = Label(names[0], (1.2, -0.1, 0.3), f"~SCT^1^{'m' * 65}~SCT^2^Liver~~~~")
     said = labelfiles.write(part, tmp_path / "o.dcm", reference=a_series)[2]
     again = [segment.label.name for segment in labelfiles.read(tmp_path / "o.dcm")[0].segments]
     assert again == [*names[:3], "liver/left", "n" * 64]
     assert len(said) == 2
     assert "'liver\\left' as 'liver/left'" in said[0]
+    assert f"as '{'m' * 64}'" in said[0]
     assert pydicom.dcmread(tmp_path / "o.dcm").PatientName == patient
 
 
@@ -295,6 +297,85 @@ def test_dicom_segmentation_of_one_slice_is_as_thick_as_it(tmp_path, a_series, t
     again = labelfiles.read(tmp_path / "o.dcm")[0]
     np.testing.assert_allclose(np.linalg.norm(again.ijk_to_ras[:3, :3], axis=0), (0.8, 1.2, 2.5), atol=1e-6)
     assert ("12345678901234567" in again.segments[0].label.terminology) is not told
+
+
+@pytest.mark.parametrize(
+    ("slices", "depth_mm"), [((1, 5), 12.5), ((0, 2, 5), 15.0), ((1, 3, 5), 15.0), ((0, 1, 4), 12.5), ((2, 3), 5.0)]
+)
+def test_dicom_segmentation_without_its_empty_slices_and_their_distance_is_as_deep_as_drawn(
+    tmp_path, a_series, slices, depth_mm
+):
+    """Slices of 2.5 mm; of three at one distance none is taken to be missing."""
+    import pydicom
+
+    from medgan.volume import read_volume
+
+    part = one_part(read_volume(a_series).ijk_to_ras, "liver", "spleen")
+    part.layers[0].array[[k for k in range(7) if k not in slices]] = 0
+    labelfiles.write(part, tmp_path / "o.dcm", reference=a_series)
+    held = pydicom.dcmread(tmp_path / "o.dcm")
+    del held.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+    held.save_as(tmp_path / "o.dcm")
+    again = labelfiles.read(tmp_path / "o.dcm")[0]
+    assert again.shape[0] * np.linalg.norm(again.ijk_to_ras[:3, 2]) == pytest.approx(depth_mm, abs=1e-4)
+    assert again.mask(0).any(axis=(1, 2)).sum() == len(slices)
+
+
+def test_dicom_segments_that_overlap_are_in_as_few_layers_as_it_takes(tmp_path, a_series):
+    from medgan.volume import read_volume
+
+    part = one_part(read_volume(a_series).ijk_to_ras, *(f"part {n}" for n in range(6)))
+    part = merged([part, one_part(part.ijk_to_ras, "over the first")])
+    labelfiles.write(part, tmp_path / "o.dcm", reference=a_series)
+    again = labelfiles.read(tmp_path / "o.dcm")[0]
+    assert [segment.layer for segment in again.segments] == [0, 0, 0, 0, 0, 0, 1]
+    back = onto(again, part.shape, part.ijk_to_ras)
+    for number in range(len(part.segments)):
+        np.testing.assert_array_equal(back.mask(number), part.mask(number))
+
+
+def test_dicom_segmentation_of_probabilities_is_refused_in_one_sentence(tmp_path, a_series):
+    import pydicom
+
+    from medgan.volume import read_volume
+
+    labelfiles.write(one_part(read_volume(a_series).ijk_to_ras, "liver"), tmp_path / "o.dcm", reference=a_series)
+    held = pydicom.dcmread(tmp_path / "o.dcm")
+    mask = held.pixel_array
+    held.SegmentationType, held.SegmentationFractionalType, held.MaximumFractionalValue = (
+        "FRACTIONAL",
+        "PROBABILITY",
+        255,
+    )
+    held.BitsAllocated = held.BitsStored = 8
+    held.HighBit = 7
+    for share in (1.0, 0.6):
+        held.PixelData = (mask * round(255 * share)).astype(np.uint8).tobytes() + b"\0" * (mask.size % 2)
+        held.save_as(tmp_path / f"{share}.dcm")
+    assert labelfiles.read(tmp_path / "1.0.dcm")[0].mask(0).sum() == mask.sum()
+    done = run_here("labelmap", tmp_path / "0.6.dcm", tmp_path / "o.seg.nrrd")
+    one_sentence(done, "(FRACTIONAL)")
+
+
+def test_segments_without_a_colour_get_ones_that_differ(tmp_path, a_series):
+    import pydicom
+
+    from medgan.volume import read_volume
+
+    part = one_part(read_volume(a_series).ijk_to_ras, "liver", "spleen")
+    labelfiles.write(part, tmp_path / "o.dcm", reference=a_series)
+    held = pydicom.dcmread(tmp_path / "o.dcm")
+    for segment in held.SegmentSequence:
+        del segment.RecommendedDisplayCIELabValue
+    held.save_as(tmp_path / "o.dcm")
+    labelfiles.write(part, tmp_path / "o.seg.nrrd")
+    image = sitk.ReadImage(str(tmp_path / "o.seg.nrrd"))
+    for number in range(2):
+        image.EraseMetaData(f"Segment{number}_Color")
+    sitk.WriteImage(image, str(tmp_path / "o.seg.nrrd"))
+    for name in ("o.dcm", "o.seg.nrrd"):
+        colors = [segment.label.color for segment in labelfiles.read(tmp_path / name)[0].segments]
+        assert colors == [unnamed(1).color, unnamed(2).color]
 
 
 def test_dicom_segmentation_of_a_tilted_gantry_is_refused(tmp_path):
