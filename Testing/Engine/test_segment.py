@@ -308,6 +308,8 @@ def test_what_can_not_be_segmented_is_said_in_a_sentence(steps):
         run({"volume": LabelMap(np.zeros((4, 4, 4), int), np.eye(4))}, settings(steps))
     with pytest.raises(ModelError, match="has no coarse variant"):
         run({"volume": volume}, settings(steps, coarse=True))
+    with pytest.raises(ValueError, match="Every voxel of the volume is 3; there is nothing to segment"):
+        run({"volume": volume.like(np.full(volume.shape, 3.0))}, settings(steps))
     with pytest.raises(ValueError, match="not finite"):
         run({"volume": volume.like(np.full(volume.shape, np.nan))}, settings(steps))
 
@@ -320,6 +322,28 @@ def test_holes_of_a_volume_are_filled_and_told(steps):
     assert "3 voxels were not finite numbers" in outputs.report["messages"][0]
     row = next(row for row in outputs.report["segments"] if row["value"] == 300)
     assert row["mean"] == pytest.approx(1000, rel=0.02)
+
+
+def test_scan_of_less_than_a_model_expects_is_said(tmp_path):
+    volume, _ = nested((40, 36, 44), phantoms.awkward_geometry())
+    shortest = min(np.array(volume.shape[::-1]) * volume.spacing_mm)
+    said = []
+    for name, least in (("enough", shortest - 1), ("more", shortest + 1)):
+        model = oracle(tmp_path / name, "medgan.Steps", STEPS, LEVELS, least_extent_mm=least)
+        said.append(run({"volume": volume}, settings(model)).report["messages"])
+    assert [len(each) for each in said] == [0, 1]
+    assert f"covers only {shortest:.3g} mm along one axis; 'more' expects" in said[1][0]
+    assert describe(models.find("brain-parts")).least_extent_mm == 100
+
+
+def test_scan_without_air_may_not_be_in_hounsfield_units(tmp_path):
+    volume, _ = nested()
+    said = []
+    for name, kind, offset in (("ct", "hounsfield", -1000.0), ("raw", "hounsfield", 0.0), ("mr", "percentiles", 0.0)):
+        model = oracle(tmp_path / name, "medgan.Steps", STEPS, LEVELS, normalise=kind)
+        report = run({"volume": volume.like(volume.array + offset)}, settings(model)).report
+        said.append(sum("may not be Hounsfield units" in message for message in report["messages"]))
+    assert said == [0, 1, 0]
 
 
 def test_nothing_found_is_said(tmp_path):

@@ -380,4 +380,7 @@ def test_network_with_another_number_of_answers_is_refused(tmp_path):
     config["medgan"]["weights"]["faithful"]["sha256"] = sha256_of(bundle / "models" / "model.pt")
     (bundle / "configs" / "metadata.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="do not belong together"):
-        run({"volume": Volume(np.ones((32, 32, 32)), np.eye(4))}, SegmentSettings(str(bundle), device=Device.CPU))
+        run(
+            {"volume": Volume(np.indices((32, 32, 32))[0] / 31.0, np.eye(4))},
+            SegmentSettings(str(bundle), device=Device.CPU),
+        )

@@ -5,7 +5,7 @@ Our keys stand under "medgan" in ``configs/metadata.json``: "task" ("segment"), 
 connected piece), "spacing_mm" and "orientation" (null: the input's own), "normalise" ("percentiles", "range",
 "hounsfield" with "window", "z-score", "none"), and if needed "channels", "activation", "axes" ("kji" or MONAI's
 "ijk"), "multiple", "smallest_piece_ml", "thick_slices" (the model that first divides slices more than 1.5 times as
-thick as the spacing), "enclosed", "coarse", "ct_window", "mirror".
+thick as the spacing), "enclosed", "coarse", "ct_window", "mirror", "least_extent_mm".
 
 Of a bundle from elsewhere the labels come from MONAI's ``network_data_format``, spacing, orientation and intensities
 from the names and plain numbers of the transforms in ``configs/inference.json``; nothing of it is run. What is written
@@ -125,6 +125,8 @@ class Description:
     """Model that divides thick slices anew before this one looks at them (needs ``spacing_mm``); "": interpolation."""
     mirror: bool = True
     """Whether a mirrored body is one that the network knows, left and right exchanged."""
+    least_extent_mm: float = 0.0
+    """A scan that is shorter along an axis shows too little of the body for the network to know what it sees."""
     notes: tuple[str, ...] = field(default=())
     """What could not be read and was assumed instead, in sentences."""
 
@@ -192,6 +194,7 @@ def _ours(card: ModelCard, ours: Mapping[str, Any]) -> Description:
             coarse=groups,
             thick_slices=str(ours.get("thick_slices", "")),
             mirror=bool(ours.get("mirror", True)),
+            least_extent_mm=float(ours.get("least_extent_mm", 0.0)),
         )
     )
 

@@ -16,6 +16,9 @@ MARGIN_MM = 10.0
 EMPTY_SHARE = 0.005
 """A plane of voxels with less than this share of foreground is air; single noisy voxels do not make a body."""
 
+FAT_HU = -200.0
+"""Below are air and lung: no other tissue is so dark."""
+
 _MOST_SAMPLES = 500_000
 _BLOCK = 4
 
@@ -24,6 +27,11 @@ def looks_like_ct(array: np.ndarray) -> bool:
     """Whether a tenth of the voxels is air in Hounsfield units."""
     sample = _sample(array)
     return bool((sample < -300.0).mean() > 0.1 and (sample > -300.0).any())
+
+
+def may_not_be_hounsfield(array: np.ndarray, intensities: Intensities) -> bool:
+    """Whether a network wants Hounsfield units and nothing is as dark as air or lung."""
+    return intensities.kind == "hounsfield" and intensities.window[0] < 0 and not bool((array < FAT_HU).any())
 
 
 def background_of(array: np.ndarray) -> float:

@@ -27,7 +27,14 @@ from medgan.segmentation.coarse import channels_of, groups_of
 from medgan.segmentation.description import Description, Part, describe
 from medgan.segmentation.finer import with_finer_slices
 from medgan.segmentation.grid import Grid, resampled, working_grid
-from medgan.segmentation.intensities import background_of, body_box, in_unit_of_network, windowed
+from medgan.segmentation.intensities import (
+    FAT_HU,
+    background_of,
+    body_box,
+    in_unit_of_network,
+    may_not_be_hounsfield,
+    windowed,
+)
 from medgan.segmentation.network import Runner, may_be_mirrored
 from medgan.segmentation.pieces import cleaned, filled
 from medgan.segmentation.result import entropy, indices_on, measures, values_of
@@ -67,6 +74,12 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: SegmentSettings, prog
     working = working_grid(source, spacing, description.orientation)
     image, working = prepared(volumes, working, description, runner, part(progress, 0.02, 0.3))
     runner.told += fits(card, volumes[0])
+    shortest = min(side * step for side, step in zip(reversed(source.shape), volumes[0].spacing_mm, strict=True))
+    if shortest < description.least_extent_mm:
+        runner.told.append(
+            f"The scan covers only {shortest:.3g} mm along one axis; '{card.name}' expects at least "
+            f"{description.least_extent_mm:g} mm and may confuse structures and sides."
+        )
     axis = _mirror_axis(working, description, settings.flips, runner.told)
     probabilities = runner.probabilities(image, axis, part(progress, 0.3, 0.82))
     parts: Sequence[Part] = description.parts
@@ -124,11 +137,19 @@ def prepared(
     volumes: Sequence[Volume], working: Grid, description: Description, runner: Runner, progress: Progress = silent
 ) -> tuple[np.ndarray, Grid]:
     """Float32 channels (C, D, H, W) as the network wants them, and their grid: the part of ``working`` with a body."""
-    arrays, told = [], runner.told
+    arrays, uniform, told = [], [], runner.told
     for number, volume in enumerate(volumes):
         filled, broken = fill_not_finite(volume.array)
         if broken.any():
             told.append(f"{int(broken.sum())} voxels were not finite numbers; the model saw values filled in.")
+        uniform.append(filled.min() == filled.max())
+        if all(uniform) and number == len(volumes) - 1:
+            raise ValueError(f"Every voxel of the volume is {float(filled.min()):g}; there is nothing to segment.")
+        if may_not_be_hounsfield(filled, description.intensities):
+            told.append(
+                f"No voxel is darker than {FAT_HU:g}, so these may not be Hounsfield units, in which '{runner.model}' "
+                "expects CT (air is -1000); rescale them if there is air in the scan."
+            )
         array = windowed(padding_as_air(filled), description.intensities)
         source, outside = Grid(volume.shape, volume.ijk_to_ras), background_of(array)
         if description.thick_slices:
