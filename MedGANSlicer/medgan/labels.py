@@ -16,6 +16,8 @@ from medgan.segments import Layer, Mapping, Segment, Segmentation, check_room, c
 from medgan.steps import Steps, finished
 from medgan.volume import Label, LabelMap, VolumeError
 
+_MANY_VALUES = 100  # more than people draw, fewer than a scan has
+
 
 class Overlap(Enum):
     """Which segment keeps a voxel that belongs to several."""
@@ -135,6 +137,7 @@ def segmentation_in_steps(
     first = maps[0]
     segments: list[Segment] = []
     occurring: set[int] = set()
+    scans: list[str] = []
     for number, each in enumerate(maps):
         if not same_grid(each.shape, each.ijk_to_ras, first.shape, first.ijk_to_ras):
             raise VolumeError("The label maps lie on different grids; resample them onto one first.")
@@ -145,6 +148,11 @@ def segmentation_in_steps(
                 f"The label map holds the value {min(wrong)}; label values are whole numbers from 1 to {LARGEST_VALUE}."
             )
         occurring |= set(values)
+        nameless = sum(1 for value in values if _named(each.labels.get(value), table, value) is None)
+        if nameless >= _MANY_VALUES and _changes_everywhere(each.array):
+            scans.append(
+                f"This looks like a scan and no label map: {nameless} values without a name change from voxel to voxel."
+            )
         named = set(each.labels) | (set(table.labels) if table is not None and number == 0 else set())
         for value in sorted(set(values) | ((named - {0}) if keep_empty else set())):
             label = _named(each.labels.get(value), table, value) or unnamed(value)
@@ -155,7 +163,14 @@ def segmentation_in_steps(
         "holes": sorted(known - occurring) if table is not None or keep_empty else [],
     }
     layers = [Layer(each.array) for each in maps]
-    return Segmentation(first.shape, first.ijk_to_ras, layers, segments), report, said_of_values(report, table)
+    return Segmentation(first.shape, first.ijk_to_ras, layers, segments), report, said_of_values(report, table) + scans
+
+
+def _changes_everywhere(array: np.ndarray) -> bool:
+    """Whether most voxels of the middle slice differ from the one before them, as those of structures do not."""
+    middle = array[array.shape[0] // 2]
+    same = (middle[:, 1:] == middle[:, :-1])[middle[:, 1:] != 0]
+    return bool(same.size) and float(same.mean()) < 0.5
 
 
 def said_of_values(report: dict[str, list[int]], table: LabelTable | None) -> list[str]:

@@ -164,6 +164,17 @@ def test_bad_label_maps_are_one_sentence():
         Segmentation((2, 2, 2), MATRIX, [], [Segment(Label("a"), 0, 1), Segment(Label("b"), 0, 1)])
 
 
+def test_scan_as_a_label_map_is_said():
+    draw = np.random.default_rng(0)
+    scan = draw.normal(500, 90, (6, 40, 40)).round().astype(np.int16)
+    cells = np.kron(np.arange(1, 301).reshape(3, 10, 10), np.ones((2, 4, 4), int)).astype(np.int16)
+    said = [segmentation_of([LabelMap(array, MATRIX)])[2] for array in (scan, cells, np.clip(scan, 490, 510))]
+    assert [len(each) for each in said] == [1, 0, 0]
+    assert f"looks like a scan and no label map: {len(np.unique(scan))} values" in said[0][0]
+    named = {int(value): Label("a cell") for value in np.unique(scan)}
+    assert segmentation_of([LabelMap(scan, MATRIX, named)])[2] == []
+
+
 def test_mapping_leaves_out_what_it_does_not_name():
     for kind in (np.uint8, np.int8, np.int16, np.int32, np.int64):
         array = np.array([[[0, 1, 2, 100, -1 if np.iinfo(kind).min else 3]]], kind)
