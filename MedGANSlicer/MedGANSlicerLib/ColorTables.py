@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import slicer
 
+from medgan.labeltable import LARGEST_IN_SLICER
 from medgan.steps import Steps, finished
 from medgan.terminology import parsed
 from medgan.volume import Label
@@ -21,9 +22,6 @@ _ROWS_A_STEP = 20_000
 
 _TERMINOLOGY = "MedGAN.Terminology."
 """Start of the attributes that hold a terminology entry to the letter; the label value follows."""
-
-LARGEST_LABEL = 1_000_000
-"""A table has one row for every value up to the largest label; 3D Slicer reads no more rows from a file."""
 
 # Dark blue below zero, white at zero, dark red above: lightness alone already shows the size of the change.
 _DIVERGING = ((0.0, (0.05, 0.19, 0.58)), (0.25, (0.38, 0.62, 0.90)), (0.5, (1.0, 1.0, 1.0)))
@@ -50,9 +48,9 @@ def labelColors(scene, labels: Mapping[int, Label], name: str):
 
     Value 0 is transparent background. Raises ``ValueError`` for values outside 0..1000000.
     """
-    wrong = [value for value in labels if not 0 <= value <= LARGEST_LABEL]
+    wrong = [value for value in labels if not 0 <= value <= LARGEST_IN_SLICER]
     if wrong:
-        raise ValueError(f"Label {wrong[0]} can not have a colour; labels must lie between 0 and {LARGEST_LABEL}.")
+        raise ValueError(f"Label {wrong[0]} can not have a colour; labels must lie between 0 and {LARGEST_IN_SLICER}.")
     node = _newTable(name, "labels", max([0, *labels]) + 1)
     for value, label in labels.items():
         node.SetColor(value, label.name, *label.color, 1.0)

@@ -1,7 +1,8 @@
 """Files of labels, whatever their format, as segments; and segments as files.
 
 A label map file (NIfTI, NRRD, MetaImage, NumPy) holds numbers only. What they mean stands beside it in a table of the
-same name with the ending ``.labels.csv``, which 3D Slicer reads too; it is written and found without being asked for.
+same name with the ending ``.labels.csv``; it is written and found without being asked for. 3D Slicer reads it too,
+but for what the messages name.
 """
 
 from __future__ import annotations

@@ -17,6 +17,9 @@ from medgan.volume import Label, VolumeError
 
 LARGEST_VALUE = 2**31 - 1
 
+LARGEST_IN_SLICER = 1_000_000
+"""A colour table has one row for every value up to the largest label; 3D Slicer reads no more rows from a file."""
+
 
 class TableError(ValueError):
     """A table that can not be used; the text is one sentence for a person."""
@@ -104,7 +107,7 @@ def write_table(table: LabelTable | Mapping[int, Label], path: str | Path) -> li
 def checked_value(value: object, source: str) -> int:
     """The value as an int. Raises :class:`TableError` unless it is a whole number that a label map can hold."""
     try:
-        number = int(value)  # type: ignore[call-overload]
+        number = int(float(value))  # type: ignore[arg-type]  # pandas writes 1.0
         whole = number == float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         number, whole = 0, False

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medgan.labeltable import LabelTable, TableError, checked_value, default_color, unnamed
+from medgan.labeltable import LARGEST_IN_SLICER, LabelTable, TableError, checked_value, default_color, unnamed
 from medgan.staging import put_text
 from medgan.terminology import Code, Terminology, parsed
 from medgan.volume import Label
@@ -104,9 +104,23 @@ def _lost(labels: dict[int, Label], back: dict[int, Label], path: Path) -> list[
     if kind in (".label", ".ctbl", ".txt") and any(label.terminology for label in labels.values()):
         said.append(f"'{path.name}' holds no terminology; write .csv or .json to keep it.")
     changed = [label.name for value, label in labels.items() if label.name and back[value].name != label.name]
+    if kind in (".csv", ".tsv"):
+        said += _lost_in_slicer(labels, path.name)
     if changed:
         said.append(f"'{path.name}' can not hold the name '{changed[0]}' letter by letter; write .json to keep it.")
     return said
+
+
+def _lost_in_slicer(labels: dict[int, Label], name: str) -> list[str]:
+    """What keeps 3D Slicer from reading columns that are right by RFC 4180."""
+    if any(label.name.startswith("#") for label in labels.values()):
+        return [f"3D Slicer does not read '{name}', because a name begins with '#'."]
+    if max(labels, default=0) > LARGEST_IN_SLICER:
+        return [f"3D Slicer does not read '{name}', because its label values end at {LARGEST_IN_SLICER}."]
+    for label in labels.values():
+        if '"' in label.name:
+            return [f"3D Slicer does not read the name '{label.name}' of '{name}', because it has quotation marks."]
+    return []
 
 
 def _from_json(text: str, name: str) -> dict[int, Label]:
@@ -119,50 +133,54 @@ def _from_json(text: str, name: str) -> dict[int, Label]:
     if isinstance(held, dict):
         held = held.get("labels", held)
     if isinstance(held, list):
-        rows = [row if isinstance(row, dict) else {} for row in held]
-        return _once((_label({key.lower(): entry for key, entry in row.items()}, name) for row in rows), name)
+        return _from_rows([row if isinstance(row, dict) else {} for row in held], name)
     if not isinstance(held, dict):
         raise TableError(f"'{name}' holds no labels; it should hold a list 'labels' with 'value' and 'name' of each.")
-    pairs = []
+    rows = []
     for key, entry in held.items():  # {"7": "name"}, {"7": {...}} or, as nnU-Net has it, {"name": 7}
         if isinstance(entry, dict):
-            row = {"value": key, **{inner.lower(): part for inner, part in entry.items()}}
+            rows.append({"value": key, **entry})
         elif str(key).strip().isdigit():
-            row = {"value": key, "name": entry}
+            rows.append({"value": key, "name": entry})
         else:
-            row = {"value": entry, "name": key}
-        pairs.append(_label(row, name))
-    return _once(pairs, name)
+            rows.append({"value": entry, "name": key})
+    return _from_rows(rows, name)
 
 
-def _once(pairs: Iterable[tuple[int, Label]], source: str) -> dict[int, Label]:
+def _from_rows(rows: list[dict[str, Any]], source: str) -> dict[int, Label]:
+    read = [_known({key.lower(): entry for key, entry in row.items()}, source) for row in rows]
+    colors = [color for known in read if isinstance(color := known["color"], list)]
+    in_255 = any(isinstance(part, (int, float)) and part > 1 for color in colors for part in color[:3])
     labels: dict[int, Label] = {}
-    for value, label in pairs:
+    for known in read:
+        value = checked_value(known["value"], f"'{source}'")
         if value in labels:
             raise TableError(f"'{source}' has label {value} twice; name each value once.")
-        labels[value] = label
+        color = _json_color(known["color"], in_255, value, source)
+        text_of = str(known["name"] or unnamed(value).name)
+        labels[value] = Label(text_of, color, str(known["terminology"] or ""))
     return labels
 
 
-def _label(row: dict[str, Any], source: str) -> tuple[int, Label]:
+def _known(row: dict[str, Any], source: str) -> dict[str, Any]:
+    """What a row says of each field; its colour is one text or list."""
     fields = _fields({key: [entry] for key, entry in row.items()}, source)
     known = {field: row[key] if key is not None else None for field, key in fields.items()}
     if known["value"] is None:
         raise TableError(f"A label in '{source}' has no 'value'; give each a whole number.")
-    value = checked_value(known["value"], f"'{source}'")
-    color = known["color"] if known["color"] is not None else [known["red"], known["green"], known["blue"]]
-    entry = str(known["terminology"] or "")
-    return value, Label(str(known["name"] or unnamed(value).name), _json_color(color, value, source), entry)
+    if known["color"] is None:
+        known["color"] = [known["red"], known["green"], known["blue"]]
+    return known
 
 
-def _json_color(color: Any, value: int, source: str) -> tuple[float, float, float]:
-    if color is None or (isinstance(color, list) and color == [None] * 3):
+def _json_color(color: Any, in_255: bool, value: int, source: str) -> tuple[float, float, float]:
+    if color == [None] * 3:
         return default_color(value)
     if isinstance(color, str):
         return _hex(color, source)
     if not isinstance(color, list) or len(color) < 3 or not all(isinstance(part, (int, float)) for part in color):
         raise TableError(f"The colour of label {value} in '{source}' is not red, green, blue.")
-    return _unit(color[:3], max(color[:3]) > 1, source)
+    return _unit(color[:3], in_255, source)
 
 
 def _from_columns(text: str, name: str) -> dict[int, Label]:
@@ -175,7 +193,7 @@ def _from_columns(text: str, name: str) -> dict[int, Label]:
     rows = [row for row in rows if row and not row[0].startswith("#")]
     if not rows:
         return {}
-    if rows[0][0].lstrip("+-").isdigit():  # no header: value, name, and maybe red, green, blue
+    if re.fullmatch(r"[+-]?\d+(\.0*)?", rows[0][0]):  # no header: value, name, and maybe red, green, blue
         header = ["labelvalue", "name", "colorr", "colorg", "colorb"]
     else:
         header = [re.sub(r"[^a-z]", "", cell.lower()) for cell in rows.pop(0)]
@@ -191,7 +209,8 @@ def _from_columns(text: str, name: str) -> dict[int, Label]:
 
     rows = [row for row in rows if cell(row, column["value"])]
     shares = [[cell(row, column[part]) for part in ("red", "green", "blue")] for row in rows]
-    in_255 = not (any("." in part for each in shares for part in each) and _all_small(shares))
+    alpha = _first(header, ("colora", "alpha", "a"))
+    in_255 = not _all_small([*shares, *([cell(row, alpha)] for row in rows)])
     labels: dict[int, Label] = {}
     for row, parts in zip(rows, shares, strict=True):
         value = checked_value(cell(row, column["value"]), f"'{name}'")

@@ -100,7 +100,7 @@ def test_one_file_a_layer_loses_nothing(tmp_path):
     files, _, said = labelfiles.write(segmentation, tmp_path / "brain.mha", overlap=Overlap.LAYERS)
     names = ["brain_1.mha", "brain_2.mha", "brain_1.labels.csv", "brain_2.labels.csv"]
     assert [file.name for file in files] == names
-    assert said[0] == "Segments overlap, so there are 2 label maps."
+    assert said[1] == "Segments overlap, so there are 2 label maps."
     maps = [labelfiles.read(tmp_path / name)[0] for name in names[:2]]
     assert [segment.known_value for part in maps for segment in part.segments] == [2, 17, 41, 530, 40000]
     np.testing.assert_array_equal(maps[1].mask(0), segmentation.mask(4))

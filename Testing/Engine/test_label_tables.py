@@ -37,7 +37,8 @@ tables = st.dictionaries(st.integers(1, 2**31 - 1), st.builds(Label, names, colo
 def test_names_that_are_not_read_back_are_said(tmp_path, ending, name):
     said = write_table({7: Label(name)}, tmp_path / f"own{ending}")
     kept = read_table(tmp_path / f"own{ending}").labels[7].name == name
-    assert said == ([] if kept else [f"'own{ending}' can not hold the name '{name}' letter by letter; {KEEP}"])
+    lost = [] if kept else [f"'own{ending}' can not hold the name '{name}' letter by letter; {KEEP}"]
+    assert [sentence for sentence in said if not sentence.startswith("3D Slicer")] == lost
     assert kept or ending != ".json"
 
 
@@ -46,7 +47,7 @@ def test_names_that_are_not_read_back_are_said(tmp_path, ending, name):
 @settings(max_examples=30, deadline=None)
 def test_tables_with_codes_come_back_as_they_were(tmp_path_factory, ending, labels):
     path = tmp_path_factory.mktemp("tables") / f"own{ending}"
-    assert write_table(labels, path) == []
+    assert [sentence for sentence in write_table(labels, path) if not sentence.startswith("3D Slicer")] == []
     assert read_table(path).labels == labels
 
 
@@ -59,6 +60,42 @@ def test_itk_snap_keeps_all_but_codes_and_quotes_and_says_so(tmp_path_factory, l
     assert read_table(path).labels == expected
     assert any("terminology" in sentence for sentence in said) == any(label.terminology for label in labels.values())
     assert any("letter by letter" in s for s in said) == any('"' in label.name for label in labels.values())
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "said"),
+    [
+        (7, "upper, left; a#b", ""),
+        (7, 'upper "pole"', "does not read the name 'upper \"pole\"' of 'own{}'"),
+        (7, "# 7", "does not read 'own{}', because a name begins with '#'"),
+        (1_000_000, "lung", ""),
+        (1_000_001, "lung", "does not read 'own{}', because its label values end at 1000000"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".json"])
+def test_columns_that_slicer_does_not_read_are_said(tmp_path, ending, value, name, said):
+    told = write_table({value: Label(name), 9: Label("liver")}, tmp_path / f"own{ending}")
+    assert bool(told) == (said != "" and ending != ".json")
+    assert all(said.format(ending) in sentence for sentence in told)
+    assert read_table(tmp_path / f"own{ending}").labels[value].name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "value,name,r,g,b\n1,A,1,0,1\n2.0,B,1,0,0\n"),
+        ("b.csv", "value,name,r,g,b,a\n1,A,255,0,255,255\n2,B,255,0,0,255\n"),
+        ("c.csv", "1.0,A,1,0,1\n2.0,B,1,0,0\n"),
+        ("d.json", '[{"value": 1, "name": "A", "color": [255, 0, 255]}, {"value": 2, "r": 255, "g": 0, "b": 0}]'),
+        ("e.json", '[{"value": 1.0, "name": "A", "color": [1, 0, 1]}, {"value": 2, "color": [1, 0, 0]}]'),
+    ],
+)
+def test_colours_are_shares_of_1_or_of_255_in_all_rows(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert [label.color for label in read_table(tmp_path / name).labels.values()] == [(1, 0, 1), (1, 0, 0)]
+    (tmp_path / name).write_text(text.replace("2.0,B,1,", "2.0,B,255,").replace("1, 0, 0", "255, 0, 0"))
+    dark = 1 / 255 if name[0] in "ace" else 1
+    assert [label.color for label in read_table(tmp_path / name).labels.values()] == [(dark, 0, dark), (1, 0, 0)]
 
 
 def test_colour_table_of_slicer_holds_spaces_as_underscores(tmp_path):
