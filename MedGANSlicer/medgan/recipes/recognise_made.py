@@ -87,7 +87,8 @@ def head(labels: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     else:
         table = HEADS[kind]
         if kind.startswith("MR"):  # sequences and contrast agent
-            fat = math.exp(uniform(*map(math.log, BRIGHTNESS_OF_FAT), generator))
+            dimmest, brightest = BRIGHTNESS_OF_FAT
+            fat = math.exp(uniform(math.log(dimmest), math.log(brightest), generator))
             table = weighted(table, uniform(*CONTRAST_OF_TISSUES, generator), fat)
         shift = {name: uniform(-0.07, 0.07, generator) * (40 if kind == "CT" else 1) for name in table}
         mean = {code: table[tissue_of(code) or "soft"] + shift[tissue_of(code) or "soft"] for code in codes}
