@@ -301,7 +301,7 @@ def test_names_that_the_reference_does_not_have_stay_labels_of_their_own():
     assert {row["label"]: row["dice"] for row in rows} == {"liver": 1.0, "cyst": 0.0, "stone": 0.0}
 
 
-def test_volume_of_sheared_voxels_is_less_than_the_product_of_their_sides():
+def test_volume_and_distances_of_sheared_voxels_are_those_in_the_patient():
     array = np.zeros(SHAPE)
     array[2:8, 3:12, 4:12] = 1
     more = array.copy()
@@ -310,6 +310,7 @@ def test_volume_of_sheared_voxels_is_less_than_the_product_of_their_sides():
     reference, result = (LabelMap(each.astype(np.uint8), matrix) for each in (array, more))
     (row,) = run({"reference": reference, "result": result}, QUICK).report["rows"]
     assert row["volume_difference"] == pytest.approx(9 * 8 * abs(np.linalg.det(matrix[:3, :3])) / 1000)
+    assert row["hd95"] == pytest.approx(np.linalg.norm(matrix[:3, 2] - matrix[:3, 1]))  # below and a row back
 
 
 def test_labels_of_one_name_are_told_apart():

@@ -79,6 +79,26 @@ def test_distances_are_those_worked_out_by_hand():
     assert found["dice"] == 0.0
 
 
+@pytest.mark.parametrize("rounded", [np.float32(0.2), 0.2000004, 0.1999996])
+def test_tolerance_of_one_voxel_holds_whatever_a_header_rounds(rounded):
+    result, reference = np.zeros((20, 20, 20), bool), np.zeros((20, 20, 20), bool)
+    reference[6:14, 6:14, 6:14], result[5:15, 5:15, 5:15] = True, True
+    exact = overlap.nsd(MaskPair(result, reference, (0.2, 0.2, 0.2), 0.2))
+    assert exact > 0.8  # all but the edges
+    assert overlap.nsd(MaskPair(result, reference, (float(rounded),) * 3, 0.2)) == exact
+
+
+def test_distances_along_sheared_axes_are_those_in_the_patient():
+    """Plates of 5 mm slices that a gantry tilted by 25 degrees shifts against each other."""
+    result, reference = np.zeros((6, 40, 4), bool), np.zeros((6, 40, 4), bool)
+    result[1, 2:38], reference[3, 2:38] = True, True
+    axes = np.array([[0, 5 * np.tan(np.radians(25)), 5], [0, 1, 0], [1, 0, 0]])
+    shift = 10 * np.tan(np.radians(25)) - 5  # of the voxel five rows back, the nearest one but at the ends
+    found = MaskPair(result, reference, np.linalg.norm(axes, axis=1), 10.1, axes)
+    assert overlap.nsd(found) == pytest.approx(1 - 8 / 72)  # four rows at one end of each
+    assert float(np.median(found.distances_mm[0])) == pytest.approx(np.hypot(10, shift))
+
+
 def test_volume_differences_are_in_ml_and_percent():
     result, reference = np.zeros((10, 10, 10), bool), np.zeros((10, 10, 10), bool)
     result[:5, :4, :5] = True  # 100 voxels of 2 mm³

@@ -24,6 +24,7 @@ from medgan.noise import intensity_range, padding_as_air
 from medgan.progress import Cancelled, Progress, part
 from medgan.settings import EvaluateSettings, Figures
 from medgan.volume import LabelMap, Volume, VolumeError
+from medgan.writing import at_right_angles
 
 Source = Callable[[], "Volume | LabelMap"]
 """Reads a volume when it is its turn. Raises ``ValueError`` with the reason why it can not."""
@@ -254,12 +255,13 @@ def _segmentation(
         result = renamed(result, reference)
     else:
         tell_names(evaluation, result, reference)
-    spacing, voxel_mm3 = reference.spacing_mm[::-1], abs(np.linalg.det(reference.ijk_to_ras[:3, :3]))
+    matrix = reference.ijk_to_ras
+    axes_mm = None if at_right_angles(matrix) else matrix[:3, 2::-1].T
     called = result.labels | reference.labels
     rows = []
     for value, name in label_names(result, reference).items():
         masks = mask_of(result, value), mask_of(reference, value)
-        pair = MaskPair(*masks, spacing, settings.tolerance_mm, voxel_mm3)
+        pair = MaskPair(*masks, reference.spacing_mm[::-1], settings.tolerance_mm, axes_mm)
         named = {"case": held.case.name, "method": method, "label": called[value].name if value in called else ""}
         same = name.strip().lower() if settings.by_name else value
         rows.append({**named, "value": same, **measure("segmentations", pair)})  # see _with_absent

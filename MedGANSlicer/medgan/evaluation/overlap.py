@@ -15,15 +15,19 @@ from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 PERCENTILE = 95.0
 """Of the surface distances, for HD95."""
+
+ROUNDING = 1e-5
+"""Share by which the spacing of a file may lie off: headers hold it in float32 or in few decimals."""
 
 
 class MaskPair:
     """A segment and its reference: boolean arrays of one shape, spacing in the order of their axes.
 
-    ``voxel_mm3`` is the volume of a voxel where the axes are sheared, else the product of the spacing.
+    ``axes_mm`` is needed where the axes are sheared: a row with the step in mm for each of them.
     """
 
     def __init__(
@@ -32,15 +36,16 @@ class MaskPair:
         reference: np.ndarray,
         spacing_mm: Sequence[float],
         tolerance_mm: float = 1.0,
-        voxel_mm3: float | None = None,
+        axes_mm: np.ndarray | None = None,
     ) -> None:
         self.total = result.size
-        self.voxel_ml = float(np.prod(spacing_mm) if voxel_mm3 is None else voxel_mm3) / 1000.0
+        self.voxel_ml = float(np.prod(spacing_mm) if axes_mm is None else abs(np.linalg.det(axes_mm))) / 1000.0
         self.diagonal_mm = float(np.linalg.norm(np.multiply(result.shape, spacing_mm)))
         self.tolerance_mm = tolerance_mm
         # A single slice has no surface above and below: it is measured as the plane it is.
         flat = tuple(axis for axis, side in enumerate(result.shape) if side == 1)
         self._spacing = tuple(step for axis, step in enumerate(spacing_mm) if axis not in flat) or (1.0,)
+        self._axes = None if axes_mm is None else np.delete(axes_mm, flat, axis=0)
         result, reference = np.atleast_1d(result.squeeze(flat)), np.atleast_1d(reference.squeeze(flat))
         box = (ndimage.find_objects((result | reference).astype(np.uint8)) or [None])[0]
         self._result: np.ndarray = result[box] if box is not None else result
@@ -60,6 +65,9 @@ class MaskPair:
     def distances_mm(self) -> tuple[np.ndarray, np.ndarray]:
         """From the surface of the result to that of the reference, and back. Both sides must have voxels."""
         ours, theirs = _surface(self._result), _surface(self._reference)
+        if self._axes is not None:
+            places = np.argwhere(ours) @ self._axes, np.argwhere(theirs) @ self._axes
+            return cKDTree(places[1]).query(places[0])[0], cKDTree(places[0]).query(places[1])[0]
         to_theirs = ndimage.distance_transform_edt(~theirs, sampling=self._spacing)
         to_ours = ndimage.distance_transform_edt(~ours, sampling=self._spacing)
         return to_theirs[ours], to_ours[theirs]
@@ -103,7 +111,7 @@ def nsd(pair: MaskPair) -> float:
     """
     if pair.empty_distance_mm is not None:
         return 0.0 if pair.empty_distance_mm else 1.0
-    return float((np.concatenate(pair.distances_mm) <= pair.tolerance_mm).mean())
+    return float((np.concatenate(pair.distances_mm) <= pair.tolerance_mm * (1 + ROUNDING)).mean())
 
 
 def sensitivity(pair: MaskPair) -> float | None:
