@@ -348,6 +348,18 @@ def test_padding_counts_as_air_on_both_sides():
     assert run(swapped, QUICK).report["rows"][0]["mae"] == pytest.approx(found["mae"] * 7 / 5)
 
 
+def test_padding_that_a_result_changed_a_little_counts_as_air_too():
+    head = np.pad(clean().array - 1000, ((0, 0), (4, 4), (4, 4)), constant_values=-3024)
+    reference = Volume(head, phantoms.awkward_geometry())
+    exact = np.where(head == -3024, -3024, head + 5)
+    soft = np.where(head == -3024, head + np.random.default_rng(0).normal(0, 0.5, head.shape), exact)
+    inputs = {"reference": reference, "result exact": reference.like(exact), "result soft": reference.like(soft)}
+    report = run(inputs, QUICK).report
+    ours, theirs = ({**row, "method": ""} for row in report["rows"])
+    assert ours == theirs
+    assert any("counts as air, in the reference and in the results" in said for said in report["messages"])
+
+
 def test_windows_that_reach_beyond_a_resampled_result_do_not_count():
     array = phantoms.head((30, 21, 17))
     reference = Volume(array, phantoms.awkward_geometry())

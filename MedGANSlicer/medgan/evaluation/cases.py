@@ -20,7 +20,7 @@ from medgan.evaluation.quality import Segment, Whole
 from medgan.evaluation.similarity import SCALE_WEIGHTS, ImagePair, windowed_axes
 from medgan.evaluation.table import Evaluation
 from medgan.metrics import infos, measure
-from medgan.noise import intensity_range, padding_as_air
+from medgan.noise import AIR_HU, intensity_range, padding_as_air
 from medgan.progress import Cancelled, Progress, part
 from medgan.settings import EvaluateSettings, Figures
 from medgan.volume import LabelMap, Volume, VolumeError
@@ -30,8 +30,7 @@ Source = Callable[[], "Volume | LabelMap"]
 """Reads a volume when it is its turn. Raises ``ValueError`` with the reason why it can not."""
 
 BEFORE = "before"
-"""Stands as a method for the input that the results were made from."""
-
+"""Stands as a method for the input that the results were made from, where no method is called so."""
 
 SHOWN_ONLY = (
     "An input on another grid than the reference is shown beside the results, but no figures are taken of it; resample "
@@ -69,6 +68,8 @@ class _Held:
     mask: np.ndarray | None
     segments: LabelMap | None
     pictured: bool
+    padding: np.ndarray | None = None
+    """Where the reference had padding, which is air in it now; None: nowhere."""
 
 
 def evaluate_cases(kind: Figures, cases: Sequence[Case], settings: EvaluateSettings, progress: Progress) -> Evaluation:
@@ -76,12 +77,15 @@ def evaluate_cases(kind: Figures, cases: Sequence[Case], settings: EvaluateSetti
     measured = {Figures.IMAGES: _image, Figures.SEGMENTATIONS: _segmentation, Figures.VOLUMES: _alone}[kind]
     names = ("volumes", "segments") if kind is Figures.VOLUMES else (kind.value,)
     evaluation = Evaluation(kind.value, infos(*names), settings=settings.to_dict())
+    name_of_input = f"{BEFORE} (input)" if any(BEFORE in case.results for case in cases) else BEFORE
     for number, case in enumerate(cases):
         progress(0.95 * number / len(cases), f"Measuring {case.name}" if case.name else "Measuring")
         evaluation.rows += [
             {"case": case.name, "method": method, "error": reason} for method, reason in case.problems.items()
         ]
-        methods = ({BEFORE: case.before} if case.before and kind is not Figures.SEGMENTATIONS else {}) | case.results
+        methods = dict(case.results)
+        if case.before and kind is not Figures.SEGMENTATIONS:
+            methods = {name_of_input: case.before} | methods
         try:
             held = _held(case, kind, evaluation, settings, len({picture.case for picture in evaluation.pictures}))
         except Cancelled:
@@ -94,7 +98,7 @@ def evaluate_cases(kind: Figures, cases: Sequence[Case], settings: EvaluateSetti
             try:
                 volume = source()
                 if (
-                    method == BEFORE
+                    source is case.before
                     and held.reference
                     and not settings.resample
                     and differences(volume, held.reference)
@@ -154,16 +158,21 @@ def _failed(case: Case, method: str, error: Exception) -> dict[str, Any]:
 
 
 def _held(case: Case, kind: Figures, evaluation: Evaluation, settings: EvaluateSettings, pictured: int) -> _Held:
-    reference = case.reference() if case.reference else None
+    reference, padding = case.reference() if case.reference else None, None
     if reference is None and kind is not Figures.VOLUMES:
         raise VolumeError(f"There is no reference for '{case.name}'.")
     if kind is Figures.IMAGES and isinstance(reference, LabelMap):
         raise VolumeError("The reference is a label map, but images are measured; choose figures: segmentations.")
     if kind is Figures.IMAGES and isinstance(reference, Volume):
-        reference = reference.like(padding_as_air(reference.array))
+        filled = padding_as_air(reference.array)
+        padding = filled > reference.array
+        reference = reference.like(filled)
     if kind is Figures.SEGMENTATIONS and not isinstance(reference, LabelMap):
         raise VolumeError("The reference is no label map, but segmentations are measured; choose figures: images.")
     held = _Held(case, reference, None, None, None, pictured < settings.pictures)
+    if padding is not None and padding.any():
+        evaluation.tell("What scanners write around what they saw counts as air, in the reference and in the results.")
+        held.padding = padding
 
     if case.mask is not None and reference is not None and kind is Figures.IMAGES:
         mask, _, message = on_grid_of(_as_labels(case.mask()), reference, "mask", "reference", settings.resample)
@@ -205,6 +214,8 @@ def _image(
     result, within, message = on_grid_of(result, reference, "result", "reference", settings.resample)
     if message:
         evaluation.tell(_of_case(held.case, f"{method}: {message}"))
+    if held.padding is not None:  # whoever changed it a little has no padding to be known by
+        result = result.like(np.where(held.padding & np.isfinite(result.array), AIR_HU, result.array))
     inside, known = held.mask, result.array
     if within is not None:
         inside, known = within if held.mask is None else within & held.mask, np.where(within, known, np.nan)
@@ -217,7 +228,7 @@ def _image(
             "A result that is the same as its reference has an infinite PSNR, which takes no part in means and tests.",
             "psnr",
         )
-    if held.pictured and method != BEFORE:
+    if held.pictured and method in held.case.results:
         shown = {"before": held.before, "result": result, "reference": reference}
         there = {name: volume for name, volume in shown.items() if volume is not None}
         evaluation.pictures.append(pictures.of_images(held.case.name, method, there, held.mask))
