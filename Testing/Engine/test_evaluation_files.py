@@ -204,8 +204,9 @@ def test_files_without_a_reference_are_measured_alone(study):
     assert evaluation.kind == "volumes"
     assert not evaluation.failed
     assert {row["case"] for row in evaluation.rows} == {
-        "p1_enhanced", "p2_enhanced", "p10_enhanced", "p1_enhanced_difference", "p1",
+        "p1_enhanced", "p2_enhanced", "p10_enhanced", "p1",
     }  # fmt: skip
+    assert any("beside their volume were left out (1)" in said for said in evaluation.messages)
 
 
 def test_figure_that_a_small_volume_has_not_is_told(tmp_path):
@@ -230,6 +231,73 @@ def test_sets_of_files_need_no_common_names(study):
     )
     assert evaluation.rows[0]["case"] == "3 volumes against 3"
     assert evaluation.rows[0]["frechet"] > 0
+
+
+def test_made_volumes_are_measured_as_a_set_without_their_label_maps(study):
+    """In one folder, and as BIDS lays them out."""
+    for number in range(3):
+        anat = study / "bids" / f"sub-{number}" / "anat"
+        anat.mkdir(parents=True)
+        (study / "made").mkdir(exist_ok=True)
+        for folder, name in ((study / "made", f"h{number}"), (anat, f"sub-{number}_T1w")):
+            write_volume(noisy(20, number), folder / f"{name}.nii.gz")
+        write_volume(boxes(), study / "made" / f"h{number}_labels.nii.gz")
+        write_volume(boxes(), anat / f"sub-{number}_dseg.nii.gz")
+
+    def features(volumes, progress):
+        return np.array([[volumes[0].array.mean(), volumes[0].array.std()]])
+
+    settings = EvaluateSettings(figures=Figures.SETS)
+    evaluation = evaluate_files([study / "made", study / "bids"], study / "truth", settings, features=features)
+    rows = [row for row in evaluation.rows if row["method"] != "ours"]
+    assert [(row["case"], row["method"]) for row in rows] == [
+        ("3 volumes against 3", "made"), ("3 volumes against 3", "bids"),
+    ]  # fmt: skip
+    assert any("beside their volume were left out (6)" in said for said in evaluation.messages)
+    alone = evaluate_files([study / "bids"], None, QUICK)
+    assert [row["case"] for row in alone.rows] == ["sub-0_T1w", "sub-1_T1w", "sub-2_T1w"]
+
+
+def test_folder_called_before_is_a_method_as_any_other(study):
+    (study / "theirs").rename(study / "before")
+    (study / "before" / "q7.nii.gz").unlink()
+    coarse = Volume(phantoms.head((6, 8, 7)), phantoms.awkward_geometry() @ np.diag([2.0, 2.0, 2.0, 1.0]))
+    write_volume(coarse, study / "before" / "p1.nii.gz")
+    evaluation = evaluate_files([study / "before", study / "ours"], study / "truth", IMAGES)
+    failed = {(row["case"], row["method"]): row["error"] for row in evaluation.failed}
+    assert "lies on another grid" in failed["p1", "before"]
+    beside = evaluate_files([study / "before"], study / "truth", IMAGES, before=study / "truth")
+    assert {(row["case"], row["method"]) for row in beside.rows if row.get("mae") == 0} == {
+        ("p1", "before (input)"), ("p2", "before (input)"), ("p10", "before (input)"),
+    }  # fmt: skip
+    assert beside.pictures[0].method == "before"
+
+
+def test_file_that_can_not_be_read_says_why(tmp_path):
+    write_volume(clean(), tmp_path / "good.nii.gz")
+    (tmp_path / "bad.nii.gz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"holds no volume that can be read\. .*bad\.nii\.gz. is empty"):
+        evaluate_files([tmp_path / "good.nii.gz"], tmp_path / "bad.nii.gz", QUICK)
+
+
+def test_segments_that_overlap_are_one_mask(tmp_path):
+    wrong = clean()
+    first, second = (np.zeros(SHAPE, np.uint8) for _ in range(2))
+    first[2:6, 2:9, 2:9], second[4:9, 4:12, 4:12] = 1, 1
+    wrong.array[first > 0] += 4
+    wrong.array[second > 0] += 4
+    parts = [
+        segmentation_of([LabelMap(array, phantoms.awkward_geometry(), {1: Label(name)})])[0]
+        for array, name in ((first, "a"), (second, "b"))
+    ]
+    labelfiles.write(merged(parts), tmp_path / "mask.seg.nrrd")
+    write_volume(clean(), tmp_path / "truth.nii.gz")
+    write_volume(wrong, tmp_path / "net.nii.gz")
+    found = evaluate_files(
+        [tmp_path / "net.nii.gz"], tmp_path / "truth.nii.gz", IMAGES, mask=tmp_path / "mask.seg.nrrd"
+    )
+    union = np.count_nonzero(first | second)
+    assert found.rows[0]["mae"] == pytest.approx(4 * (first.sum() + second.sum()) / union, rel=1e-4)
 
 
 @pytest.mark.parametrize(

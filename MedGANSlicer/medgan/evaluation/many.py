@@ -24,6 +24,9 @@ SEPARATORS = ("_", "-", ".", " ")
 SIDE_PRODUCTS = ("_difference", "_residual", "_uncertainty")
 """Endings of files beside a result that are no result."""
 
+LABELS = ("_labels", "_dseg")
+"""Endings of label maps beside the volume they belong to."""
+
 SMOOTH_SHARE = 0.7
 """Share of neighbours with a label that have the same one, from which a file is taken for a label map."""
 
@@ -47,6 +50,11 @@ def evaluate_files(
     """
     methods = _methods(results, reference)
     kind, message = _kind(methods, reference, settings)
+    beside = 0
+    if kind is not Figures.SEGMENTATIONS:
+        kept = {method: volumes_alone(held) for method, held in methods.items()}
+        beside = sum(len(held) - len(kept[method]) for method, held in methods.items())
+        methods = kept
     if kind is Figures.SETS:
         evaluation = _sets(methods, reference, settings, progress, features)
     else:
@@ -54,6 +62,8 @@ def evaluate_files(
         evaluation = evaluate_cases(kind, cases, settings, progress)
     if message:
         evaluation.tell(message)
+    if beside:
+        evaluation.tell(f"Label maps, differences and uncertainties beside their volume were left out ({beside}).")
     return evaluation
 
 
@@ -63,13 +73,14 @@ def stem(path: Path) -> str:
 
 
 def volumes_in(path: Path) -> dict[str, Path]:
-    """The volumes of a folder by their names: files, else sub-folders (DICOM series), else the folder itself.
+    """The volumes of a folder by their names: files, else those in ``sub-*/anat`` (BIDS), else sub-folders (DICOM
+    series), else the folder itself.
 
     A file stands for itself. Raises :class:`VolumeError` for two files of one name.
     """
     if not path.is_dir():
         return {stem(path): path}
-    files = sorted(file for file in path.iterdir() if file.is_file() and file_format(file) and file.name[0] != ".")
+    files = _files_in(path) or [file for folder in sorted(path.glob("sub-*/**/anat")) for file in _files_in(folder)]
     files = files or sorted(inner for inner in path.iterdir() if inner.is_dir() and inner.name[0] != ".") or [path]
     found: dict[str, Path] = {}
     for file in files:
@@ -77,6 +88,25 @@ def volumes_in(path: Path) -> dict[str, Path]:
             raise VolumeError(f"'{path}' holds '{found[stem(file)].name}' and '{file.name}'; keep one of them there.")
         found[stem(file)] = file
     return found
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.is_file() and file_format(file) and file.name[0] != ".")
+
+
+def volumes_alone(files: Mapping[str, Path]) -> dict[str, Path]:
+    """The files without the label maps, differences and uncertainties that lie beside the volume they belong to."""
+    kept = {}
+    for name, file in files.items():
+        ending = next((ending for ending in (*SIDE_PRODUCTS, *LABELS) if name.endswith(ending)), None)
+        main = name.removesuffix(ending) if ending else ""
+        bids = ending == "_dseg" and any(
+            other.startswith(f"{main}_") and not other.endswith(LABELS) and files[other].parent == file.parent
+            for other in files
+        )
+        if not (main in files or bids):
+            kept[name] = file
+    return kept
 
 
 def _methods(results: Sequence[Path], reference: Path | None) -> dict[str, dict[str, Path]]:
@@ -146,27 +176,34 @@ def _kind(
 def _first(files: Iterable[Path], otherwise: str) -> tuple[Path, bool | None, bool]:
     """The first of the files that can be read and is not 0 everywhere, whether it looks like labels, and surely is.
 
-    None instead of the former where all are 0. Raises :class:`VolumeError` with that sentence where none can be read.
+    None instead of the former where all are 0. Where none can be read, raises :class:`VolumeError` with that sentence
+    and the first reason.
     """
-    empty = None
+    empty, reason = None, ""
     for file in files:
         try:
             if holds_segments(file) or (names_beside(file) and table_beside(file).is_file()):
                 return file, True, True
             volume = read_volume(file)
-        except ValueError:
+        except ValueError as error:
+            reason = reason or f" {error}"
             continue
         if volume.array.any():
             return file, is_label_map(volume), False
         empty = empty or file
     if empty is None:
-        raise VolumeError(otherwise)
+        raise VolumeError(otherwise + reason)
     return empty, None, False
 
 
 def read_labels(path: Path) -> LabelMap:
     """The labels of a file with their names, whole where they overlap. Raises ``ValueError``."""
     return layered(read_label_maps(path))
+
+
+def _read_mask(path: Path) -> Volume | LabelMap:
+    """A mask of any kind; segments that overlap are one mask."""
+    return read_labels(path) if holds_segments(path) else read_volume(path)
 
 
 def is_label_map(volume: Volume) -> bool:
@@ -223,9 +260,10 @@ def _cases(
             "No result is named like a reference; name them alike, or compare them as sets, without pairs "
             "(figures: sets)."
         )
+    readers = {"mask": _read_mask, "before": read_volume, "segments": read_labels}
     for role, place in extras.items():
         if place is not None:
-            _add_extra(role, place, list(cases.values()), read_labels if role == "segments" else read_volume)
+            _add_extra(role, place, list(cases.values()), readers[role])
     return list(cases.values())
 
 
@@ -291,5 +329,6 @@ def _sets(
         method: {name: functools.partial(read_volume, file) for name, file in held.items()}
         for method, held in methods.items()
     }
-    real = {name: functools.partial(read_volume, file) for name, file in volumes_in(reference).items()}
+    files = volumes_alone(volumes_in(reference))
+    real = {name: functools.partial(read_volume, file) for name, file in files.items()}
     return evaluate_sets(sources, real, settings, progress, features)
