@@ -9,7 +9,9 @@ import pytest
 from scipy import ndimage
 
 import phantoms
+from medgan.evaluation.conclusions import without
 from medgan.evaluation.pictures import Plane
+from medgan.evaluation.report_text import verdict
 from medgan.evaluation.table import Evaluation
 from medgan.job import Job, JobStatus
 from medgan.progress import Cancelled
@@ -60,6 +62,21 @@ def test_two_methods_on_several_cases_are_measured_summed_up_and_compared(compar
     assert test["p"] == pytest.approx(2 / 2**7)
     assert test["p_corrected"] == pytest.approx(6 * 2 / 2**7)
     assert all(row["metric"] != "data_range" for row in compared.comparisons)
+
+
+def test_fewer_cases_than_a_clear_difference_needs_are_told(compared):
+    """Seven cases are enough for one test, but not for six."""
+    psnr = next(entry for entry in compared.comparisons if entry["metric"] == "psnr")
+    assert (
+        "7 common cases can not reach p = 0.05, corrected for 6 comparisons; it takes 8 or more." in compared.messages
+    )
+    assert verdict(compared, psnr) == "too few cases to tell"
+    alone = without(compared, set(compared.metrics) - {"psnr"})
+    assert not any("common cases" in said for said in alone.messages)
+    assert verdict(alone, alone.comparisons[0]) == "A is better"
+    more = Evaluation.from_dict(run(two_methods(8), QUICK).report)
+    assert not any("common cases" in said for said in more.messages)
+    assert verdict(more, more.comparisons[0]) == "A is better"
 
 
 def test_data_range_kernel_and_statistics_are_said(compared):
@@ -438,6 +455,20 @@ def test_sets_have_figures_a_floor_and_a_warning(monkeypatch):
     assert "3 were taken instead of 5" in said
     again = Evaluation.from_dict(run(inputs, settings, features=features).report)
     assert (again.rows, again.summary) == (evaluation.rows, evaluation.summary)
+
+
+def test_sets_of_unequal_size_are_judged_by_one_floor():
+    rng = np.random.default_rng(0)
+    counts = {"reference": 12, "result few": 3, "result many": 6}
+    inputs = {
+        f"{role}/{role[-3:]}{number}": clean().like(clean().array * rng.normal(1.0, 0.05))
+        for role, count in counts.items()
+        for number in range(count)
+    }
+    report = run(inputs, EvaluateSettings(figures=Figures.SETS), features=moments).report
+    entries = [entry for entry in report["summary"] if entry["metric"] == "frechet"]
+    assert {entry["method"]: entry["n"] for entry in entries} == {"few": 3, "many": 3, "reference against itself": 3}
+    assert any("'few' has the fewest volumes, 3" in said for said in report["messages"])
 
 
 def test_progress_rises_to_one_and_cancel_stops():

@@ -240,7 +240,11 @@ def _tell_scales(evaluation: Evaluation, pair: ImagePair) -> None:
     if not axes:
         evaluation.tell("SSIM and MS-SSIM need 11 voxels along an axis; they were left out for smaller images.", *both)
     elif len(axes) < 3:
-        evaluation.tell("SSIM and MS-SSIM were taken slice by slice where an axis has less than 11 voxels.", *both)
+        evaluation.tell(
+            "SSIM and MS-SSIM were taken slice by slice where an axis has less than 11 voxels; MS-SSIM is the product "
+            "of the means over all slices, not the mean of the slices' own.",
+            *both,
+        )
     if axes and pair.known is not None:
         none = "" if pair.scales else "; where there was no other, they were not measured"
         evaluation.tell(f"Windows of SSIM and MS-SSIM with voxels that have no value were left out{none}.", *both)

@@ -9,7 +9,7 @@ from typing import Any
 from medgan.evaluation.statistics import (
     FEWEST,
     FEWEST_FOR_BOOTSTRAP,
-    FEWEST_FOR_TEST,
+    LEVEL,
     add_corrected,
     compare,
     over_labels,
@@ -53,14 +53,24 @@ def conclude(evaluation: Evaluation, settings: EvaluateSettings, progress: Progr
             f"Comparisons: {settings.test.label()} test of the paired differences, two-sided; p_corrected is Holm's "
             "over all metrics and pairs of methods (labels: over these too)."
         )
-        fewest = min(entry["n"] for entry in evaluation.comparisons)
-        if fewest < FEWEST_FOR_TEST:
-            evaluation.tell(
-                f"{fewest} common case{'s' if fewest > 1 else ''} can not reach p = 0.05 in such a test; it takes "
-                f"{FEWEST_FOR_TEST} or more."
-            )
+        if few := _too_few(evaluation.comparisons):
+            evaluation.tell(few)
     if evaluation.failed:
         evaluation.tell(f"{len(evaluation.failed)} results could not be measured; their rows say why.")
+
+
+def _too_few(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """That some comparison has fewer cases than a clear difference needs, whatever they are; '' where none has."""
+    worst = max(comparisons, key=lambda entry: entry.get("p_least", 0.0), default=None)
+    if worst is None or worst.get("p_least", 0.0) < LEVEL:
+        return ""
+    family = sum(("label" in entry) == ("label" in worst) for entry in comparisons)
+    count, needed = worst["n"], worst["n"]
+    while family * 2.0 ** (1 - needed) >= LEVEL:
+        needed += 1
+    corrected = f", corrected for {family} comparisons" if family > 1 else ""
+    cases = "common case" if count == 1 else "common cases"
+    return f"{count} {cases} can not reach p = {LEVEL:g}{corrected}; it takes {needed} or more."
 
 
 def without(evaluation: Evaluation, hidden: Collection[str]) -> Evaluation:
@@ -70,12 +80,16 @@ def without(evaluation: Evaluation, hidden: Collection[str]) -> Evaluation:
     apart = evaluation.kind == "segmentations"  # there the single labels are a family of their own
     for single in (False, True):
         add_corrected([entry for entry in comparisons if (apart and "label" in entry) == single])
+    messages = [
+        said for said in evaluation.messages if any(one in metrics for one in evaluation.about.get(said, metrics))
+    ]
+    few = _too_few(evaluation.comparisons)
+    if few in messages:
+        messages = [_too_few(comparisons) if said == few else said for said in messages]
     return dataclasses.replace(
         evaluation,
         metrics=metrics,
-        messages=[
-            said for said in evaluation.messages if any(one in metrics for one in evaluation.about.get(said, metrics))
-        ],
+        messages=[said for said in messages if said],
         rows=[{name: value for name, value in row.items() if name not in hidden} for row in evaluation.rows],
         summary=[entry for entry in evaluation.summary if entry["metric"] in metrics],
         comparisons=comparisons,

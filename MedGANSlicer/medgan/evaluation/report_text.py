@@ -30,7 +30,10 @@ def number(value: Any) -> float | None:
 
 
 class Digits:
-    """How the values of one metric are written: alike, with about four digits for the largest of them."""
+    """How the values of one metric are written: alike, with about four digits for the largest of them.
+
+    Small ones among them have as many decimals as two digits of theirs need.
+    """
 
     def __init__(self, values: Iterable[Any]) -> None:
         largest = max((abs(found) for value in values if (found := number(value)) is not None), default=0.0)
@@ -45,7 +48,8 @@ class Digits:
             return NOTHING
         if found == 0:
             return "0"
-        text = f"{found:.2e}" if self.exponent else f"{found:.{self.decimals}f}"
+        decimals = max(self.decimals, 1 - math.floor(math.log10(abs(found))))
+        text = f"{found:.2e}" if self.exponent or decimals > 5 else f"{found:.{decimals}f}"
         return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
 
 
@@ -106,7 +110,8 @@ def best_methods(evaluation: Evaluation, metric: str, label: str) -> set[str]:
 def verdict(evaluation: Evaluation, comparison: dict[str, Any], level: float = 0.05) -> str:
     """What a comparison of two methods says, in words."""
     p, difference = number(comparison.get("p_corrected", comparison.get("p"))), number(comparison.get("difference"))
-    if p is None or difference is None:
+    least = number(comparison.get("p_least"))
+    if p is None or difference is None or (least is not None and least >= level):
         return "too few cases to tell"
     if p >= level or difference == 0:
         return "no clear difference"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import inspect
 import itertools
 import math
@@ -24,8 +25,8 @@ FEWEST = 3
 FEWEST_FOR_BOOTSTRAP = 15
 """Cases below which resampling gives intervals that are far too narrow."""
 
-FEWEST_FOR_TEST = 6
-"""Pairs below which no signed-rank test can reach 0.05."""
+LEVEL = 0.05
+"""Corrected p below which a difference is called clear."""
 
 PERMUTATIONS = 9999
 
@@ -126,9 +127,14 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def add_corrected(family: Sequence[dict[str, Any]]) -> None:
-    """Add ``p_corrected`` to comparisons that are a family of tests."""
+    """Add ``p_corrected`` to comparisons that are a family of tests, and ``p_least``, below which that can not be.
+
+    n pairs have 2ⁿ signs, so p is 2 / 2ⁿ at the least; at best all tests with more pairs come first in the correction.
+    """
+    counts = sorted(entry["n"] for entry in family if entry["p"] is not None)
     for entry, corrected in zip(family, holm([entry["p"] for entry in family]), strict=True):
         entry["p_corrected"] = corrected
+        entry["p_least"] = min(1.0, max(1, bisect.bisect_right(counts, entry["n"])) * 2.0 ** (1 - entry["n"]))
 
 
 def over_labels(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -72,8 +72,9 @@ class Evaluation:
       number or None where it is not defined}. Classifications: {"case", "method", "truth", "prediction", "correct"}.
     - ``summary``: {"method", "label"?, "metric", "n", "mean", "sd", "median", "low", "high"}; low and high bound the
       95 % interval of the mean. None where there are too few cases or all are the same.
-    - ``comparisons``: {"a", "b", "label"?, "metric", "n", "difference", "low", "high", "p", "p_corrected", "test"};
-      difference is the mean of a - b over the cases that both have.
+    - ``comparisons``: {"a", "b", "label"?, "metric", "n", "difference", "low", "high", "p", "p_corrected", "p_least",
+      "test"}; difference is the mean of a - b over the cases that both have, p_least what p_corrected can be at the
+      least.
     - ``confusion``: classifications only: {"classes": [...], "matrices": {method: rows of the truth, columns of the
       prediction}}.
     - ``about``: the metrics that a message is about, by message, where it is not about all.
