@@ -147,16 +147,16 @@ def _radii(rows: np.ndarray, pair: SetPair) -> np.ndarray:
 
 
 def on_subsets(
-    pair: SetPair, figure: Callable[[SetPair], float | None], seed: int
+    pair: SetPair, figure: Callable[[SetPair], float | None], seed: int, largest: int | None = None
 ) -> tuple[list[float], list[float], int]:
     """A figure on random subsets of equal size: results against reference, reference against reference, and the size.
 
-    All three subsets of a split have ``min(n, m // 2)`` rows and the two of the reference share none, so the bias that
-    comes with few volumes is the same on both sides and the second list is the floor of the first. Empty lists where
-    the reference has fewer than four rows.
+    All three subsets of a split have ``min(n, m // 2)`` rows, or ``largest`` if that is less, and the two of the
+    reference share none, so the bias that comes with few volumes is the same on both sides and the second list is the
+    floor of the first. Empty lists where the reference has fewer than four rows.
     """
     rng = np.random.default_rng(seed)
-    size = min(len(pair.result), len(pair.reference) // 2)
+    size = min(len(pair.result), len(pair.reference) // 2, largest or len(pair.result))
     width = pair.width or median_distance(pair.reference)
     values: list[float] = []
     floor: list[float] = []

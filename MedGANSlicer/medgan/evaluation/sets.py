@@ -63,6 +63,13 @@ def evaluate_sets(
         raise ValueError(f"The reference needs at least two volumes, it has {len(real.rows)} that can be used.{said}")
     width = median_distance(real.rows)
     floor_done = False
+    sizes = {method: len(ours.rows) for method, ours in sets.items() if len(ours.rows) > 1}
+    fewest = min(sizes.values(), default=0)
+    if fewest < min(max(sizes.values(), default=0), len(real.rows) // 2):
+        evaluation.tell(
+            f"'{min(sizes, key=lambda method: sizes[method])}' has the fewest volumes, {fewest}; the subsets of the "
+            "summary have as many for every method, so that all have one bias and one floor."
+        )
     for number, (method, ours) in enumerate(sets.items()):
         progress(0.9 + 0.1 * number / max(1, len(sets)), f"Comparing {method} with the reference")
         if len(ours.rows) < 2:
@@ -72,7 +79,7 @@ def evaluate_sets(
         diversity = _diversities(ours.small, settings.seed)
         row = {"case": f"{len(ours.rows)} volumes against {len(real.rows)}", "method": method, **measure("sets", pair)}
         evaluation.rows.append(row | {"diversity": float(np.mean(diversity)) if diversity else None})
-        evaluation.summary += _summary(pair, method, diversity, settings, with_floor=not floor_done)
+        evaluation.summary += _summary(pair, method, diversity, settings, fewest, with_floor=not floor_done)
         floor_done = True
         _warn(evaluation, pair, method)
     real_diversity = _diversities(real.small, settings.seed)
@@ -130,16 +137,16 @@ def _diversities(small: Sequence[np.ndarray], seed: int) -> list[float]:
 
 
 def _summary(
-    pair: SetPair, method: str, diversity: Sequence[float], settings: EvaluateSettings, with_floor: bool
+    pair: SetPair, method: str, diversity: Sequence[float], settings: EvaluateSettings, size: int, with_floor: bool
 ) -> Iterable[dict[str, Any]]:
-    """Entries of a method, and once those of the floor."""
+    """Entries of a method on subsets of at most that size, and once those of the floor."""
     found = []
     for name, metric in METRICS["sets"].items():
-        values, floor, size = on_subsets(pair, metric.function, settings.seed)
+        values, floor, count = on_subsets(pair, metric.function, settings.seed, size)
         if values:
-            found.append(_entry(method, name, values, size))
+            found.append(_entry(method, name, values, count))
         if floor and with_floor:
-            found.append(_entry(FLOOR, name, floor, size))
+            found.append(_entry(FLOOR, name, floor, count))
     if diversity:
         found.append(_entry(method, "diversity", diversity, len(pair.result)))
     return found
