@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from medgan.evaluation.report_text import heading_text
 from medgan.evaluation.table import NOT_METRICS, Evaluation, MetricInfo
 from MedGANSlicerLib.PlotNodes import addBars
 from MedGANSlicerLib.SceneEdits import removeNode, removeOnFailure, subjectHierarchy
@@ -122,7 +123,7 @@ def _figures(scene, evaluation: Evaluation, shown: dict[str, MetricInfo], name: 
     metrics = [key for key in shown if any(row.get(key) is not None for row in evaluation.rows)]
     failed = ["error"] if any(row.get("error") for row in evaluation.rows) else []
     columns = {key: Column(TITLES.get(key, key)) for key in (*about, *more)}
-    columns |= {key: Column(shown[key].title, shown[key].unit, shown[key].description) for key in metrics}
+    columns |= {key: Column(heading_text(shown[key]), shown[key].unit, shown[key].description) for key in metrics}
     columns |= {key: Column(TITLES[key]) for key in failed}
     return addTable(scene, name, evaluation.rows, columns, attributes)
 
@@ -142,7 +143,7 @@ def _summary(scene, evaluation: Evaluation, shown: dict[str, MetricInfo], name: 
 
 def _comparisons(scene, evaluation: Evaluation, shown: dict[str, MetricInfo], name: str, attributes):
     rows = [
-        {**entry, "metric": shown[entry["metric"]].title}
+        {**entry, "metric": heading_text(shown[entry["metric"]])}
         for entry in evaluation.comparisons
         if entry["metric"] in shown
     ]

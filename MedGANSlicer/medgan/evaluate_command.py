@@ -227,7 +227,8 @@ def _say(evaluation: Evaluation, files: dict[str, Path]) -> None:
         if number(row.get("low")) is not None and number(row.get("high")) is not None:
             text += f"  [{write[name](row['low'])} to {write[name](row['high'])}]"
         rows.append((about, heading_text(evaluation.metrics[name]), text, str(row["n"])))
-    table = Table("Method", "Figure", "Mean [95 % interval]", "Cases", box=None, pad_edge=False)
+    spread = "range" if evaluation.kind == "sets" else "interval"
+    table = Table("Method", "Figure", f"Mean [95 % {spread}]", "Cases", box=None, pad_edge=False)
     for cells in rows:
         table.add_row(*map(escape, cells))
     console.out().print(table)

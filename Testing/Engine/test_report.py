@@ -121,6 +121,9 @@ def test_numbers_are_written_alike_and_short():
     assert [write(value) for value in (31.234, 9.5, 0.0, None, math.inf)] == ["31.23", "9.50", "0", "–", "∞"]
     assert [Digits([0.98765])(0.98765), Digits([12345.6])(-12345.6)] == ["0.9877", "\N{MINUS SIGN}12346"]
     assert Digits([2e-5])(2e-5) == "2.00e-05"
+    assert [Digits([14231.0])(value) for value in (-0.3, 0.04, 2.0, 3e-6)] == [
+        "\N{MINUS SIGN}0.30", "0.040", "2.0", "3.00e-06",
+    ]  # fmt: skip
     assert [p_value(p) for p in (0.0001, 0.0421, 1.0, None)] == ["< 0.001", "0.042", "1.000", "–"]
 
 

@@ -19,6 +19,7 @@ from medgan.evaluation.report_text import (
     escaped,
     extra_columns,
     heading,
+    heading_text,
     number,
     p_value,
     verdict,
@@ -34,9 +35,9 @@ TITLES = {
 }
 
 MEANING = {
-    "images": "Mean over the cases, and below it the 95 % interval of the mean (bootstrap over the cases).",
+    "images": "Mean over the cases, and below it its 95 % interval (how: see the notes).",
     "sets": "Mean over random subsets of equal size, and below it the range of 95 % of them.",
-    "classes": "The figure over all cases, and below it its 95 % interval (bootstrap over the cases).",
+    "classes": "The figure over all cases, and below it its 95 % interval (how: see the notes).",
 }
 """What stands in the summary; of other kinds the same as of images."""
 
@@ -136,7 +137,7 @@ def _comparisons(evaluation: Evaluation, write: dict[str, Digits]) -> str:
         if number(shown[1]) is not None and number(shown[2]) is not None:
             interval = f"<small>{own(shown[1])} to {own(shown[2])}</small>"
         info = evaluation.metrics.get(name)
-        line = [_cell(info.title if info else name, kind="text")]
+        line = [_cell(heading_text(info) if info else name, kind="text")]
         line += [_cell(row.get("label") or ALL, kind="text")] if labelled else []
         line += [_cell(row["a"], kind="text"), _cell(row["b"], kind="text"), _cell(str(row["n"]), row["n"])]
         line.append(_cell(own(shown[0]), shown[0], below=interval))
