@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -157,6 +159,22 @@ def test_score_of_one_class_of_two_says_that_of_the_other(tmp_path, quick):
     assert said == {"a": "lesion", "b": "healthy", "e": "healthy"}
     assert {row["case"] for row in evaluation.failed} == {"c", "d"}
     assert {entry["mean"] for entry in evaluation.summary if entry["metric"] == "auc"} == {1.0}
+
+
+def test_score_of_the_other_class_is_noticed(tmp_path, quick):
+    """The last in sorted order is the positive class, and the score is that of cancer."""
+    rows = [(("normal", "cancer")[n % 2], 0.3 * (n % 2) + 0.05 * (n % 7)) for n in range(20)]
+    lines = [f"p{n},{truth},{('normal', 'cancer')[score > 0.3]},{score:.2f}" for n, (truth, score) in enumerate(rows)]
+    file = write(tmp_path / "net.csv", "case,truth,prediction,score\n" + "\n".join(lines))
+    said = evaluate_predictions([file], quick).messages
+    assert "A column 'score' is taken as that of 'normal'; set 'positive' if it is that of 'cancer'." in said
+    assert any("'net' predicts 'normal' where its score is low" in each for each in said)
+    right = dataclasses.replace(quick, positive="cancer")
+    assert not any("where its score is low" in each for each in evaluate_predictions([file], right).messages)
+    assert not any("outside of 0 to 1" in each for each in said)
+    text = "case,truth,score\na,no,-3\nb,yes,4\nc,no,-1\n"
+    said = evaluate_predictions([write(tmp_path / "logits.csv", text)], quick).messages
+    assert any("'logits' has scores outside of 0 to 1" in each for each in said)
 
 
 def scored_csv(path, method: str, scores) -> object:

@@ -259,6 +259,7 @@ def _table(
             scores[place, classes.index(name) if name else positive] = score
     if len(classes) == 2:  # the score of one class says that of the other
         scores = np.where(np.isnan(scores), 1.0 - scores[:, ::-1], scores)
+    _tell_score(method, held, classes, positive, evaluation)
     for place, line in enumerate(held.values()):
         if line.prediction:
             found[place] = classes.index(line.prediction)
@@ -276,6 +277,32 @@ def _table(
     if 0 < without < len(held):
         evaluation.tell(f"'{method}' has no score in {without} of {len(held)} cases; its AUC is that of the others.")
     return table
+
+
+def _tell_score(
+    method: str, held: Mapping[str, _Line], classes: list[str], positive: int, evaluation: Evaluation
+) -> None:
+    """Of which class a score without a name is taken to be that, and what speaks against it."""
+    lines = [line for line in held.values() if not math.isnan(line.scores.get("", math.nan))]
+    if not lines:
+        return
+    name, other = classes[positive], classes[1 - positive]
+    evaluation.tell(f"A column 'score' is taken as that of '{name}'; set 'positive' if it is that of '{other}'.")
+    told = [line for line in lines if line.prediction]
+    ranks = stats.rankdata([line.scores[""] for line in told])
+    groups = [
+        [rank for rank, line in zip(ranks, told, strict=True) if line.prediction == each] for each in (name, other)
+    ]
+    if all(groups) and np.mean(groups[0]) < np.mean(groups[1]):
+        evaluation.tell(
+            f"'{method}' predicts '{name}' where its score is low, so the score seems to be that of '{other}' and its "
+            "AUC to be upside down."
+        )
+    if any(not 0 <= line.scores[""] <= 1 and not line.prediction for line in lines):
+        evaluation.tell(
+            f"'{method}' has scores outside of 0 to 1 and cases without a prediction; {THRESHOLD} may be no threshold "
+            "for them."
+        )
 
 
 def _one_score(method: str, classes: Sequence[str]) -> str:
