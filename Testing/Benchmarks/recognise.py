@@ -28,7 +28,7 @@ from medgan.volume import Volume, read_volume
 
 ALSO = ("labels/synthseg_18.nii.gz", "labels/synthseg_20.nii.gz", "ct/totalseg_example_seg.nii.gz",
         "multi/sts004_CT_mask.nii.gz")  # fmt: skip
-"""Label maps that no training has seen, besides the volumes of held_out.json."""
+"""Label maps that recognition has not learned from, besides the volumes of held_out.json."""
 
 PHOTOGRAPHS = ("camera", "coins", "moon", "text", "clock", "brick", "gravel", "page", "cell", "retina", "astronaut",
                "microaneurysms")  # fmt: skip

@@ -21,7 +21,7 @@ from medgan.networks.superres import SliceNet
 from medgan.noise import SIGNED
 from medgan.recipes import deblur, denoise, superres, training
 from medgan.recipes.bundle import update_bundle
-from medgan.recipes.data import NoisyPatches, Pool, load_sources
+from medgan.recipes.data import NoisyPatches, Pool, load_label_maps, load_sources
 from medgan.volume import LabelMap, Volume, write_volume
 
 
@@ -203,6 +203,8 @@ def test_left_out_volumes_are_never_read(a_data_folder):
     (a_data_folder / "two.nii.gz").write_bytes(b"not a volume")
     names = [source.name for source in load_sources(a_data_folder / "manifest.csv", {"two"})]
     assert names == ["one", "ct"]
+    assert len(load_label_maps(a_data_folder / "manifest.csv", set())) == 1
+    assert load_label_maps(a_data_folder / "manifest.csv", {"labels"}) == []
     assert training.left_out("one,two") == {"one", "two"}
     listed = a_data_folder / "held_out.json"
     listed.write_text(

@@ -121,10 +121,11 @@ def main(words: list[str] | None = None) -> None:
     options = parser.parse_args(words)
     generator = torch.Generator().manual_seed(options.seed)
     manifest = options.data / "manifest.csv"
-    sources = [each for each in load_sources(manifest, left_out(options.leave_out)) if each.kind != "PET"]
+    never = left_out(options.leave_out)
+    sources = [each for each in load_sources(manifest, never) if each.kind != "PET"]
     if not sources:
         raise SystemExit(f"{manifest} names no MR or CT volume to learn from.")
-    synthetic = synthesised(load_label_maps(manifest), SYNTHESISED, generator)
+    synthetic = synthesised(load_label_maps(manifest, never), SYNTHESISED, generator)
     rows = list(samples([each.array.numpy() for each in sources], synthetic, options.crops, generator))
     inputs, targets = np.stack([row[0] for row in rows]), np.array([row[1] for row in rows], np.float32)
     mean, scale = inputs.mean(axis=0), inputs.std(axis=0) + np.float32(1e-6)

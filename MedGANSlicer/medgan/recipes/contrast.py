@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not chosen.minutes and not chosen.steps:
         raise SystemExit("Give a budget: --minutes, --steps or both.")
     chosen.out.mkdir(parents=True, exist_ok=True)
-    maps = load_label_maps(chosen.data / "manifest.csv")[:-HELD_OUT_MAPS]
+    maps = load_label_maps(chosen.data / "manifest.csv", set())[:-HELD_OUT_MAPS]
     pairs = Pairs(load_triples(chosen.data, TRAINING), maps, chosen.side)
     print(f"{len(pairs.triples)} heads in three contrasts, {len(maps)} label maps", flush=True)
     trainer = Trainer(chosen, pairs)

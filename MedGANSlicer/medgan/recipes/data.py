@@ -124,11 +124,12 @@ def load_sources(manifest: Path, left_out: set[str]) -> list[Source]:
     return sources
 
 
-def load_label_maps(manifest: Path) -> list[np.ndarray]:
-    """The whole-head label maps of a data folder, cut to what is not background."""
+def load_label_maps(manifest: Path, left_out: set[str]) -> list[np.ndarray]:
+    """The whole-head label maps of a data folder whose stem is not left out, cut to what is not background."""
     maps = []
     for row in read_manifest(manifest):
-        if not row["modality"].startswith("label map (FreeSurfer"):
+        stem = Path(row["file"]).name.removesuffix(".nii.gz")
+        if stem in left_out or not row["modality"].startswith("label map (FreeSurfer"):
             continue
         array = read_volume(manifest.parent / row["file"]).array.astype(np.int16)
         box = tuple(slice(int(where.min()), int(where.max()) + 1) for where in np.nonzero(array))

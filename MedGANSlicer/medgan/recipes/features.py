@@ -285,12 +285,13 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit("Give a budget: --minutes, --steps or both.")
     chosen.out.mkdir(parents=True, exist_ok=True)
     manifest = chosen.data / "manifest.csv"
-    sources = load_sources(manifest, left_out(chosen.leave_out))
+    never = left_out(chosen.leave_out)
+    sources = load_sources(manifest, never)
     groups = {
         Path(row["file"]).name.removesuffix(".nii.gz"): group_of(row["modality"]) for row in read_manifest(manifest)
     }
     groups = {source.name: groups[source.name] for source in sources if source.name in groups}
-    crops = Crops(sources, groups, load_label_maps(manifest))
+    crops = Crops(sources, groups, load_label_maps(manifest, never))
     print(f"{len(sources)} volumes in the groups {', '.join(crops.names)}", flush=True)
     trainer = Trainer(chosen, crops)
     trainer.resume()

@@ -364,7 +364,8 @@ def run(
     options.out.mkdir(parents=True, exist_ok=True)
     with joined(options.device) as world:
         manifest = options.data / "manifest.csv"
-        sources = load_sources(manifest, left_out(options.leave_out))
+        never = left_out(options.leave_out)
+        sources = load_sources(manifest, never)
         if world.main:
             print(f"{len(sources)} volumes: " + ", ".join(source.name for source in sources), flush=True)
         torch.manual_seed(options.seed)
@@ -373,7 +374,7 @@ def run(
             size["channels"] = options.channels
         if world.main:
             (options.out / "arguments.json").write_text(json.dumps(size), encoding="utf-8")
-        patches = make_patches(sources, load_label_maps(manifest), world.device)
+        patches = make_patches(sources, load_label_maps(manifest, never), world.device)
         trainer = Trainer(options, patches, make_network(**size), world)
         trainer.resume()
         trainer.train()
