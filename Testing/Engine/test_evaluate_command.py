@@ -176,12 +176,16 @@ def test_sets_need_no_pairs_and_the_worse_set_lies_further_away(folders, call):
     said = json.loads(done.stdout)
     assert said["kind"] == "sets"
     rows = {row["method"]: row for row in said["rows"]}
+    shown = call("evaluate", "good", "--reference", "truth", "--figures", "sets", "--metrics", "kid", cwd=folders)
+    assert "Mean [95 % range]" in shown.stdout
     for figure in ("frechet", "kid"):
         assert rows["good"][figure] < rows["bad"][figure]
 
 
 def test_predictions_in_a_csv_are_measured_as_classes(tmp_path, call):
     (tmp_path / "net.csv").write_text(FIELDS, encoding="utf-8")
+    done = call("evaluate", "net.csv", "--positive", "no", cwd=tmp_path)
+    assert "taken as that of 'no'; set --positive if it is that of 'yes'" in " ".join(done.stderr.split())
     done = call("evaluate", "net.csv", "--positive", "yes", "--out", "report", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

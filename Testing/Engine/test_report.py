@@ -116,6 +116,22 @@ def test_empty_and_unusual_evaluations_have_a_page_too(an_evaluation):
     assert page.count('class="best"') == 2  # the diagonal
 
 
+def test_metrics_of_one_name_are_told_apart_by_their_unit_and_intervals_by_the_notes():
+    metrics = {
+        "ml": MetricInfo("Volume error", "ml", "lower"),
+        "percent": MetricInfo("Volume error", "%", "lower"),
+    }
+    told = {"a": "A", "b": "B", "n": 9, "difference": 1.0, "low": 0.5, "high": 1.5, "p": 0.01, "p_corrected": 0.01}
+    figures = {"method": "A", "n": 9, "mean": 1.0, "low": 0.5, "high": 1.5}
+    evaluation = Evaluation("segmentations", metrics, summary=[{**figures, "metric": name} for name in metrics])
+    evaluation.comparisons = [{**told, "metric": name} for name in metrics]
+    page = html_report(evaluation)
+    assert ">Volume error, ml<" in page
+    assert ">Volume error, %<" in page
+    assert "95 % interval (how: see the notes)" in page
+    assert "bootstrap over the cases" not in page
+
+
 def test_numbers_are_written_alike_and_short():
     write = Digits([31.234, 9.5, None])
     assert [write(value) for value in (31.234, 9.5, 0.0, None, math.inf)] == ["31.23", "9.50", "0", "–", "∞"]

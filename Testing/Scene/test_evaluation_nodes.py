@@ -50,6 +50,7 @@ def test_tables_and_charts_of_an_evaluation(a_scene):
     assert found[-1]["error"] == "Another grid."
     assert np.isnan(found[-1]["dice"])
     assert nodes.figures.GetColumnUnitLabel("hd95") == "mm"
+    assert nodes.figures.GetColumnTitle("hd95") == "HD95, mm"
     assert nodes.figures.GetColumnDescription("dice") == "Overlap."
     assert list(nodes.charts) == ["dice", "hd95"], "NSD was measured nowhere"
     assert rows_of(nodes.summary) == [
