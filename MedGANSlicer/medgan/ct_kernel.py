@@ -25,7 +25,7 @@ _CHI_SQUARE_MEDIAN = 0.455
 
 def low_share(array: np.ndarray) -> float:
     """Power of the noise at the lowest frequencies within the slices (along k) of a volume, over that where it is
-    strongest: 0.94 to 1.07 but for the noise of a kernel, which has 0.1 to 0.8; 1 where it can not be told.
+    strongest: 0.94 to 1.07 in CT but for the noise of a kernel, which has 0.1 to 0.8; 1 where it can not be told.
 
     Where anatomy changes much from slice to slice a kernel is not seen.
     """

@@ -66,13 +66,14 @@ _ALIKE = 0.65
 """Noise level from the low quantile of the blocks over that from their median: 0.7 to 1 for noise, also where it is
 uneven; at most 0.6 for the edges of drawn volumes, which have no noise."""
 
-_FEW_BRIGHT = 0.15
-"""Share of the blocks that is foreground: where it is less (vessels), the rest tells the noise."""
+_FEW_BRIGHT, _FEWEST_BRIGHT, _EDGES = 0.15, 16, 1.6
+"""Share of the blocks that is bright, and how many: where it is less (vessels) and edges fill them, the rest tells the
+noise. Edges are told by the amplitude at orders of 5 to 7 over that above: bodies have up to 1.55, vessels 1.7 to 3."""
 
 _ENOUGH_AROUND = 20_000
 """Blocks."""
 
-_FINER, _COARSER, _DIMMER = 0.3, 1.4, 4.0
+_FINER, _COARSER, _DIMMER = 0.15, 1.4, 4.0
 """Noise around is so many times that of few bright places at least and at the most, and what is around so many times as
 bright as its noise at the most: scanners take noise out where there is nothing, and that of PET is another."""
 
@@ -338,8 +339,10 @@ def noise_profile(array: np.ndarray) -> NoiseProfile:
     magnitudes = of_magnitudes(array, low)
     spread = _spread(chosen, sigma)
     around = None
-    if magnitudes and inside.sum() < _FEW_BRIGHT * varying.sum():
-        around = _noise_around(coefficients[varying & ~inside], sigma if inside.sum() >= 64 else 0.0)
+    for few in (inside, varying & (mean > 0.1 * (high - low))) if magnitudes else ():
+        if _FEWEST_BRIGHT <= few.sum() < _FEW_BRIGHT * varying.sum() and _full_of_edges(coefficients[few]):
+            around = _noise_around(coefficients[varying & ~few], _sigma_of_blocks(coefficients[few]))
+            break
     if around is not None:
         sigma, spread[1:] = around
     spread = np.maximum(spread, 1e-3 * sigma)
@@ -347,9 +350,19 @@ def noise_profile(array: np.ndarray) -> NoiseProfile:
     return profile if magnitudes else profile.signed()
 
 
+def _full_of_edges(coefficients: np.ndarray) -> bool:
+    """Whether what looks like noise in these blocks is their edges: then it grows much towards lower frequencies, also
+    in the flattest quarter."""
+    orders = cosine_orders()
+    energy = np.square(coefficients)
+    highest = np.quantile(energy[:, orders >= HIGHEST_ORDER].mean(axis=1), 0.25)
+    high = np.quantile(energy[:, (orders >= _HIGHER_ORDER) & (orders < HIGHEST_ORDER)].mean(axis=1), 0.25)
+    return bool(high > _EDGES**2 * highest)
+
+
 def _noise_around(coefficients: np.ndarray, bright: float) -> tuple[float, np.ndarray] | None:
     """Level and spread (but of the mean) of the noise of magnitudes, by blocks around few bright ones, whose edges look
-    like noise, ``bright`` as those tell it (0: not at all); None where the blocks around tell nothing."""
+    like noise, ``bright`` as those tell it; None where the blocks around tell nothing."""
     coefficients = coefficients[:: max(1, len(coefficients) // _ENOUGH_AROUND)]
     every = np.median(np.abs(coefficients), axis=0) / 0.6745
     deviation = float(np.sqrt(np.mean(np.square(every[cosine_orders() >= _HIGHER_ORDER]))))
@@ -357,7 +370,7 @@ def _noise_around(coefficients: np.ndarray, bright: float) -> tuple[float, np.nd
         return None
     mean = float(np.median(coefficients[:, 0])) / BLOCK**1.5
     level = noise_of_magnitudes(mean, deviation)
-    if mean > _DIMMER * level or (bright > 0.0 and not _FINER <= level / bright <= _COARSER):
+    if mean > _DIMMER * level or not _FINER * bright <= level <= _COARSER * bright:
         return None
     return level, every[1:] * np.float32(level / deviation)
 

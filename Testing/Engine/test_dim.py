@@ -9,9 +9,10 @@ from scipy import ndimage
 import phantoms
 from medgan import dim, rice
 from medgan.noise import noise_profile
+from medgan.samples import sample_path
 from medgan.settings import EnhanceSettings
 from medgan.tasks import enhance
-from medgan.volume import Volume
+from medgan.volume import Volume, read_volume
 
 SIGMA = 12.0
 
@@ -81,6 +82,37 @@ def test_noise_around_few_bright_vessels_is_not_their_edges(around, smooth):
     profile = noise_profile(magnitudes(with_vessels(around, smooth)))
     assert profile.sigma == pytest.approx(SIGMA, rel=0.1)
     assert profile.spread[1:].max() < 1.3 * SIGMA
+
+
+@pytest.fixture(scope="module")
+def small_body():
+    """Half of a brain, coarsened, in a field of view of which it fills little."""
+    brain = read_volume(sample_path()).array[:, :, :70].astype(np.float32)
+    brain = ndimage.zoom(ndimage.gaussian_filter(brain, 1.0), 0.5, order=1)
+    body = np.zeros((96, 120, 96), np.float32)
+    body[tuple(slice(20, 20 + side) for side in brain.shape)] = brain
+    return body / body.max()
+
+
+@pytest.mark.parametrize("noise_of_air", [1.0, 0.6, 0.3])
+def test_noise_of_a_small_body_is_its_own(small_body, noise_of_air):
+    """Not that of the air, which parallel imaging and filters of scanners make another."""
+    inside = ndimage.binary_dilation(small_body > 0.05, iterations=2)
+    sigma = np.where(inside, 50.0, 50.0 * noise_of_air)
+    drawn = np.random.default_rng(1).normal(size=(2, *sigma.shape)) * sigma
+    profile = noise_profile(np.hypot(1000.0 * small_body + drawn[0], drawn[1]).astype(np.float32))
+    assert not profile.around
+    assert profile.sigma == pytest.approx(50.0, rel=0.1)
+
+
+def test_counts_of_a_small_body_are_counts(small_body):
+    truth = 3.0 + 30.0 * small_body
+    counts = np.random.default_rng(2).poisson(truth).astype(np.float32)
+    assert not noise_profile(counts).around
+    outputs = enhance.run({"volume": Volume(counts, phantoms.geometry())}, EnhanceSettings())
+    result = outputs.volumes["volume"].array
+    assert result[:12].mean() == pytest.approx(3.0, rel=0.1)
+    assert np.sqrt(np.mean((result - truth) ** 2)) < 0.4 * np.sqrt(np.mean((counts - truth) ** 2))
 
 
 @pytest.mark.parametrize("smooth", [0.0, 0.8])
