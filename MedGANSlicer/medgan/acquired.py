@@ -19,8 +19,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 
+from medgan.ct_kernel import KERNEL, low_share
 from medgan.ellipse import EMPTY, LITTLE, SHORTEST, Ellipse, corner, ellipse_in
-from medgan.noise import NoiseProfile, intensity_range, noise_profile, noise_sigma, of_magnitudes, sampled_blocks
+from medgan.noise import (
+    NoiseProfile,
+    in_hounsfield_units,
+    intensity_range,
+    noise_profile,
+    noise_sigma,
+    of_magnitudes,
+    padding_as_air,
+    sampled_blocks,
+)
 from medgan.outside import filled, nearest, outside
 
 LONGEST = 96
@@ -78,9 +88,14 @@ class Matrix:
         return noise_profile(coarse).level if self.ellipse is None else self.ellipse.level(coarse)
 
 
+def _may_have_a_kernel(array: np.ndarray) -> bool:
+    """Whether it may be a CT, whose reconstruction kernel lets the noise fade."""
+    return in_hounsfield_units(padding_as_air(array)) or low_share(array) < KERNEL[0]
+
+
 def acquired_matrix(array: np.ndarray) -> Matrix | None:
     """What the scanner acquired of a [k, j, i] array; None where that is all of it, or can not be told."""
-    signed = not of_magnitudes(array, intensity_range(array)[0])
+    kernel = not of_magnitudes(array, intensity_range(array)[0]) and _may_have_a_kernel(array)
     part = np.asarray(array[_middle(array)], dtype=np.float32)
     cut = outside(part)
     part = _scaled(part, cut)
@@ -90,7 +105,7 @@ def acquired_matrix(array: np.ndarray) -> Matrix | None:
     if fewer != part.shape:
         part, cut = reduced(part, fewer, not (part < 0).any()), None if cut is None else nearest(cut, fewer)
         squares = _squares(part, cut)
-    ellipse = ellipse_in(squares, signed)
+    ellipse = ellipse_in(squares, kernel)
     if ellipse is not None and corner(squares) > EMPTY * ellipse.sigma(part) ** 2:  # noise reaches the corners, too
         ellipse = None
     if ellipse is not None and ellipse.radius < WIDEST:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import fft
 
+KERNEL = (0.8, 0.92)
+"""Up to the first of :func:`low_share` noise is that of a kernel, from the second on it is not."""
+
 SIDE = 16
 """Of the squares within slices, in voxels."""
 

@@ -35,8 +35,8 @@ FLAT = 0.1
 """Share of the power in the middle of an ellipse (0.5 to 0.7 of its radius) that there is near its rim: with noise of
 half a percent there was 0.13 and more, where there was blur at most 0.08."""
 
-FLAT_SIGNED = 0.75
-"""The same in volumes with values below 0: reconstruction kernels of CT let noise fall to 0.2 to 0.65 before it ends,
+FLAT_OF_KERNEL = 0.75
+"""The same in CT: reconstruction kernels of CT let noise fall to 0.2 to 0.65 before it ends,
 and leave 0.9 and more where they end at once."""
 
 MEDIAN_OF_SQUARES = 0.4549364
@@ -118,10 +118,10 @@ def _frequencies(side: int, axis: int) -> np.ndarray:
     return ((np.arange(side, dtype=np.float32) + np.float32(0.5)) / np.float32(side)).reshape(shape)
 
 
-def ellipse_in(squares: np.ndarray, signed: bool) -> Ellipse | None:
+def ellipse_in(squares: np.ndarray, kernel: bool) -> Ellipse | None:
     """The ellipse of squared coefficients beyond which there is next to nothing; None where there is none.
 
-    ``signed``: they are of a volume with values below 0, as of CT.
+    ``kernel``: they may be of a CT.
     """
     low = squares[tuple(slice(side // 8, side // 4 + 1) for side in squares.shape)]
     if corner(squares) > LITTLE * float(np.median(low)) / MEDIAN_OF_SQUARES:
@@ -130,7 +130,7 @@ def ellipse_in(squares: np.ndarray, signed: bool) -> Ellipse | None:
     for axes in ((0, 1), (0, 2), (1, 2), (0, 1, 2)):
         if min(squares.shape[axis] for axis in axes) < SHORTEST:
             continue
-        lower, upper = (_cliff(third, FLAT_SIGNED if signed else FLAT) for third in _rings(squares, axes))
+        lower, upper = (_cliff(third, FLAT_OF_KERNEL if kernel else FLAT) for third in _rings(squares, axes))
         if lower is None or upper is None:
             continue
         unit = math.sqrt(len(axes)) / RINGS

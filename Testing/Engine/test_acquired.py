@@ -262,3 +262,11 @@ def test_interpolated_slices_are_no_matrix(order):
         (a_soft_head() + noise).astype(np.float32), (2, 1, 1), order=order, grid_mode=True, mode="nearest"
     )
     assert shape_of(doubled) == doubled.shape
+
+
+@pytest.mark.parametrize("change", [lambda array: array - 300.0, lambda array: (array - array.mean()) / array.std()])
+def test_an_ellipse_is_found_in_magnitudes_with_values_below_0(change):
+    """Only kernels of CT let noise fade where it ends."""
+    real, imaginary = np.random.default_rng(1).normal(size=(2, *SHAPE)) * 2 * SIGMA
+    noisy = elliptic(a_soft_head() + real + 1j * imaginary, (0, 1), 1.0)
+    assert acquired_matrix(change(noisy).astype(np.float32)).ellipse.axes == (0, 1)

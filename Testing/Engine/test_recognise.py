@@ -202,13 +202,13 @@ def test_same_scan_in_another_order_of_axes_is_told_by_its_plane(a_head):
 
 def test_wrong_geometry_is_remarked():
     plane = Head("plane", "Plane", ("axial", "sagittal"), 1.0, 0.6)
-    what = {"kind": finding(KIND, [0.9, 0.1, 0.0, 0.0]), "plane": finding(plane, [0.04, 0.96, 0.0])}
+    what = {"kind": finding(KIND, [0.9, 0.1, 0.0, 0.0]), "plane": finding(plane, [0.01, 0.99, 0.0])}
     told = words.warnings(what, "axial")
     assert len(told) == 1
-    assert told[0].startswith("The slices look sagittal (96 %), but the file's geometry calls them axial")
+    assert told[0].startswith("The slices look sagittal (99 %), but the file's geometry calls them axial")
     assert words.warnings(what, "sagittal") == []
     assert words.warnings(what, "") == []
-    assert words.warnings({**what, "plane": finding(plane, [0.2, 0.8, 0.0])}, "axial") == []
+    assert words.warnings({**what, "plane": finding(plane, [0.03, 0.97, 0.0])}, "axial") == []
 
 
 def test_answers_do_not_depend_on_the_unit(a_head, said):

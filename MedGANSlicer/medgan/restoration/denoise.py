@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medgan.acquired import Matrix
-from medgan.ct_kernel import low_share
+from medgan.ct_kernel import KERNEL, low_share
 from medgan.dim import not_darkened
 from medgan.inference import autocast
 from medgan.models import ModelCard, ModelError
@@ -29,10 +29,6 @@ BYTES_PER_VOXEL_UNKNOWN = 4000
 
 MOST_TIMES = 1.5
 """Correlated noise is told to a network as so many times as strong at the most: it takes away too little of it."""
-
-KERNEL = (0.8, 0.92)
-"""Up to the first noise is that of a CT kernel (see :func:`medgan.ct_kernel.low_share`), which is told as it is: told
-stronger it would take the brightness of small structures along. From the second on it is not."""
 
 LEAST_SPREAD = 0.05
 """Noise of a coefficient, as a share of that of all, that a network is told at least."""
@@ -100,7 +96,8 @@ def prepare(state: State, card: ModelCard, work: Work) -> Step:
 
 
 def _times(noise: NoiseProfile, array: np.ndarray) -> float:
-    """How many times as strong correlated noise is told to a network."""
+    """How many times as strong correlated noise is told to a network; that of a kernel of CT is told as it is, for told
+    stronger it would take the brightness of small structures along."""
     kernel, none = KERNEL
     share = float(np.clip((low_share(array) - kernel) / (none - kernel), 0.0, 1.0))
     return 1.0 + share * (min(noise.correlation / CORRELATED, MOST_TIMES) - 1.0)
