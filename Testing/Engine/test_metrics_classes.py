@@ -314,10 +314,26 @@ def test_evaluation_of_predictions_can_be_cancelled(tmp_path, quick):
         evaluate_predictions([file], quick, stop)
 
 
-def test_measurements_are_not_taken_for_classes(tmp_path, quick):
-    lines = [f"c{n},{n / 7:.3f},{n / 6:.3f}" for n in range(40)]
+@pytest.mark.parametrize(
+    "line", [lambda n: f"{n / 7:.3f},{n / 6:.3f}", lambda n: f"{n + 20},{n + 21}", lambda n: f'"{n},5","{n // 2},5"']
+)
+def test_measurements_are_not_taken_for_classes(tmp_path, quick, line):
+    lines = [f"c{n},{line(n)}" for n in range(40)]
     with pytest.raises(ValueError, match="classes in 40 cases look like measurements"):
         evaluate_predictions([write(tmp_path / "ages.csv", "\n".join(["case,truth,prediction", *lines]))], quick)
+
+
+@pytest.mark.parametrize(("start", "cases", "scores"), [("ICD-", 22, False), ("", 44, False), ("", 22, True)])
+def test_classes_may_be_many_where_cases_are_few(tmp_path, quick, start, cases, scores):
+    names = [f"{start}{n}" for n in range(22)]
+    lines = [["case", "truth", "prediction", *(f"score {name}" for name in names if scores)]]
+    for n in range(cases):
+        right, given = names[n % 22], names[n % 22 if n % 5 else 0]
+        lines.append([f"c{n}", right, given, *("1" if name == given else "0" for name in names if scores)])
+    found = evaluate_predictions([write(tmp_path / "x.csv", "\n".join(map(",".join, lines)))], quick)
+    assert set(found.confusion["classes"]) == set(names)
+    (accuracy,) = [row["mean"] for row in found.summary if row["metric"] == "accuracy"]
+    assert accuracy == pytest.approx(np.mean([n % 5 > 0 or n % 22 == 0 for n in range(cases)]))
 
 
 def test_line_that_was_left_out_is_named_when_the_others_have_one_class(tmp_path, quick):

@@ -39,7 +39,10 @@ THRESHOLD = 0.5
 PERMUTATIONS = 999
 
 MANY = 20
-"""Classes of which a classification may have more only if most of them occur in several cases."""
+"""More classes than that may be measurements, if most of them are numbers."""
+
+NEARLY_ALL = 0.8
+"""So many classes for each case, all of them whole numbers, are measurements (ages)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +71,7 @@ def evaluate_predictions(files: Sequence[Path], settings: EvaluateSettings, prog
         raise ValueError(f"There is no line with a truth and a prediction in {_names(files)}.{reason}")
     classes = _classes(lines)
     most = max(map(len, lines.values()))
-    if len(classes) > MANY and len(classes) > most / 2:
+    if _are_measurements(lines, classes, most):
         raise ValueError(
             f"{len(classes)} classes in {most} cases look like measurements, not like classes; give columns "
             "'truth' and 'prediction' with the names of classes."
@@ -232,6 +235,23 @@ def _classes(lines: Mapping[str, Mapping[str, _Line]]) -> list[str]:
             return 1, 0.0, name
 
     return sorted(names, key=order)
+
+
+def _are_measurements(lines: Mapping[str, Mapping[str, _Line]], classes: Sequence[str], cases: int) -> bool:
+    """Whether what should be classes are numbers that hardly occur twice; what has scores of its own is a class."""
+    if len(classes) <= MANY or any(name for held in lines.values() for line in held.values() for name in line.scores):
+        return False
+    numbers = [name for name in classes if _is_number(name)]
+    broken = [name for name in numbers if not name.lstrip("+-").isdigit()]
+    often = NEARLY_ALL if 2 * len(broken) <= len(classes) else 0.5
+    return 2 * len(numbers) > len(classes) > often * cases
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return math.isfinite(_number(name))
+    except ValueError:
+        return False
 
 
 def _positive(classes: Sequence[str], settings: EvaluateSettings, evaluation: Evaluation) -> int:
