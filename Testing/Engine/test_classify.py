@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +215,25 @@ def test_model_of_a_run_stays_where_a_new_one_can_not_take_its_place(trained, mo
     with pytest.raises(TrainingStopped, match="Access is denied"):
         train({}, of_balls(trained[0]))
     models.verify(models.read_card(bundle))
+
+
+def test_model_is_written_where_its_figures_can_not_be(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDGAN_MODELS", str(tmp_path / "models"))
+    shutil.copytree(trained[0] / "run", tmp_path / "run", ignore=shutil.ignore_patterns("evaluation", "bundle"))
+    (tmp_path / "run" / "evaluation").write_text("not a folder")
+    report = train({}, dataclasses.replace(of_balls(trained[0]), out=str(tmp_path / "run"))).report
+    assert "The figures of the classes could not be made: " in " ".join(report["messages"])
+    models.verify(models.find("balls"))
+
+
+def test_many_classes_of_few_cases_have_figures(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDGAN_MODELS", str(tmp_path / "models"))
+    inputs = {f"k{n % 22:02d}/p{n}": a_ball(n % 2 == 0, n) for n in range(44)}
+    more = {"out": str(tmp_path / "run"), "name": "many", "steps": 1, "validation_share": 0.5}
+    report = train(inputs, settings(**more)).report
+    assert len(report["confusion"][0]) == 22
+    assert np.sum(report["confusion"][1]) == 22
+    assert (models.find("many").folder / "docs" / "confusion.png").is_file()
 
 
 def _settings_in(text: str) -> set[str]:

@@ -58,7 +58,10 @@ def run(inputs: Mapping[str, Volume | LabelMap], settings: TrainSettings, progre
         exported = kind.export(result.generator)
         classes = None
         if settings.kind is TrainKind.CLASSIFY:
-            classes = class_figures(result.generator, data.samples, data.facts.classes, folder, settings.name)
+            try:
+                classes = class_figures(result.generator, data.samples, data.facts.classes, folder, settings.name)
+            except (ValueError, OSError) as error:  # of a model that took hours
+                result.messages.append(f"The figures of the classes could not be made: {str(error).rstrip('.')}.")
         bundle = folder / "bundle" / settings.name
         export.write_bundle(bundle, exported, settings, data, result, run_name, classes)
         card = export.publish(bundle, settings.name)
