@@ -316,6 +316,18 @@ def test_intensities_that_are_written_as_code_are_left_out_and_told(tmp_path):
     )
 
 
+@pytest.mark.parametrize("said", ["@steps", "$@steps", ["@none", "@steps"], ["$@steps", "@circle"], "$@none + @steps"])
+def test_intensities_of_a_zoo_bundle_are_read_from_a_list_of_another_name(tmp_path, said):
+    bundle = zoo_bundle(tmp_path / "zoo")
+    expected = describe(read_card(bundle)).intensities
+    file = bundle / "configs" / "inference.json"
+    config = json.loads(file.read_text())
+    steps, config["preprocessing"]["transforms"] = config["preprocessing"]["transforms"], said
+    file.write_text(json.dumps({"steps": steps, "circle": ["@circle"], **config}))
+    described = describe(read_card(bundle))
+    assert (described.intensities, described.notes) == (expected, ())
+
+
 def test_zoo_network_gives_what_monai_gives(tmp_path):
     """MONAI's axes are i, j, k; the answer of the network on the volume as MONAI would load it."""
     bundle = zoo_bundle(tmp_path / "zoo")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,7 +213,7 @@ def _from_elsewhere(card: ModelCard, metadata: Mapping[str, Any], config: Mappin
     image = formats.get("inputs", {}).get("image", {})
     answer: Mapping[str, Any] = next(iter(formats.get("outputs", {}).values()), {})
     count = int(card.network_arguments.get("out_channels", len(answer.get("channel_def", {}))))
-    transforms = list(_transforms(config))
+    transforms = list(_transforms(config, {}))
     notes: list[str] = []
     activation = "softmax"
     for name, said in transforms:
@@ -235,8 +236,9 @@ def _from_elsewhere(card: ModelCard, metadata: Mapping[str, Any], config: Mappin
         spacing = None
     if not isinstance(orientation, str) or orientation.startswith(("$", "@", "%")):
         orientation = None
-    before = config.get("preprocessing")
-    intensities = _intensities(transforms if before is None else list(_transforms(before)), before is not None, notes)
+    before = list(_transforms(config.get("preprocessing"), config))
+    only_before = bool(before) and (_has_intensities(before) or not _has_intensities(transforms))
+    intensities = _intensities(before if only_before else transforms, only_before, notes)
     channels = int(card.network_arguments.get("in_channels", image.get("num_channels", 1)))
     called = image.get("channel_def", {})
     return _checked(
@@ -255,17 +257,29 @@ def _from_elsewhere(card: ModelCard, metadata: Mapping[str, Any], config: Mappin
     )
 
 
-def _transforms(held: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Name (without "d" for dictionaries) and plain arguments of all transforms in a configuration, in order."""
+def _transforms(held: Any, entries: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Name (without "d" for dictionaries) and plain arguments of all transforms in a configuration, in order.
+
+    ``entries``: where the lists are that "@name" and "$@name" stand for; others are passed over.
+    """
     if isinstance(held, Mapping):
         target = held.get("_target_")
         if isinstance(target, str) and held.get("_disabled_") is not True:
             yield target.rpartition(".")[2].removesuffix("d"), held
         for value in held.values():
-            yield from _transforms(value)
+            yield from _transforms(value, entries)
     elif isinstance(held, list):
         for value in held:
-            yield from _transforms(value)
+            yield from _transforms(value, entries)
+    elif isinstance(held, str) and (named := re.fullmatch(r"\$?@(\w+)", held)):
+        listed = entries.get(named[1])
+        if isinstance(listed, list):
+            others = {name: value for name, value in entries.items() if name != named[1]}  # or a circle has no end
+            yield from _transforms(listed, others)
+
+
+def _has_intensities(transforms: Sequence[tuple[str, Mapping[str, Any]]]) -> bool:
+    return any(name in TRANSFORMS for name, _ in transforms)
 
 
 def _of(transforms: Sequence[tuple[str, Mapping[str, Any]]], name: str, key: str) -> Any:
