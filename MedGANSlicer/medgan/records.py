@@ -8,6 +8,7 @@ folder. ``log.jsonl`` beside the records has one line for each result that was f
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -145,8 +146,10 @@ def voxel_files(header: Path) -> list[Path]:
     text = _NAMES_VOXELS.sub("", lines[named[-1]]).strip()
     if text.upper().startswith("LIST"):
         names = [line.strip() for line in lines[named[-1] + 1 :]]
-    elif "%" in text:  # a pattern and its numbers
-        names = sorted(file.name for file in header.parent.glob(re.sub(r"%[0-9]*d", "*", text.split()[0])))
+    elif "%" in (text.split() or [""])[0]:  # a pattern and its numbers
+        pattern = header.parent / text.split()[0]
+        found = pattern.parent.glob(re.sub(r"(%[0-9]*d)+", "*", glob.escape(pattern.name)))
+        return sorted(file for file in found if file.is_file())
     else:
         names = [text]
     return [header.parent / name for name in names if name and (header.parent / name).is_file()]

@@ -14,12 +14,13 @@ from medgan import batch
 from medgan.anomaly_files import Item as AnomalyItem
 from medgan.anomaly_files import map_file
 from medgan.plan import Places, UsageError, plan
+from medgan.records import voxel_files
 from medgan.segmentation.files import Item as SegmentItem
 from medgan.segmentation.files import segment_file
 from medgan.settings import AnomalySettings, EnhanceSettings, SegmentSettings, SynthesizeSettings
 from medgan.synthesis.sets import Order, make
 from medgan.targets import are_apart, files_of
-from medgan.volume import LabelMap, Volume, VolumeError, write_volume
+from medgan.volume import LabelMap, Volume, VolumeError, read_volume, write_volume
 
 REFUSED = (VolumeError, batch.FileFailed)
 LABELS = np.arange(60, dtype=np.int16).reshape(3, 4, 5) // 20
@@ -104,6 +105,22 @@ def test_voxels_of_another_row_are_never_written_over(tmp_path):
     (tmp_path / "list.csv").write_text("input,output\na.nrrd,b.mhd\nhead.mhd,c.nrrd\n")
     with pytest.raises(UsageError, match=r"b.zraw' is one of the inputs and would be written over"):
         plan([tmp_path / "list.csv"], Places())
+
+
+@pytest.mark.parametrize("place", ["", "slices/", "absolute"])
+def test_slices_of_a_pattern_are_voxels_of_the_header_wherever_they_lie(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / ("" if place == "absolute" else place)
+    folder.mkdir(exist_ok=True)
+    for number, slice_ in enumerate(LABELS):
+        slice_.tofile(folder / f"a[1]_{number:02d}.raw")
+    start = f"{tmp_path}/" if place == "absolute" else place
+    lines = ["NDims = 3", "DimSize = 5 4 3", "ElementType = MET_SHORT", f"ElementDataFile = {start}a[1]_%02d.raw 0 2 1"]
+    for header in (tmp_path / "head.mhd", Path("head.mhd")):
+        header.write_text("\n".join(["ObjectType = Image", *lines]))
+        assert np.array_equal(read_volume(header).array, LABELS)
+        assert [file.resolve() for file in voxel_files(header)] == [folder / f"a[1]_{n:02d}.raw" for n in range(3)]
+        assert len(plan([header], Places(out=tmp_path / "new"))) == 1
 
 
 def test_spellings_of_one_path_are_one_file(tmp_path, monkeypatch):
