@@ -86,6 +86,9 @@ AIR_HU = -1024.0
 _FEWEST_PADDED = 0.001
 """Share of the voxels."""
 
+_LEAST_AIR = 0.02
+"""Share of the voxels of a CT, lungs included; the difference of two scans has fewer so dark."""
+
 
 @dataclass(frozen=True)
 class NoiseProfile:
@@ -298,10 +301,11 @@ def padding_as_air(array: np.ndarray) -> np.ndarray:
 
 
 def in_hounsfield_units(array: np.ndarray) -> bool:
-    """Whether finite voxels, padding taken for air, look like CT: there is air, and little that is darker."""
+    """Whether finite voxels, padding taken for air, look like CT: there is much air, and little that is darker."""
     sample = array.ravel()[:: max(1, array.size // 500_000)]
     low, high = float(sample.min()), float(sample.max())
-    return low <= -900.0 and -1100.0 <= float(np.percentile(sample, 1)) <= 200.0 and 0.0 < high <= 32767.0
+    has_air = low <= -800.0 and float((sample < -500.0).mean()) > _LEAST_AIR
+    return has_air and float(np.percentile(sample, 1)) >= -1100.0 and 0.0 < high <= 32767.0
 
 
 def noise_sigma(array: np.ndarray) -> float | None:

@@ -555,6 +555,14 @@ def test_info_of_a_label_map_and_of_a_ct(tmp_path, a_label_map, call):
     assert json.loads(call("info", tmp_path / "ct.nrrd", "--json").stdout)["looks_like"] == "CT in Hounsfield units"
 
 
+def test_info_takes_no_difference_of_scans_for_ct(tmp_path, call):
+    moved = 2 * np.diff(phantoms.rician(phantoms.head((64, 64, 64)), 30))
+    assert moved.min() < -1000
+    write_volume(Volume(moved, np.eye(4), voxel_type="int16"), tmp_path / "difference.nrrd")
+    said = json.loads(call("info", tmp_path / "difference.nrrd", "--json").stdout)["looks_like"]
+    assert said == "not clear: it has negative values, but not the range of CT"
+
+
 @pytest.mark.parametrize("padding", [-2000.0, -3024.0])
 def test_info_of_a_padded_ct_is_that_of_its_air(tmp_path, call, padding):
     said = []

@@ -66,6 +66,9 @@ def test_noise_share_and_thickness_are_measured():
         (phantoms.head((32, 32, 32)), "", "Hounsfield unit", "CT"),
         (phantoms.head((32, 32, 32)), "", "Standardized Uptake Value body weight", "PET"),
         (phantoms.head((32, 32, 32)) - 500, "", "", ""),
+        (phantoms.ct_body((32, 32, 32), 15.0).clip(-850), "", "", "CT"),
+        (phantoms.ct_body((32, 32, 32), 15.0).clip(-100), "", "", ""),
+        (2 * np.diff(phantoms.rician(phantoms.head((64, 64, 64)), 30)), "", "", ""),
     ],
 )
 def test_kind_of_intensity(array, modality, unit, kind):
