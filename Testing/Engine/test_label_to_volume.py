@@ -94,10 +94,12 @@ def test_values_without_names_are_of_freesurfer_where_two_structures_have_both_s
 @pytest.mark.parametrize(
     ("mean", "names"),
     [
-        (-820, "lung lung_upper_lobe_left LeftLung lungs"), (40, "lung_tumor liver-tumours bone_tumour lung_nodule"),
+        (-820, "lung lung_upper_lobe_left LeftLung lungs leftlung lungright"),
+        (40, "lung_tumor liver-tumours bone_tumour lung_nodule"),
         (45, "lung_vessels liver_vessel heart_atrium_left iliac_arteries atrial_appendage pulmonary_vein"),
-        (-100, "bone_fat torso_fat"), (350, "hip_left rib_left_1 ribs vertebrae_L1 vertebra bones"),
-        (-980, "air airway bowel_gas"), (8, "brain_ventricle urinary_bladder kidney_cyst_left"),
+        (-100, "bone_fat torso_fat"), (350, "hip_left rib_left_1 ribs ribcage vertebrae_L1 vertebra bones"),
+        (-980, "air airway airways bowel_gas"), (35, "kidney kidneys rightkidney"),
+        (8, "brain_ventricle urinary_bladder kidney_cyst_left"),
         (34, "hippocampus parahippocampal_gyrus brain"), (52, "hip_muscle gluteus_maximus_left"),
         (None, "hippocampal_fissure cribriform_plate hair zork"),
     ],

@@ -43,8 +43,8 @@ HOUNSFIELD_OF_NAMES = (
     (("colon", "intestine", "bowel"), 10, 90), (("prostate", "uterus"), 40, 15), (("thyroid",), 95, 20),
     (("heart", "atri*", "cardiac", "myocard*"), 45, 15),
     (("gluteus", "iliopsoas", "autochthon", "muscle", "psoas"), 52, 16),
-    (("vertebra*", "rib", "hip", "sacrum", "scapula", "clavicula", "clavicle", "femur", "humerus", "sternum", "skull",
-      "pelvis", "tibia", "fibula", "bone", "mandible", "tooth", "teeth"), 350, 220),
+    (("vertebra*", "rib", "ribcage", "hip", "sacrum", "scapula", "clavicula", "clavicle", "femur", "humerus", "sternum",
+      "skull", "pelvis", "tibia", "fibula", "bone", "mandible", "tooth", "teeth"), 350, 220),
     (("skin",), -10, 60), (("brain ventricle", "cerebral ventricle", "lateral ventricle", "csf"), 8, 8),
     (("brain", "hippocampus", "gyrus", "cerebellum", "spinal cord"), 34, 8),
     (("soft tissue", "body", "tissue"), 30, 40),
@@ -88,7 +88,7 @@ def _preset(contrast: Contrast, found: str, own: Label | None) -> tuple[float, f
 
 
 def _hounsfield_of(name: str) -> tuple[float, float] | None:
-    words = [word.lower() for word in _WORD.findall(name)]
+    words = [_SIDE.sub("", word.lower()) for word in _WORD.findall(name)]
     for terms, mean, sd in HOUNSFIELD_OF_NAMES:
         if any(all(any(_is(word, part) for word in words) for part in term.split()) for term in terms):
             return mean, sd
@@ -99,8 +99,9 @@ def _is(word: str, term: str) -> bool:
     """Whether a word of a name is a term, or more than one of it."""
     if term.endswith("*"):
         return word.startswith(term[:-1])
-    several = term[:-1] + "ies" if term.endswith("y") else term + "es" if term.endswith("s") else term + "s"
-    return word in (term, several)
+    if re.search("[^aeiou]y$", term):
+        return word in (term, term[:-1] + "ies")
+    return word in (term, term + ("es" if term.endswith("s") else "s"))
 
 
 def _plain(name: str) -> str:
@@ -109,5 +110,8 @@ def _plain(name: str) -> str:
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 """Words of names as "lung_upper_lobe", "LeftLung" and "vertebrae L1"."""
+
+_SIDE = re.compile("^(left|right)|(left|right)$")
+"""Of words as "leftlung"."""
 
 _CODES = {_plain(label.name): value for value, label in reversed(freesurfer.table().labels.items())}
