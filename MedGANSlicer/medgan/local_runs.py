@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from medgan import processes
 from medgan.batch import Item, Manner, Result, Stopped, attempt
 from medgan.job import JobState
 from medgan.memory import free_memory_bytes
@@ -89,10 +90,11 @@ def spread(
         for _ in range(count):
             yield _next(ready)
     finally:
-        stopping.set()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
+        with processes.uninterrupted():  # the folders of jobs are removed in the threads
+            stopping.set()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
 
 
 def shares(jobs: int, settings: Chosen) -> tuple[Chosen, list[dict[str, str]]]:

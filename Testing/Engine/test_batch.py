@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from command_line import command, environment, one_sentence, run
 from medgan import batch, local_runs, processes, records
 from medgan.batch import FileFailed, Item, Manner, enhance_file
 from medgan.inference import cpu_device, run_with_fallback
+from medgan.job import JobState
 from medgan.plan import UsageError, volume_files
 from medgan.settings import Device, EnhanceSettings
 from medgan.volume import Volume, VolumeError, read_volume, write_volume
@@ -669,6 +671,39 @@ def test_refusal_of_a_share_of_memory_names_the_option_that_helps(tmp_path, monk
     ready = dict(local_runs.run(items, settings, Manner(), 2, lambda number, state: None))
     assert "and the share of each job is 0.04 GB; use fewer --jobs or crop the volume." in ready[0].error
     assert "and the limit is 0.03 GB; raise it or crop the volume." in ready[1].error
+
+
+@posix_only
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_second_interruption_waits_until_the_first_has_cleaned_up(tmp_path, second):
+    folder = tmp_path / "job"
+
+    def work(number, environment, watched):
+        folder.mkdir()
+        try:
+            while True:
+                watched(JobState())
+                time.sleep(0.01)
+        finally:
+            time.sleep(0.3)
+            folder.rmdir()
+
+    def interrupt():
+        while not folder.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        os.kill(os.getpid(), second)
+
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    threading.Thread(target=interrupt).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(local_runs.spread(1, [{}], work, lambda number, state: None))
+        assert not folder.exists()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @posix_only
