@@ -151,6 +151,26 @@ def _say_spacing(dataset: Any) -> None:
             each.SpacingBetweenSlices = thick
 
 
+def on_series(parts: Sequence[Segmentation], reference: Path) -> tuple[list[Segmentation], list[str]]:
+    """Segmentations on the grid of the image series in a folder, which cuts them; and sentences.
+
+    Raises :class:`VolumeError`.
+    """
+    needed()
+    _, shape, matrix, _ = _series(reference)
+    return _onto(parts, shape, matrix)
+
+
+def _onto(
+    parts: Sequence[Segmentation], shape: tuple[int, int, int], matrix: np.ndarray
+) -> tuple[list[Segmentation], list[str]]:
+    said = []
+    if not all(same_grid(part.shape, part.ijk_to_ras, shape, matrix) for part in parts):
+        said.append("The segments were brought onto the grid of the reference series, nearest neighbour.")
+    said += said_of_beyond([cut for part in parts for cut in beyond(part, shape, matrix)])
+    return [onto(part, shape, matrix) for part in parts], said
+
+
 def write(segmentation: Segmentation, path: Path, reference: Path) -> list[str]:
     """Write the segments for the image series in folder ``reference``, on the grid of that series.
 
@@ -163,12 +183,10 @@ def write(segmentation: Segmentation, path: Path, reference: Path) -> list[str]:
             f"The series in '{reference}' has a tilted gantry, which a DICOM segmentation can not be read back from; "
             "write .seg.nrrd."
         )
-    if not same_grid(segmentation.shape, segmentation.ijk_to_ras, shape, matrix):
-        said.append("The segments were brought onto the grid of the reference series, nearest neighbour.")
-    moved = onto(segmentation, shape, matrix)
-    if not any(layer.array.any() for layer in moved.layers):
+    (moved,), brought = _onto([segmentation], shape, matrix)
+    if not any(moved.voxels()):
         raise VolumeError(f"No segment lies within the series in '{reference}'; give the series it was drawn on.")
-    said += said_of_beyond(beyond(segmentation, shape, matrix))
+    said += brought
     names = [segment.label.name for segment in moved.segments]
     names += [code.meaning for segment in moved.segments for code in vars(parsed(segment.label.terminology)).values()]
     changed = [f"'{name}' as '{_held(name)}'" for name in dict.fromkeys(names) if _held(name) != name and name]

@@ -152,7 +152,8 @@ def _convert(
     table = read_table(table_name) if table_name else None
     if to_table and all(path.suffix.lower() in tablefiles.ENDINGS and path.is_file() for path in inputs):
         return _tables(inputs, out, table)
-    segmentation, report, messages = _read(inputs, table, values, grid, probabilities)
+    series = reference if out.suffix.lower() == labelfiles.DICOM_ENDING else None
+    segmentation, report, messages = _read(inputs, table, values, grid, probabilities, series)
     if table is not None and values in BY_TABLE:
         labelfiles.give_values(segmentation, values, table, messages)
         report, values = renamed(segmentation, table), Values.OWN
@@ -224,9 +225,15 @@ def _check_beside(sources: list[Path], out: Path, save_table: Path | None, surfa
 
 
 def _read(
-    inputs: list[Path], table: LabelTable | None, values: Values, grid: str, probabilities: bool
+    inputs: list[Path],
+    table: LabelTable | None,
+    values: Values,
+    grid: str,
+    probabilities: bool,
+    series: Path | None,
 ) -> tuple[Segmentation, dict[str, list[int]], list[str]]:
-    """All segments of the inputs on one grid, the values unknown to the table or missing, and sentences."""
+    """All segments of the inputs on one grid, which is that of ``series`` if there is one, the values unknown to the
+    table or missing, and sentences."""
     from medgan import labelfiles
     from medgan.grids import same_grid
     from medgan.labels import said_of_values, segmentation_of
@@ -255,16 +262,22 @@ def _read(
     first = parts[0]
     if not any(part.segments for part in parts):
         raise VolumeError(f"'{inputs[0].name}' holds no label; every voxel is 0.")
-    shape, matrix = _grid(grid, parts)
-    for path, part in zip(inputs, parts, strict=False):
-        if not grid and not same_grid(part.shape, part.ijk_to_ras, first.shape, first.ijk_to_ras):
-            messages.append(f"'{path.name}' was brought onto the grid of '{inputs[0].name}', nearest neighbour.")
-    if grid:
-        messages += said_of_beyond([cut for part in parts for cut in beyond(part, shape, matrix)])
-    elif shape != first.shape:
-        messages.append(said_of_extension(f"'{inputs[0].name}'", shape))
-    whole = merged([onto(part, shape, matrix) for part in parts])
-    return whole, report, messages
+    if grid or series is None:
+        shape, matrix = _grid(grid, parts)
+        for path, part in zip(inputs, parts, strict=False):
+            if not grid and not same_grid(part.shape, part.ijk_to_ras, first.shape, first.ijk_to_ras):
+                messages.append(f"'{path.name}' was brought onto the grid of '{inputs[0].name}', nearest neighbour.")
+        if grid:
+            messages += said_of_beyond([cut for part in parts for cut in beyond(part, shape, matrix)])
+        elif shape != first.shape:
+            messages.append(said_of_extension(f"'{inputs[0].name}'", shape))
+        parts = [onto(part, shape, matrix) for part in parts]
+    if series is not None:
+        from medgan import dicomseg
+
+        parts, said = dicomseg.on_series(parts, series)
+        messages += said
+    return merged(parts), report, messages
 
 
 def _grid(text: str, parts: list[Segmentation]) -> tuple[tuple[int, int, int], Any]:

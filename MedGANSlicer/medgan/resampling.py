@@ -89,14 +89,15 @@ def nearest_in_steps(
 def onto(
     segmentation: Segmentation, shape: tuple[int, int, int], ijk_to_ras: np.ndarray, points: Points | None = None
 ) -> Segmentation:
-    """The segmentation on another grid; as it is, without a copy, where the voxels of both lie on one another."""
+    """The segmentation on another grid; views of its voxels, without a copy, where those of both lie on one another."""
     target = checked_matrix(ijk_to_ras)
     layers = []
     for layer in segmentation.layers:
         shift = whole_shift(segmentation.ijk_to_ras, target, segmentation.shape) if points is None else None
         if shift is not None:
             k, j, i = (at + by for at, by in zip(layer.start, shift, strict=True))
-            layers.append(Layer(layer.array, (k, j, i)))
+            inside, place = Layer(layer.array, (k, j, i)).within(shape)
+            layers.append(Layer(inside, (place[0].start, place[1].start, place[2].start)))
         else:
             layers.append(Layer(nearest(layer, segmentation.ijk_to_ras, shape, target, points)))
     return Segmentation(shape, target, layers, list(segmentation.segments))

@@ -397,6 +397,42 @@ def test_dicom_segmentation_of_another_place_is_refused(tmp_path, a_series):
     assert not (tmp_path / "o.dcm").exists()
 
 
+@pytest.mark.parametrize("outside", [(0, 0, 7), (0, 0, 7.3)])
+def test_dicom_segmentation_beside_its_series_is_refused(tmp_path, a_series, outside):
+    """By whole voxels, too, where nothing is resampled."""
+    from medgan.volume import read_volume
+
+    beside = read_volume(a_series).ijk_to_ras
+    beside[:3, 3] = (beside @ (*outside, 1))[:3]
+    segnrrd.write(one_part(beside, "liver"), tmp_path / "beside.seg.nrrd")
+    done = run_here("labelmap", tmp_path / "beside.seg.nrrd", tmp_path / "o.dcm", "--reference", a_series)
+    assert done.returncode == 1
+    assert "No segment lies within the series" in " ".join(done.stderr.split())
+    assert not (tmp_path / "o.dcm").exists()
+
+
+def test_dicom_segmentation_tells_the_voxels_that_lie_within_its_series(tmp_path, a_series):
+    from medgan.volume import read_volume
+
+    matrix = read_volume(a_series).ijk_to_ras
+    for shift, name in ((0, "liver"), (3, "spleen")):
+        moved = matrix.copy()
+        moved[:3, 3] = (matrix @ (0, 0, shift, 1))[:3]
+        segnrrd.write(one_part(moved, name), tmp_path / f"{name}.seg.nrrd")
+        write_volume(Volume(np.zeros((3, 9, 11)), moved), tmp_path / f"{name}.nrrd")
+    inputs = [tmp_path / f"{name}.seg.nrrd" for name in ("liver", "spleen")]
+    to_dicom = (tmp_path / "o.dcm", "--reference", a_series, "--overwrite", "--json")
+    for grid, expected in ([], [77, 44]), (["--grid", tmp_path / "spleen.nrrd"], [33, 33]):
+        done = run_here("labelmap", *inputs, *to_dicom, *grid)
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert [row["voxels"] for row in said["segments"]] == expected
+        assert labelfiles.read(tmp_path / "o.dcm")[0].voxels() == expected
+        (cut,) = (sentence for sentence in said["messages"] if "Beyond" in sentence)
+        assert "'spleen'" in cut
+        assert not any("extended" in sentence for sentence in said["messages"])
+
+
 def test_dicom_without_its_package_is_one_sentence(tmp_path, a_series, monkeypatch):
     import sys
 

@@ -204,6 +204,7 @@ def test_grid_that_lies_on_the_voxels_is_no_resampling():
     assert whole_shift(MATRIX, shifted, (6, 7, 8)) == (-3, 2, -1)
     moved = onto(segmentation, (3, 10, 7), shifted)
     assert np.shares_memory(moved.layers[0].array, array)
+    assert moved.layers[0].array.shape == (3, 7, 7)  # what lies beyond the grid is gone
     expected = np.zeros((3, 10, 7), int)
     expected[:, 2:9, :] = array[3:6, :, 1:8]
     np.testing.assert_array_equal(label_maps(moved).label_maps[0].array, expected)
