@@ -16,9 +16,9 @@ from medgan.labeltable import LabelTable, whole_numbers
 from medgan.labelvalues import BY_TABLE, Values
 from medgan.probabilities import most_probable_in_steps
 from medgan.resampling import extended, nearest_in_steps, reach_in_steps, said_of_extension, whole_shift
-from medgan.segments import Layer, Segmentation
+from medgan.segments import Layer, Segmentation, check_room
 from medgan.steps import Steps, finished
-from medgan.volume import Label, LabelMap, Volume, VolumeError
+from medgan.volume import Label, LabelMap, Volume, VolumeError, spacing_of
 from MedGANSlicerLib.ColorTables import labelColors, labelOf, labelsOf, labelsOfInSteps, madeByUs
 from MedGANSlicerLib.SceneBridge import SOURCE_ROLE, arrayOf
 from MedGANSlicerLib.SceneEdits import oneModification, placeBeside, removeOnFailure, uniqueName
@@ -218,7 +218,10 @@ def _covering(grid: Grid, node) -> Steps[Grid]:
     matrix, points = between(own, grid.transformNode)
     placed = own.ijkToRas if matrix is None else matrix @ own.ijkToRas
     reach_mm = yield from reach_in_steps(Layer(_labels(node)), placed, points)
-    return Grid(*extended(grid.shape, grid.ijkToRas, reach_mm), grid.transformNode)
+    shape, matrix = extended(grid.shape, grid.ijkToRas, reach_mm)
+    across_mm = max(np.multiply(spacing_of(matrix), shape[::-1]))
+    check_room(shape, 1, f"the label maps reach over {across_mm:.0f} mm, so convert them one by one")
+    return Grid(shape, matrix, grid.transformNode)
 
 
 def _onGrid(node, grid: Grid, messages: list[str]) -> Steps[np.ndarray]:

@@ -12,6 +12,7 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from medgan.resampling import extended, grid_of_spacing, whole_shift
+from medgan.segments import check_room
 from medgan.volume import VolumeError, checked_matrix
 
 REFERENCE = "Reference image geometry"
@@ -103,7 +104,9 @@ def gridOfSurfaces(held, grid: Grid | None = None) -> Grid | None:
         matrix[:3, 3] = low + spacing_mm / 2
         grid = Grid((1, 1, 1), matrix)
     places = np.array([place for box in boxes for place in itertools.product(*box)])
-    return Grid(*extended(grid.shape, grid.ijkToRas, places))
+    covering = Grid(*extended(grid.shape, grid.ijkToRas, places))
+    check_room(covering.shape, 1)
+    return covering
 
 
 def between(grid: Grid, transformNode) -> tuple[np.ndarray | None, Callable[[np.ndarray], np.ndarray] | None]:

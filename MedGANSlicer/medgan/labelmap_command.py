@@ -283,6 +283,7 @@ def _read(
 def _grid(text: str, parts: list[Segmentation]) -> tuple[tuple[int, int, int], Any]:
     """The grid of a volume, or one in which all segments lie: that of the first part, or one of a spacing."""
     from medgan.resampling import extended, grid_of_spacing, reach_in_steps
+    from medgan.segments import check_room
     from medgan.steps import finished
     from medgan.volume import read_volume
 
@@ -297,7 +298,8 @@ def _grid(text: str, parts: list[Segmentation]) -> tuple[tuple[int, int, int], A
     if spacing:
         steps = [float(part) for part in text.split("x")]
         i, j, k = steps * (3 // len(steps))
-        return grid_of_spacing(shape, matrix, (i, j, k))
+        shape, matrix = grid_of_spacing(shape, matrix, (i, j, k))
+    check_room(shape, 1)
     return shape, matrix
 
 

@@ -107,7 +107,7 @@ def extended(
     shape: tuple[int, int, int], ijk_to_ras: np.ndarray, reach_mm: np.ndarray
 ) -> tuple[tuple[int, int, int], np.ndarray]:
     """Shape (k, j, i) and matrix of a grid with the same voxels and as many more as cover the box of points (n, 3)
-    in RAS mm. Raises :class:`VolumeError` when its label values do not fit into memory."""
+    in RAS mm. Far points need more voxels than fit into memory: :func:`~medgan.segments.check_room`."""
     if not len(reach_mm):
         return shape, ijk_to_ras
     to_ijk = np.linalg.inv(ijk_to_ras)
@@ -115,8 +115,6 @@ def extended(
     low = np.minimum(0, np.ceil(ijk.min(axis=0) + _RIM))
     high = np.maximum(np.array(shape[::-1]) - 1, np.floor(ijk.max(axis=0) - _RIM))
     i, j, k = (int(n) for n in high - low + 1)
-    if (k, j, i) != shape:
-        check_room((k, j, i), 1)
     matrix = np.array(ijk_to_ras, float)
     matrix[:3, 3] = (ijk_to_ras @ [*low, 1.0])[:3]
     return (k, j, i), matrix

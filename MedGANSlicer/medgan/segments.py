@@ -168,7 +168,7 @@ def slabs(shape: Sequence[int]) -> Iterator[slice]:
         yield slice(first, min(first + step, shape[0]))
 
 
-def check_room(shape: Sequence[int], bytes_a_voxel: int) -> None:
+def check_room(shape: Sequence[int], bytes_a_voxel: int, remedy: str = "take a coarser grid") -> None:
     """Raise :class:`VolumeError` for label values (k, j, i) that do not fit into the memory that is free.
 
     VTK ends the whole program when it gets no memory, and Linux does when it has promised too much of it.
@@ -177,7 +177,7 @@ def check_room(shape: Sequence[int], bytes_a_voxel: int) -> None:
     if needed > _ALWAYS_THERE and needed > (free := free_memory_bytes()):
         raise VolumeError(
             f"A label map of {' x '.join(map(str, reversed(shape)))} voxels does not fit into memory: it needs "
-            f"{needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; take a coarser grid."
+            f"{needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; {remedy}."
         )
 
 

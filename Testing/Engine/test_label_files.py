@@ -668,6 +668,18 @@ def test_grid_of_the_first_file_grows_until_no_segment_of_the_others_is_cut_off(
     assert labelfiles.read(tmp_path / "same.seg.nrrd")[0].shape == (9, 9, 9)
 
 
+def test_segments_far_apart_fit_onto_the_coarser_grid_that_is_asked_for(tmp_path):
+    for place, name in ((0, "liver"), (100_000, "far")):
+        a_cube_at(place, name, tmp_path / f"{name}.seg.nrrd")
+    arguments = ("labelmap", tmp_path / "liver.seg.nrrd", tmp_path / "far.seg.nrrd", tmp_path / "o.seg.nrrd")
+    done = run_here(*arguments)
+    assert done.returncode == 1
+    assert "take a coarser grid" in " ".join(done.stderr.split())
+    done = run_here(*arguments, "--grid", "2000")
+    assert done.returncode == 0, done.stderr
+    assert max(labelfiles.read(tmp_path / "o.seg.nrrd")[0].shape) > 20
+
+
 @pytest.mark.parametrize("spacing", [1.0, 0.9])
 @pytest.mark.parametrize("out", ["cut.seg.nrrd", "cut.nii.gz"])
 def test_segments_that_a_chosen_grid_cuts_are_told(tmp_path, out, spacing):

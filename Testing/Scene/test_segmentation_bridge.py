@@ -382,6 +382,16 @@ def test_no_label_of_a_further_map_is_cut_off(a_scene, frame):
     np.testing.assert_allclose(shift, np.rint(shift), atol=1e-6)
 
 
+def test_label_maps_too_far_apart_for_one_grid_tell_how_far(a_scene):
+    array = np.full((4, 5, 6), 7, np.int16)
+    first = add_volume(a_scene, array, np.eye(4), "one", "vtkMRMLLabelMapVolumeNode")
+    away = np.eye(4)
+    away[:3, 3] = 1e5, 2e5, 3e5
+    other = add_volume(a_scene, array, away, "two", "vtkMRMLLabelMapVolumeNode")
+    with pytest.raises(VolumeError, match="the label maps reach over 300004 mm, so convert them one by one"):
+        toSegmentation([first, other])
+
+
 def test_labels_of_segments_with_one_value_are_those_of_their_label_map(a_scene):
     made = segmentation_of([LabelMap(np.full((3, 3, 3), 7, np.int16), MATRIX, {7: Label("a")})])[0]
     other = segmentation_of([LabelMap(np.full((3, 3, 3), 7, np.int16), MATRIX, {7: Label("b")})])[0]
