@@ -210,7 +210,8 @@ def _from_columns(text: str, name: str) -> dict[int, Label]:
     rows = [row for row in rows if cell(row, column["value"])]
     shares = [[cell(row, column[part]) for part in ("red", "green", "blue")] for row in rows]
     alpha = _first(header, ("colora", "alpha", "a"))
-    in_255 = not _all_small([*shares, *([cell(row, alpha)] for row in rows)])
+    alphas = [[cell(row, alpha)] for row in rows]
+    in_255 = not (_all_small(shares) and (_any_fraction(shares) or _all_small(alphas)))
     labels: dict[int, Label] = {}
     for row, parts in zip(rows, shares, strict=True):
         value = checked_value(cell(row, column["value"]), f"'{name}'")
@@ -328,6 +329,11 @@ def _all_small(shares: list[list[str]]) -> bool:
         return all(float(part) <= 1 for each in shares for part in each if part)
     except ValueError:
         return False
+
+
+def _any_fraction(shares: list[list[str]]) -> bool:
+    """Whether a number lies between 0 and 1, as that of a colour of 255 parts hardly does."""
+    return any(0 < float(part) < 1 for each in shares for part in each if part)
 
 
 def _unit(parts: Iterable[Any], in_255: bool, source: str) -> tuple[float, float, float]:

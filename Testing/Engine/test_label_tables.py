@@ -114,6 +114,8 @@ def test_colour_table_of_slicer_holds_spaces_as_underscores(tmp_path):
     ("name", "text"),
     [
         ("a.csv", "id;structure;r;g;b\n7;Lung;0.5;0;1\n"),
+        ("aa.csv", "LabelValue,Name,Color_R,Color_G,Color_B,Color_A\n7,Lung,0.5,0,1.0,255\n"),
+        ("ab.csv", "LabelValue,Name,R,G,B,A\n7,Lung,0.5,0,1,100\n"),
         ("b.csv", "7,Lung,127.5,0,255\n"),
         ("c.json", '{"labels": {"background": 0, "Lung": 7}}'),
         ("d.json", '{"7": "Lung"}'),
