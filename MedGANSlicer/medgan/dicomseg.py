@@ -127,7 +127,8 @@ def _say_spacing(dataset: Any) -> None:
     """Write SpacingBetweenSlices into a segmentation that does not say it and may leave out slices.
 
     Where two slices are closest more than once, that is their distance; once, it may be that of slices of which those
-    between are empty, so the thickness counts if all slices lie at multiples of it.
+    between are empty, so the thickness counts if all slices lie at multiples of it. It may be rounded; the
+    slices tell what it is exactly.
     """
     frames = dataset.PerFrameFunctionalGroupsSequence
     groups = [*dataset.SharedFunctionalGroupsSequence, *frames]
@@ -146,9 +147,12 @@ def _say_spacing(dataset: Any) -> None:
 
     steps = np.diff(along)
     often = len(steps) > 1 and np.isclose(steps, steps.min(), rtol=0.01).sum() > 1
-    if at_multiples_of(thick) and not (often and at_multiples_of(float(steps.min()))):
+    thicknesses = round(along[-1] / thick)
+    exact = along[-1] / thicknesses if thicknesses else thick
+    rounded = abs(exact - thick) <= 0.01 * thick
+    if rounded and at_multiples_of(exact) and not (often and at_multiples_of(float(steps.min()))):
         for each in measures:
-            each.SpacingBetweenSlices = thick
+            each.SpacingBetweenSlices = f"{exact:.10g}"
 
 
 def on_series(parts: Sequence[Segmentation], reference: Path) -> tuple[list[Segmentation], list[str]]:

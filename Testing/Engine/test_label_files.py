@@ -321,6 +321,29 @@ def test_dicom_segmentation_without_its_empty_slices_and_their_distance_is_as_de
     assert again.mask(0).any(axis=(1, 2)).sum() == len(slices)
 
 
+@pytest.mark.parametrize("slices", [(2, 3), (2, 4), (1, 2, 4), (1, 6), (0, 3, 5)])
+@pytest.mark.parametrize("spacing_mm", [2.98, 2.99, 3.02])
+def test_dicom_segmentation_with_a_rounded_thickness_is_as_deep_as_drawn(tmp_path, slices, spacing_mm):
+    import pydicom
+
+    from medgan.volume import read_volume
+
+    (tmp_path / "s").mkdir()
+    scan = phantoms.head((7, 9, 11)).astype(np.int16)
+    phantoms.write_dicom_series(tmp_path / "s", scan, positions_mm=[(0.0, 0.0, spacing_mm * k) for k in range(7)])
+    part = one_part(read_volume(tmp_path / "s").ijk_to_ras, "liver")
+    part.layers[0].array[[k for k in range(7) if k not in slices]] = 0
+    labelfiles.write(part, tmp_path / "o.dcm", reference=tmp_path / "s")
+    held = pydicom.dcmread(tmp_path / "o.dcm")
+    (measures,) = held.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    del measures.SpacingBetweenSlices
+    measures.SliceThickness = "3"
+    held.save_as(tmp_path / "o.dcm")
+    again = labelfiles.read(tmp_path / "o.dcm")[0]
+    assert np.linalg.norm(again.ijk_to_ras[:3, 2]) == pytest.approx(spacing_mm, abs=1e-4)
+    np.testing.assert_array_equal(onto(again, part.shape, part.ijk_to_ras).mask(0), part.mask(0))
+
+
 def test_dicom_segments_that_overlap_are_in_as_few_layers_as_it_takes(tmp_path, a_series):
     from medgan.volume import read_volume
 
