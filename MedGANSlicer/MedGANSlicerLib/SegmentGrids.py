@@ -98,8 +98,9 @@ def gridOfSurfaces(held, grid: Grid | None = None) -> Grid | None:
         grid = Grid(reference.GetDimensions()[::-1], matrix)
     elif grid is None:
         low, high = np.min(boxes, axis=0)[:, 0], np.max(boxes, axis=0)[:, 1]
-        smallest = min((high - low for low, high in (box.T for box in boxes)), key=np.prod)
-        spacing_mm = max(np.cbrt(np.prod(smallest) / _OF_ONE), np.cbrt(np.prod(high - low) / _OF_ALL), 1e-3)
+        sizes_mm3 = [np.prod(box[:, 1] - box[:, 0]) for box in boxes]
+        smallest_mm3 = min((size for size in sizes_mm3 if size > 0), default=0.0)  # flat ones hold nothing
+        spacing_mm = max(np.cbrt(smallest_mm3 / _OF_ONE), np.cbrt(np.prod(high - low) / _OF_ALL), 1e-3)
         matrix = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
         matrix[:3, 3] = low + spacing_mm / 2
         grid = Grid((1, 1, 1), matrix)

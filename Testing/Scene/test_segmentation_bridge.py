@@ -260,6 +260,17 @@ def test_surfaces_of_different_size_become_voxels_of_one_grid(a_scene, monkeypat
         toLabelMaps(node, Grid((10, 10, 10), fine))
 
 
+def test_flat_surface_does_not_tell_how_fine_the_grid_is(a_scene, monkeypatch):
+    monkeypatch.setattr(SegmentGrids, "_OF_ONE", 20**3)
+    monkeypatch.setattr(SegmentGrids, "_OF_ALL", 60**3)
+    node = surfaces(a_scene, ball=((0, 0, 0), 4))
+    spacing_mm = toLabelMaps(node).nodes[0].GetSpacing()
+    plane = vtk.vtkPlaneSource()
+    plane.Update()
+    node.AddSegmentFromClosedSurfaceRepresentation(plane.GetOutput(), "flat", [1, 0, 0], "flat")
+    assert toLabelMaps(node).nodes[0].GetSpacing() == pytest.approx(spacing_mm)
+
+
 def test_segment_of_another_segmentation_lies_on_a_grid_with_the_others(a_scene):
     node, _ = a_small_segmentation(a_scene)
     fine = np.zeros((6, 6, 6), np.uint8)
