@@ -19,7 +19,7 @@ from medgan.frames import name_list
 from medgan.labeltable import default_color
 from medgan.quiet import quiet
 from medgan.reading import check_grid, from_image, load_image
-from medgan.segments import Layer, Mapping, Segment, Segmentation, slabs
+from medgan.segments import Layer, Mapping, Segment, Segmentation, check_room, fitting, slabs
 from medgan.staging import complete
 from medgan.volume import Label, LabelMap, VolumeError
 from medgan.writing import check_target, to_image
@@ -30,6 +30,8 @@ _ALGORITHM = "MedGAN.Algorithm"
 """How many voxels the algorithm gave the segment (-1: it was edited later), a space, and its name.
 
 Slicer keeps the tag when a person edits the segment; then the number is wrong."""
+
+_COPIES = 3  # of the voxels while they are written: on the whole grid, as images, and as one image
 
 
 def holds_segments(path: Path) -> bool:
@@ -71,9 +73,11 @@ def read(path: Path) -> Segmentation:
 def write(segmentation: Segmentation, path: Path) -> None:
     """Write the file; it appears complete or not at all. Raises :class:`VolumeError`."""
     check_target(path)
-    layers, segments = _exact_values(segmentation)
-    kind = np.result_type(np.uint8, *layers)
+    top = max((segment.known_value for segment in segmentation.segments), default=0)
+    kind = np.result_type(fitting(top), *(layer.array.dtype for layer in segmentation.layers))
     kind = np.dtype(np.int32) if kind.itemsize > 4 or kind == np.uint32 else kind
+    check_room(segmentation.shape, _COPIES * len(segmentation.layers) * kind.itemsize)
+    layers, segments = _exact_values(segmentation, kind)
     images = [to_image(LabelMap(layer.astype(kind, copy=False), segmentation.ijk_to_ras)) for layer in layers]
     image = sitk.Compose(images) if len(images) > 1 else images[0]
     k, j, i = (n - 1 for n in segmentation.shape)
@@ -123,7 +127,7 @@ def whole(layer: Layer, shape: tuple[int, int, int]) -> np.ndarray:
     return array
 
 
-def _exact_values(segmentation: Segmentation) -> tuple[list[np.ndarray], list[Segment]]:
+def _exact_values(segmentation: Segmentation, kind: np.dtype) -> tuple[list[np.ndarray], list[Segment]]:
     """Layers in which each segment has the value it is known by, wherever no two of a layer are known by one."""
     layers = [whole(layer, segmentation.shape) for layer in segmentation.layers]
     segments = [dataclasses.replace(segment, own_value=segment.known_value) for segment in segmentation.segments]
@@ -132,8 +136,8 @@ def _exact_values(segmentation: Segmentation) -> tuple[list[np.ndarray], list[Se
         known = [segment.known_value for segment in own]
         if len(set(known)) < len(known) or all(segment.value == segment.known_value for segment in own):
             continue
-        mapping = Mapping([(segment.value, segment.known_value) for segment in own], np.int32)
-        layers[number] = np.zeros(segmentation.shape, np.int32)
+        mapping = Mapping([(segment.value, segment.known_value) for segment in own], kind)
+        layers[number] = np.zeros(segmentation.shape, kind)
         for slab in slabs(segmentation.shape):
             mapping(layer[slab], layers[number][slab])
         for segment in own:

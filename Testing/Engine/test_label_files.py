@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 import phantoms
 from command_line import one_sentence
-from medgan import cli, freesurfer, labelfiles, labelmap_command, records, segnrrd
+from medgan import cli, freesurfer, labelfiles, labelmap_command, records, segments, segnrrd
 from medgan.labels import Overlap, merged, segmentation_of
 from medgan.labeltable import LabelTable, read_table, unnamed, write_table
 from medgan.resampling import beyond, onto
-from medgan.segments import Segmentation
+from medgan.segments import Layer, Segment, Segmentation
 from medgan.volume import Label, LabelMap, Volume, VolumeError, read_label_map, write_volume
 
 MATRIX = phantoms.awkward_geometry()
@@ -701,6 +701,25 @@ def test_segments_far_apart_fit_onto_the_coarser_grid_that_is_asked_for(tmp_path
     done = run_here(*arguments, "--grid", "2000")
     assert done.returncode == 0, done.stderr
     assert max(labelfiles.read(tmp_path / "o.seg.nrrd")[0].shape) > 20
+
+
+def test_segmentation_file_that_does_not_fit_into_memory_is_refused_before_it_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "free_memory_bytes", lambda: 110_000_000)
+    layers = [Layer(np.ones((2, 2, 2), np.uint8), (at, at, at)) for at in (0, 298)]
+    far = [Segment(Label(f"part {n}"), n, 1, n + 1) for n in range(2)]
+    with pytest.raises(VolumeError, match="300 x 300 x 300 voxels does not fit into memory"):
+        segnrrd.write(Segmentation((300, 300, 300), MATRIX, layers, far), tmp_path / "far.seg.nrrd")
+    assert not list(tmp_path.iterdir())
+    segnrrd.write(Segmentation((20, 20, 20), MATRIX, layers[:1], far[:1]), tmp_path / "near.seg.nrrd")
+
+
+@pytest.mark.parametrize(("known", "kind"), [(2, np.uint8), (300, np.int16), (40_000, np.int32)])
+def test_segmentation_file_is_no_larger_than_its_values_need(tmp_path, known, kind):
+    held = Segmentation((2, 2, 2), MATRIX, [Layer(np.ones((2, 2, 2), np.uint8))], [Segment(Label("a"), 0, 1, known)])
+    segnrrd.write(held, tmp_path / "a.seg.nrrd")
+    array = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "a.seg.nrrd")))
+    assert array.dtype == kind
+    assert (array == known).all()
 
 
 @pytest.mark.parametrize("spacing", [1.0, 0.9])
