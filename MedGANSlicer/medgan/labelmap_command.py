@@ -142,7 +142,12 @@ def _convert(
     if file_format(out):
         check_target(out)
     besides = [labelfiles.table_beside(path) for path in inputs if labelfiles.names_beside(path)]
-    sources = [*inputs, *besides, Path(table_name), Path(grid)]
+    sources = [*inputs, *besides, *(Path(name) for name in (table_name, grid) if name)]
+    if reference is not None:
+        from medgan import dicomseg
+
+        if not (out.is_file() and dicomseg.find(out)):  # a segmentation that lies there is none of its images
+            sources.append(reference)
     _check_beside(sources, out, save_table, surfaces)
     for target in (out, save_table):
         if target is not None and not overwrite:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from medgan import records
+from medgan.tablefiles import ENDINGS
 from medgan.volume import VolumeError, file_format, stem_of
 
 _VOXELS = {".mhd": ".zraw", ".nhdr": ".raw.gz"}
@@ -33,11 +34,16 @@ def check_not_read(target: Path, sources: Collection[Path]) -> None:
     """Raise :class:`VolumeError` for a result that would take the place of a file that is read."""
     for file in files_of(target):
         if file.is_file() and any(
-            part.is_file() and file.samefile(part)
-            for source in sources
-            for part in (source, *records.voxel_files(source))
+            part.is_file() and file.samefile(part) for source in sources for part in _files_read(source)
         ):
             raise VolumeError(f"{_shown(file, target)} is an input itself; give the result another name.")
+
+
+def _files_read(source: Path) -> list[Path]:
+    """The file with those of its voxels; of a folder, which is read as DICOM, those in it that can be that."""
+    if not source.is_dir():
+        return [source, *records.voxel_files(source)]
+    return [file for file in source.iterdir() if not file_format(file) and file.suffix.lower() not in ENDINGS]
 
 
 def check_new(target: Path, why: str = "", how: str = "--overwrite") -> None:

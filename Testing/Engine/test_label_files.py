@@ -565,6 +565,23 @@ def test_files_that_are_read_are_never_replaced(tmp_path, a_label_map):
         assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
+def test_dicom_folders_that_are_read_lose_no_file(tmp_path, a_series):
+    """Neither an image of the reference series nor the segmentation in an input; an earlier result beside the images
+    is none of them, nor is a table."""
+    from medgan.volume import read_volume
+
+    part = tmp_path / "part.seg.nrrd"
+    segnrrd.write(one_part(read_volume(a_series).ijk_to_ras, "liver"), part)
+    more = ("--reference", a_series, "--save-table", a_series / "table.csv", "--overwrite")
+    for _ in range(2):
+        done = run_here("labelmap", part, a_series / "seg.dcm", *more)
+        assert done.returncode == 0, done.stderr
+    before = {file: file.read_bytes() for file in a_series.iterdir()}
+    for source, out in ((part, "T1000.dcm"), (a_series, "seg.dcm")):
+        one_sentence(run_here("labelmap", source, a_series / out, *more), "is an input itself; give the result another")
+        assert {file: file.read_bytes() for file in a_series.iterdir()} == before
+
+
 def test_table_of_several_files_has_all_their_segments(tmp_path, a_label_map):
     write_volume(LabelMap(np.full((6, 7, 8), 2, np.int16), MATRIX), tmp_path / "other.nrrd")
     own = LabelTable({2: Label("liver"), 41: Label("spleen"), 5: Label("none")})
