@@ -44,12 +44,20 @@ class LabelTable:
         return value in self.labels
 
     def value_of_name(self, name: str) -> int | None:
-        """The value that is called so; None when there is none or several. Case, '-', '_' and ' ' do not count."""
-        return _only(value for value, label in self.labels.items() if alike(label.name) == alike(name))
+        """The value that is called so; None when there is none or several."""
+        return _only(self.values_of_name(name))
+
+    def values_of_name(self, name: str) -> list[int]:
+        """All values that are called so. Case, '-', '_' and ' ' do not count."""
+        return [value for value, label in self.labels.items() if alike(label.name) == alike(name)]
 
     def value_of_terminology(self, entry: str) -> int | None:
         """The value whose terminology has the same codes; None when there is none or several."""
-        return _only(value for value, label in self.labels.items() if terminology.same(label.terminology, entry))
+        return _only(self.values_of_terminology(entry))
+
+    def values_of_terminology(self, entry: str) -> list[int]:
+        """All values whose terminology has the same codes."""
+        return [value for value, label in self.labels.items() if terminology.same(label.terminology, entry)]
 
     def unused(self, values: Iterable[int]) -> list[int]:
         """Those of the table that are not among the values, in order: the holes of a label map."""
@@ -123,6 +131,5 @@ def alike(name: str) -> str:
     return " ".join(name.replace("_", " ").replace("-", " ").lower().split())
 
 
-def _only(values: Iterable[int]) -> int | None:
-    found = list(values)
-    return found[0] if len(found) == 1 else None
+def _only(values: list[int]) -> int | None:
+    return values[0] if len(values) == 1 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
@@ -44,30 +45,29 @@ def assigned(segments: Sequence[Segment], rule: Values, table: LabelTable | None
     if rule is not Values.OWN and table is None:
         raise VolumeError("These label values come from a table; choose one, or take the segments' own values.")
     wanted = [_wanted(segment, rule, table) for segment in segments]
-    taken: set[int] = set()
+    taken = {0}
     chosen: list[int] = []
-    for value in wanted:
-        keep = value if value is not None and 0 < value <= LARGEST_VALUE and value not in taken else 0
+    for values in wanted:
+        value = values[0] if len(values) == 1 else 0
+        keep = value if 0 < value <= LARGEST_VALUE and value not in taken else 0
         taken.add(keep)
         chosen.append(keep)
-    free = max([0, *taken, *(table.labels if table is not None else {})]) + 1
-    doubled: list[str] = []
-    unknown: list[str] = []
+    taken |= set(table.labels if table is not None else ())
+    above, below = range(max(taken) + 1, LARGEST_VALUE + 1), range(1, max(taken))
+    free = (value for value in itertools.chain(above, below) if value not in taken)
+    given: tuple[list[str], list[str], list[str]] = ([], [], [])
     for number, value in enumerate(chosen):
-        if value:
-            continue
-        if free > LARGEST_VALUE:
-            free = next(each for each in range(1, LARGEST_VALUE) if each not in taken)
-        chosen[number] = free
-        taken.add(free)
-        shown = f"'{segments[number].label.name}' ({free})"
-        (unknown if wanted[number] is None else doubled).append(shown)
-        free += 1
+        if not value:
+            chosen[number] = next(free)
+            given[min(len(wanted[number]), 2)].append(f"'{segments[number].label.name}' ({chosen[number]})")
+    unknown, doubled, several = given
     said = []
     if doubled:
         said.append(f"Another segment had the label value before; a new one was given to {listed(doubled)}.")
     if unknown:
         said.append(f"Not in the table; a free label value was given to {listed(unknown)}.")
+    if several:
+        said.append(f"Several times in the table; a free label value was given to {listed(several)}.")
     return chosen, said
 
 
@@ -78,10 +78,16 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(shown[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _wanted(segment: Segment, rule: Values, table: LabelTable | None) -> int | None:
+def _wanted(segment: Segment, rule: Values, table: LabelTable | None) -> list[int]:
+    """The label value by the rule; none where the table has none, several where it can not tell which."""
     if rule is Values.OWN or table is None:
-        return segment.known_value
-    by_name = table.value_of_name(segment.label.name)
-    by_code = table.value_of_terminology(segment.label.terminology)
+        return [segment.known_value]
+    by_name = table.values_of_name(segment.label.name)
+    by_code = table.values_of_terminology(segment.label.terminology)
     first, second = (by_name, by_code) if rule is Values.TABLE else (by_code, by_name)
-    return first if first is not None else second
+    for values in (first, second):
+        if len(values) == 1:
+            return values
+        if segment.known_value in values:
+            return [segment.known_value]
+    return first or second

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import phantoms
 from medgan.labels import Overlap, label_maps, merged, segmentation_of
-from medgan.labeltable import LabelTable
+from medgan.labeltable import LARGEST_VALUE, LabelTable
 from medgan.labelvalues import Values, assigned
 from medgan.probabilities import most_probable
 from medgan.resampling import grid_of_spacing, onto, whole_shift
@@ -136,6 +136,21 @@ def test_values_come_from_the_table_by_name_or_by_code():
     assert assigned(segments, Values.CONSECUTIVE)[0] == [1, 2, 3, 4]
     with pytest.raises(VolumeError, match="come from a table"):
         assigned(segments, Values.TABLE)
+
+
+def test_name_that_a_table_has_several_times_is_that_of_the_own_value():
+    table = LabelTable({1: Label("Lesion"), 2: Label("lesion"), 7: Label("Kidney", terminology=LEFT_LUNG)})
+    segments = [Segment(Label("Lesion"), 0, value) for value in (2, 1, 5)]
+    segments.append(Segment(Label("Lesion", terminology=LEFT_LUNG), 0, 9))
+    values, said = assigned(segments, Values.TABLE, table)
+    assert values == [2, 1, 8, 7]
+    assert said == ["Several times in the table; a free label value was given to 'Lesion' (8)."]
+
+
+def test_free_values_are_none_of_the_table_even_below_the_largest():
+    table = LabelTable({LARGEST_VALUE: Label("Liver"), 1: Label("Heart"), 3: Label("Spleen")})
+    segments = [Segment(Label(name), 0, number) for number, name in enumerate(("Liver", "a", "b", "c"), 1)]
+    assert assigned(segments, Values.TABLE, table)[0] == [LARGEST_VALUE, 2, 4, 5]
 
 
 def test_table_names_segments_and_tells_holes_and_unknown_values():
