@@ -178,7 +178,7 @@ def said_of_values(report: dict[str, list[int]], table: LabelTable | None) -> li
     source = f"'{table.name}'" if table is not None and table.name else "the table"
     said = []
     if report["unknown"]:
-        said.append(f"Not in {source}, so named plainly: {listed(map(str, report['unknown']))}.")
+        said.append(f"Not in {source}, so not named by it: {listed(map(str, report['unknown']))}.")
     if report["holes"]:
         said.append(f"In {source} but without a voxel: {listed(map(str, report['holes']))}.")
     return said

@@ -163,7 +163,7 @@ def test_table_names_segments_and_tells_holes_and_unknown_values():
         Label("five"),
     ]
     assert report == {"unknown": [5], "holes": [8]}
-    assert said == ["Not in 'organs.csv', so named plainly: 5.", "In 'organs.csv' but without a voxel: 8."]
+    assert said == ["Not in 'organs.csv', so not named by it: 5.", "In 'organs.csv' but without a voxel: 8."]
 
 
 def test_bad_label_maps_are_one_sentence():

@@ -318,7 +318,7 @@ def test_table_names_the_segments_of_a_label_map(a_scene, rule):
     labels = labelsOfNode(result.nodes[0])
     assert labels[result.values["Segment_300"]].name == "liver"
     assert labels[result.values["Segment_3"]].name == "part 3"
-    assert result.messages[0] == "Not in 't.csv', so named plainly: 3, 40000."
+    assert result.messages[0] == "Not in 't.csv', so not named by it: 3, 40000."
 
 
 def vtk_identity_shifted(by: float) -> np.ndarray:
