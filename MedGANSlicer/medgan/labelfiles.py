@@ -14,7 +14,7 @@ from pathlib import Path
 from medgan.labels import Converted, Overlap, label_maps, renamed, segmentation_of
 from medgan.labeltable import LabelTable, read_table, unnamed, write_table
 from medgan.labelvalues import Values, assigned, listed
-from medgan.segments import Segmentation, counted_in_steps
+from medgan.segments import Mapping, Segmentation, counted_in_steps, slabs
 from medgan.staging import complete
 from medgan.steps import finished
 from medgan.targets import check_new, check_not_read
@@ -44,13 +44,14 @@ def read(
     """The segments in a file or a DICOM folder, what of its values is unknown or missing in the table, and sentences
     about the file.
 
-    Names are those of ``table``; without one, or with ``own_names`` where there are some, those of the file, or of the
-    table beside it. Raises :class:`VolumeError` or :class:`~medgan.labeltable.TableError`.
+    Names are those of ``table``; without one, or with ``own_names`` for the values that have some, those of the file,
+    or of the table beside it. Voxels of no segment become 0. Raises :class:`VolumeError` or
+    :class:`~medgan.labeltable.TableError`.
     """
     read_segments = _reader_of_segments(path)
     if read_segments is not None:
         segmentation = read_segments()
-        said = _without_segment(segmentation)
+        said = _clear_voxels_of_none(segmentation)
         if table is None or own_names:
             return segmentation, {"unknown": [], "holes": []}, said
         return segmentation, renamed(segmentation, table), said
@@ -185,12 +186,17 @@ def _numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{stem}_{number}{path.name.removeprefix(stem)}")
 
 
-def _without_segment(segmentation: Segmentation) -> list[str]:
-    """A sentence about values of voxels that belong to no segment."""
+def _clear_voxels_of_none(segmentation: Segmentation) -> list[str]:
+    """Set voxels that belong to no segment to 0; a sentence about their values."""
     left: set[int] = set()
     for number, layer in enumerate(segmentation.layers):
-        there = finished(counted_in_steps(layer.array))
-        left |= set(there) - {segmentation.segments[each].value for each in segmentation.of_layer(number)}
+        own = {segmentation.segments[each].value for each in segmentation.of_layer(number)}
+        others = set(finished(counted_in_steps(layer.array))) - own
+        if others:
+            mapping = Mapping(((value, value) for value in own), layer.array.dtype)
+            for slab in slabs(layer.array.shape):
+                layer.array[slab] = mapping(layer.array[slab])
+        left |= others
     return [f"Of no segment, so left out: voxels of {listed(map(str, sorted(left)))}."] if left else []
 
 

@@ -773,8 +773,22 @@ def test_voxels_of_no_segment_are_told(tmp_path):
     held = segmentation_of([LabelMap(array, MATRIX)])[0]
     held.segments = held.segments[:1]
     segnrrd.write(held, tmp_path / "some.seg.nrrd")
-    done = run_here("labelmap", tmp_path / "some.seg.nrrd", tmp_path / "some.nrrd", "--json")
-    assert json.loads(done.stdout)["messages"] == ["Of no segment, so left out: voxels of 5, 9."]
+    for out in ("out.nrrd", "out.seg.nrrd"):
+        done = run_here("labelmap", tmp_path / "some.seg.nrrd", tmp_path / out, "--json")
+        assert json.loads(done.stdout)["messages"] == ["Of no segment, so left out: voxels of 5, 9."]
+        voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / out)))
+        np.testing.assert_array_equal(voxels, np.where(array == 1, 1, 0))
+
+
+def test_voxels_of_no_segment_make_no_grid_grow(tmp_path):
+    a_cube_at(0, "liver", tmp_path / "a.seg.nrrd")
+    array = np.zeros((9, 9, 30), np.uint8)
+    array[3:6, 3:6, 3:6], array[5, 7, 29] = 1, 9
+    held = segmentation_of([LabelMap(array, MATRIX)])[0]
+    held.segments = held.segments[:1]
+    segnrrd.write(held, tmp_path / "b.seg.nrrd")
+    assert run_here("labelmap", *sorted(tmp_path.iterdir()), tmp_path / "o.seg.nrrd").returncode == 0
+    assert labelfiles.read(tmp_path / "o.seg.nrrd")[0].shape == (9, 9, 9)
 
 
 def test_command_turns_probability_maps_into_labels(tmp_path):
