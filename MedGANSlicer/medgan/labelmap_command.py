@@ -160,7 +160,8 @@ def _convert(
     series = reference if out.suffix.lower() == labelfiles.DICOM_ENDING else None
     segmentation, report, messages = _read(inputs, table, values, grid, probabilities, series)
     if table is not None and values in BY_TABLE:
-        labelfiles.give_values(segmentation, values, table, messages)
+        if not probabilities:  # these have their values already
+            labelfiles.give_values(segmentation, values, table, messages)
         report, values = renamed(segmentation, table), Values.OWN
         messages += said_of_values({**report, "unknown": []}, table)  # these were told already
     for segment in segmentation.segments if algorithm else ():

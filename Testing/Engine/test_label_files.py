@@ -803,6 +803,16 @@ def test_command_turns_probability_maps_into_labels(tmp_path):
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(read_label_map(tmp_path / "o.nrrd").array[:, 0, 0], [0, 1, 2])
     assert read_table(tmp_path / "o.labels.csv").labels[2].name == "spleen"
+    write_table({7: Label("spleen"), 9: Label("gut")}, tmp_path / "t.csv")
+    done = run_here(
+        *("labelmap", tmp_path / "liver.nii.gz", tmp_path / "spleen.nii.gz", tmp_path / "o.nrrd", "--probabilities"),
+        *("--table", tmp_path / "t.csv", "--values", "table", "--overwrite", "--json"),
+    )
+    np.testing.assert_array_equal(read_label_map(tmp_path / "o.nrrd").array[:, 0, 0], [0, 10, 7])
+    assert json.loads(done.stdout)["messages"] == [
+        "Not in the table; a free label value was given to 'liver' (10).",
+        "In 't.csv' but without a voxel: 9.",
+    ]
 
 
 def test_command_converts_tables(tmp_path):
