@@ -56,12 +56,17 @@ def read(
             return segmentation, {"unknown": [], "holes": []}, said
         return segmentation, renamed(segmentation, table), said
     held, beside = _label_map(path)
-    table = None if own_names and held.labels else table
-    segmentation, report, said = segmentation_of([held], table, keep_empty=table is None and bool(held.labels))
+    if table is not None and not (own_names and held.labels):
+        return segmentation_of([held], table, about_values=False)
+    keep_empty = bool(held.labels)
+    segmentation, report, said = segmentation_of([held], None, keep_empty, about_values=table is None)
+    else_of_table = ""
     if table is not None:
-        return segmentation, report, []
+        for segment in segmentation.segments:
+            if segment.value not in held.labels and segment.value in table:
+                segment.label, else_of_table = table.labels[segment.value], ", else those of the table"
     if beside:
-        said.insert(0, f"Names are those of '{table_beside(path).name}', which lies beside it.")
+        said.insert(0, f"Names are those of '{table_beside(path).name}', which lies beside it{else_of_table}.")
     return segmentation, report, said
 
 

@@ -116,20 +116,21 @@ def label_maps_in_steps(
 
 
 def segmentation_of(
-    maps: Sequence[LabelMap], table: LabelTable | None = None, keep_empty: bool = False
+    maps: Sequence[LabelMap], table: LabelTable | None = None, keep_empty: bool = False, about_values: bool = True
 ) -> tuple[Segmentation, dict[str, list[int]], list[str]]:
     """Every value of every label map its own segment; each map is one layer, on the grid of the first.
 
     Names, colours and terminology are those of ``table``, where it has none those of the map, else plain ones. With
     ``keep_empty`` the labels that a map or the table names but no voxel has become empty segments. Returns also
-    ``{"unknown": values not in the table, "holes": values of the table without a voxel}``, and sentences.
+    ``{"unknown": values not in the table, "holes": values of the table without a voxel}``, and sentences: those of
+    :func:`said_of_values`, unless ``about_values`` is False, and those about maps that look like scans.
     Raises :class:`VolumeError` for negative values, and for maps on other grids than the first.
     """
-    return finished(segmentation_in_steps(maps, table, keep_empty))
+    return finished(segmentation_in_steps(maps, table, keep_empty, about_values))
 
 
 def segmentation_in_steps(
-    maps: Sequence[LabelMap], table: LabelTable | None = None, keep_empty: bool = False
+    maps: Sequence[LabelMap], table: LabelTable | None = None, keep_empty: bool = False, about_values: bool = True
 ) -> Steps[tuple[Segmentation, dict[str, list[int]], list[str]]]:
     """:func:`segmentation_of`, a little at a time."""
     if not maps:
@@ -150,8 +151,10 @@ def segmentation_in_steps(
         occurring |= set(values)
         nameless = sum(1 for value in values if _named(each.labels.get(value), table, value) is None)
         if nameless >= _MANY_VALUES and _changes_everywhere(each.array):
+            this = f"Label map {number + 1}" if len(maps) > 1 else "This"
             scans.append(
-                f"This looks like a scan and no label map: {nameless} values without a name change from voxel to voxel."
+                f"{this} looks like a scan and no label map: {nameless} values without a name change from voxel to "
+                "voxel."
             )
         named = set(each.labels) | (set(table.labels) if table is not None and number == 0 else set())
         for value in sorted(set(values) | ((named - {0}) if keep_empty else set())):
@@ -163,7 +166,8 @@ def segmentation_in_steps(
         "holes": sorted(known - occurring) if table is not None or keep_empty else [],
     }
     layers = [Layer(each.array) for each in maps]
-    return Segmentation(first.shape, first.ijk_to_ras, layers, segments), report, said_of_values(report, table) + scans
+    said = said_of_values(report, table) if about_values else []
+    return Segmentation(first.shape, first.ijk_to_ras, layers, segments), report, said + scans
 
 
 def _changes_everywhere(array: np.ndarray) -> bool:

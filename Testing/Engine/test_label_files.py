@@ -673,6 +673,36 @@ def test_values_without_a_name_are_those_of_the_table_by_whatever_rule(tmp_path,
     assert [names[value] for value in (2, 41)] == [FREESURFER[2].name, FREESURFER[41].name]
 
 
+@pytest.mark.parametrize("rule", ["table", "terminology"])
+def test_values_without_a_name_of_their_own_are_those_of_the_table(tmp_path, a_label_map, rule):
+    """The table beside the file names one of them, and one that no voxel has."""
+    write_table({2: Label("spleen"), 50: Label("none")}, a_label_map.with_name("seg one.labels.csv"))
+    write_table({2: Label("liver"), 3: Label("spleen"), 41: Label("kidney"), 60: Label("gut")}, tmp_path / "t.csv")
+    done = run_here(
+        *("labelmap", a_label_map, tmp_path / "a.seg.nrrd", "--table", tmp_path / "t.csv", "--values", rule, "--json")
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    names = {row["value"]: row["name"] for row in said["segments"]}
+    assert names == {3: "spleen", 61: "none", 41: "kidney", 62: "label 999"}
+    assert said["messages"] == [
+        "Names are those of 'seg one.labels.csv', which lies beside it, else those of the table.",
+        "Not in the table; a free label value was given to 'none' (61), 'label 999' (62).",
+        "In 't.csv' but without a voxel: 2, 60.",
+    ]
+
+
+def test_scan_is_told_by_its_name_whatever_table_is_given(tmp_path, a_label_map):
+    scan = np.random.default_rng(0).integers(1, 900, (6, 40, 40)).astype(np.int16)
+    write_volume(LabelMap(scan, MATRIX), tmp_path / "scan.nii.gz")
+    inputs = (a_label_map, tmp_path / "scan.nii.gz")
+    for more in ((), ("--table", "freesurfer"), ("--table", "freesurfer", "--values", "table")):
+        done = run_here("labelmap", *inputs, tmp_path / "o.nrrd", "--overwrite", "--json", *more)
+        told = [sentence for sentence in json.loads(done.stdout)["messages"] if "looks like a scan" in sentence]
+        assert len(told) == 1
+        assert told[0].startswith("scan.nii.gz: This looks like a scan and no label map")
+
+
 def a_cube_at(place: int, name: str, path: Path, spacing: float = 1.0) -> None:
     """27 voxels of a segment in the middle of 9, whose first voxel lies at ``place`` on the grid of ``MATRIX``."""
     array = np.zeros((9, 9, 9), np.uint8)

@@ -188,6 +188,8 @@ def test_scan_as_a_label_map_is_said():
     assert f"looks like a scan and no label map: {len(np.unique(scan))} values" in said[0][0]
     named = {int(value): Label("a cell") for value in np.unique(scan)}
     assert segmentation_of([LabelMap(scan, MATRIX, named)])[2] == []
+    both = segmentation_of([LabelMap(cells, MATRIX), LabelMap(scan, MATRIX)])[2]
+    assert [sentence[:24] for sentence in both] == ["Label map 2 looks like a"]
 
 
 def test_mapping_leaves_out_what_it_does_not_name():
