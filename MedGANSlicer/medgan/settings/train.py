@@ -27,9 +27,10 @@ class TrainKind(Enum):
             "label-to-volume": "Volumes from label maps",
             "from-noise": "Volumes from noise",
             "segment": "Segmentation",
+            "autoencoder": "Autoencoder (anomalies)",
             "classify": "Classification",
         }
-        return names.get(self.value, "Autoencoder (anomalies)")
+        return names[self.value]
 
 
 class Restores(Enum):
